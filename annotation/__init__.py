@@ -1,0 +1,1 @@
+"""People: what annotators are sent and what they send back."""

@@ -1,0 +1,1 @@
+"""Measurements beside a named peer; each writes `benchmarks/results/NAME.json`."""

@@ -1,0 +1,62 @@
+"""Writes what a benchmark measured: a table on the terminal and `benchmarks/results/NAME.json`."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS = ("what", "unit", "ours", "peer", "peer_name", "ratio", "limit")
+
+
+def row(
+    what: str,
+    unit: str,
+    ours: float | None,
+    peer: float | None = None,
+    peer_name: str | None = None,
+    *,
+    higher_is_better: bool = True,
+    limit: float | None = None,
+    why: str | None = None,
+) -> dict[str, Any]:
+    """One measured row. ratio above 1: ahead of the peer. limit: what the figure could be at best, same unit."""
+    ratio = None
+    if ours is not None and peer is not None and ours > 0 and peer > 0:
+        ratio = ours / peer if higher_is_better else peer / ours
+    figures = {"what": what, "unit": unit, "ours": ours, "peer": peer, "peer_name": peer_name}
+    return figures | {"ratio": ratio, "limit": limit} | ({"why": why} if why else {})
+
+
+def write_result(name: str, rows: Sequence[dict[str, Any]], **extra: Any) -> Path:
+    """Prints `rows` and writes them with commit and machine; `extra` keys stand beside them."""
+    table = Table(*COLUMNS, title=name)
+    for figures in rows:
+        table.add_row(*(_cell(figures[column]) for column in COLUMNS))
+    Console(width=160).print(table)
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result = {"name": name, "commit": _commit(), "machine": _machine(), "rows": list(rows), **extra}
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _commit() -> str | None:
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def _machine() -> dict[str, Any]:
+    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": None}

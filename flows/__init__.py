@@ -1,0 +1,1 @@
+"""Entry points: the command line, and thin Prefect flows over the same stages."""

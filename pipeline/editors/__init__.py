@@ -1,0 +1,1 @@
+"""Editors: each makes candidate images for a request."""

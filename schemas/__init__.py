@@ -1,0 +1,1 @@
+"""The records that every other part speaks: frozen pydantic models, no torch, no Prefect."""

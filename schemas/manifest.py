@@ -1,0 +1,105 @@
+"""What says that something is whole: done-files of parts, the dataset's manifest, and how a build came to be."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.record import Document, Record, Sha256
+from schemas.request import Split
+
+ShardName = Annotated[str, Field(pattern=r"^(train|validation|test)-\d{5}\.tar$")]
+
+
+class FileDigest(Record):
+    """One file that a part wrote. path: relative to the run folder."""
+
+    path: str
+    size_bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class PartDone(Document):
+    """Written last: a part without it does not exist.
+
+    input_digest: over settings, code version and the done-files it was made from. attempts: how often it was begun.
+    """
+
+    schema_name: ClassVar[str] = "part-done"
+
+    stage: str
+    part: Annotated[int, Field(ge=0)]
+    input_digest: Sha256
+    files: tuple[FileDigest, ...]
+    rows_in: Annotated[int, Field(ge=0)]
+    kept: Annotated[int, Field(ge=0)]
+    rejected: dict[str, int]
+    seconds: Annotated[float, Field(ge=0)]
+    attempts: Annotated[int, Field(ge=1)]
+
+
+class BuildInfo(Document):
+    """How a build came to be: `run.json`. Times, host and commit stand here and in manifests, never in tars."""
+
+    schema_name: ClassVar[str] = "build-info"
+
+    name: str
+    config: dict[str, Any]
+    config_digest: Sha256
+    seeds: dict[str, int]
+    model_revisions: dict[str, str | None]
+    parts: tuple["PartPlan", ...]
+    parents: tuple[str, ...] = ()
+    commit: str | None
+    created_at: str
+    host: str
+    packages: dict[str, str]
+
+
+class PartPlan(Record):
+    """One part: rows start..stop (half-open) of one request source."""
+
+    index: Annotated[int, Field(ge=0)]
+    source: Annotated[int, Field(ge=0)]
+    start: Annotated[int, Field(ge=0)]
+    stop: Annotated[int, Field(gt=0)]
+
+
+class Shard(Record):
+    """One tar of the dataset, complete only if size, sha256 and samples all fit."""
+
+    name: ShardName
+    split: Split
+    samples: Annotated[int, Field(gt=0)]
+    size_bytes: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+
+
+class StageCount(Record):
+    """What one stage kept and why it dropped the rest, over all parts."""
+
+    stage: str
+    rows_in: int
+    kept: int
+    rejected: dict[str, int]
+
+
+class Manifest(Document):
+    """The dataset's `manifest.json`, written last: its shards, its counts, and where it came from."""
+
+    schema_name: ClassVar[str] = "manifest"
+
+    dataset: str
+    sample_schema: str
+    shards: tuple[Shard, ...]
+    rows: int
+    requests: int
+    splits: dict[str, int]
+    stages: tuple[StageCount, ...]
+    score_source: str
+    synthetic: Literal["all", "some", "none"]
+    build: BuildInfo
+    created_at: str
+
+
+BuildInfo.model_rebuild()
+Manifest.model_rebuild()

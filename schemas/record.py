@@ -1,0 +1,112 @@
+"""The base of every record, and the schema versions that documents carry.
+
+A *document* is a record that stands alone in a file or a tar member and so carries `schema: name/version`.
+An older document is upgraded step by step through `UPGRADES`; a newer one is refused by name.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic.functional_serializers import SerializerFunctionWrapHandler
+
+from schemas.errors import BadInput, NewerSchema
+
+ID_HEX_DIGITS = 16
+Id = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{ID_HEX_DIGITS}}}$", description="16 hex digits")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 in hex")]
+Scalar = str | int | float | bool | None
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+#: (schema name, version found) -> function that returns the same document one version later.
+UPGRADES: dict[tuple[str, int], Upgrade] = {}
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Document(Record):
+    """A record that stands alone and carries `schema: name/version`."""
+
+    schema_name: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_schema(cls, data: Any) -> Any:
+        """Takes the `schema` off a document inside a document, which must be of the current version."""
+        if not isinstance(data, dict) or "schema" not in data:
+            return data
+        expected = f"{cls.schema_name}/{cls.schema_version}"
+        if data["schema"] != expected:
+            raise ValueError(f"schema is {str(data['schema'])[:80]!r}, expected {expected}")
+        return {name: value for name, value in data.items() if name != "schema"}
+
+    @model_serializer(mode="wrap")
+    def _with_schema(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"schema": f"{self.schema_name}/{self.schema_version}", **handler(self)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], *, thing: str) -> Self:
+        """The record in `document`, upgraded if it is older; without a `schema` it is taken as current.
+
+        Raises: NewerSchema for a later version, BadInput for anything else that does not fit; both name `thing`.
+        """
+        fields = _current(cls, dict(document), thing)
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise BadInput(thing, first_fault(error), f"make it fit docs/schemas/{cls.schema_name}.json") from None
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, thing: str) -> Self:
+        """As `from_document`, from JSON text."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
+        if not isinstance(document, dict):
+            raise BadInput(thing, "is JSON but not an object", f"write an object of {cls.schema_name}")
+        return cls.from_document(document, thing=thing)
+
+
+def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[str, Any]:
+    name, _, number = str(fields.pop("schema", f"{cls.schema_name}/{cls.schema_version}")).partition("/")
+    if name != cls.schema_name or not number.isdecimal():
+        raise BadInput(
+            thing,
+            f"says schema {name[:80]!r}/{number[:20]!r}, expected {cls.schema_name}/{cls.schema_version}",
+            "give a document of that schema",
+        )
+    version = int(number)
+    if version > cls.schema_version:
+        raise NewerSchema(thing, f"has schema {name}/{version}; this version reads up to {name}/{cls.schema_version}")
+    while version < cls.schema_version:
+        upgrade = UPGRADES.get((name, version))
+        if upgrade is None:
+            raise BadInput(thing, f"has schema {name}/{version}, which has no upgrade", "export it anew")
+        fields, version = upgrade(fields), version + 1
+    return fields
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a validation error as `field: what is wrong`, on one line and never longer than 300 characters."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"]) or "record"
+    more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return " ".join(f"{place}: {fault['msg']}{more}".split())[:300]
+
+
+def canonical_json(value: Any) -> bytes:
+    """`value` as JSON bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def short_hash(*parts: Any) -> str:
+    """16 hex digits over the canonical JSON of `parts`; what every id is made with."""
+    return sha256(canonical_json(parts)).hexdigest()[:ID_HEX_DIGITS]

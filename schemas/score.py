@@ -1,0 +1,129 @@
+"""Scores 0..25, higher is better, for every rater: human, model and oracle alike.
+
+A missing score is `None`, a value of its own: the field must still be written, it is counted, and never imputed.
+
+| symbol | here | meaning |
+|---|---|---|
+| phi_r | `phi` | min(success_r, preserve_r); the background's is its one score |
+| AES | `aesthetics` | min(naturalness, artifacts) |
+| R_r | `region_reward` | sqrt(phi_r * AES) / 25, in [0, 1] |
+
+Source: SFReward record, as in docs/method.md section "Scores".
+"""
+
+from math import sqrt
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.record import Document, Id, Record
+from schemas.region import ObservedMask, RegionKey
+
+SCORE_MAX = 25
+#: A person's five levels 0..4 on the score scale.
+LEVEL_SCORES = (0, 6, 13, 19, 25)
+MISSING = None
+
+Score = Annotated[int, Field(strict=True, ge=0, le=SCORE_MAX)] | None
+MeanScore = Annotated[float, Field(ge=0, le=SCORE_MAX)] | None
+Issue = Literal["missed", "wrong_attribute", "spill", "artefact", "identity_changed", "other"]
+
+
+class RegionScore(Record):
+    """One rater's scores of one edit region; phi is their minimum."""
+
+    region: RegionKey
+    success: Score
+    preserve: Score
+    issues: tuple[Issue, ...] = ()
+
+
+class CandidateScore(Document):
+    """One rater's scores of one candidate. rater: `oracle:construction`, `model:...`, or a person's pseudonym."""
+
+    schema_name: ClassVar[str] = "candidate-score"
+
+    candidate: Id
+    rater: Annotated[str, Field(min_length=1, max_length=200)]
+    synthetic: bool
+    regions: tuple[RegionScore, ...]
+    background: Score
+    success: Score
+    overedit: Score
+    naturalness: Score
+    artifacts: Score
+
+
+class Annotation(Document):
+    """What one rater sent for one candidate, as validated after the pull. Times: UTC, ISO 8601."""
+
+    schema_name: ClassVar[str] = "annotation"
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    task: Annotated[str, Field(min_length=1, max_length=200)]
+    scores: CandidateScore
+    masks: tuple[ObservedMask, ...] = ()
+    state: Literal["submitted", "skipped", "cannot_judge", "deleted"]
+    comment: Annotated[str, Field(max_length=10_000)] = ""
+    lead_time_s: Annotated[float, Field(ge=0)] | None
+    created_at: str
+    updated_at: str
+
+
+class ScoreSummary(Record):
+    """One score over raters. mean: robust mean or None where nobody answered; spread: standard deviation."""
+
+    mean: MeanScore
+    spread: Annotated[float, Field(ge=0)] | None
+    n_raters: Annotated[int, Field(ge=0)]
+    n_missing: Annotated[int, Field(ge=0)] = 0
+
+
+class RegionConsensus(Record):
+    """The consensus on one region; agreement: Krippendorff's ordinal alpha where it can be computed."""
+
+    region: RegionKey
+    success: ScoreSummary
+    preserve: ScoreSummary
+    issues: tuple[Issue, ...] = ()
+    agreement: Annotated[float, Field(le=1)] | None = None
+
+
+class Consensus(Document):
+    """What all raters of one candidate say together, a pure function of one named snapshot of the annotations."""
+
+    schema_name: ClassVar[str] = "consensus"
+
+    candidate: Id
+    snapshot: Annotated[str, Field(min_length=1, max_length=200)]
+    method: str
+    synthetic: bool
+    regions: tuple[RegionConsensus, ...]
+    background: ScoreSummary
+    success: ScoreSummary
+    overedit: ScoreSummary
+    naturalness: ScoreSummary
+    artifacts: ScoreSummary
+    masks: tuple[ObservedMask, ...] = ()
+
+
+def minimum(first: float | None, second: float | None) -> float | None:
+    """min of two scores; missing where either is."""
+    return None if first is None or second is None else min(first, second)
+
+
+def phi(score: RegionScore) -> float | None:
+    """phi_r = min(success_r, preserve_r), 0..25 or missing."""
+    return minimum(score.success, score.preserve)
+
+
+def aesthetics(score: CandidateScore) -> float | None:
+    """AES = min(naturalness, artifacts), 0..25 or missing."""
+    return minimum(score.naturalness, score.artifacts)
+
+
+def region_reward(phi_0_25: float | None, aesthetics_0_25: float | None) -> float | None:
+    """R_r = sqrt(phi_r * AES) / 25, in [0, 1]; missing where either is."""
+    if phi_0_25 is None or aesthetics_0_25 is None:
+        return None
+    return sqrt(phi_0_25 * aesthetics_0_25) / SCORE_MAX
