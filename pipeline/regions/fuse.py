@@ -1,0 +1,262 @@
+"""Explicit targets and the difference mask, fused into one observed mask per planned region.
+
+Every pixel has at most one owner among the targets. A target's *core* is its mask (else its box) with its destination;
+its *reach* is its boxes and its core, grown by a margin. A pixel belongs to the target whose reach holds it and whose
+core is nearest; inside several cores to the smallest core; then to the first target. A target over the whole image owns
+what no other region took. Changed pixels without an owner become `extra-0`, `extra-1`, ... of their candidate.
+
+It does not look at pixels: what changed comes from a `pipeline.backends.Segmenter`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.images import MaskBool, box_mask, mask_box, mask_to_rle, resize_mask, rle_to_mask, scale_box
+from schemas.geometry import Box
+from schemas.region import MaskOrigin, ObservedMask, PlannedRegion, RegionStatus, region_id
+from schemas.request import EditRequest, Target
+
+#: `extra-n` has at most three digits.
+MAX_EXTRAS = 999
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """How masks are fused; lengths in pixels at 256 px (longest side), scaled with the image."""
+
+    margin_px: float = 6.0
+    """Spill this far around a target's box still belongs to the target: edits feather and shadows fall."""
+    margin_share: float = 0.06
+    """The same as a share of the box's longer side; the larger of the two counts."""
+    min_changed_share: float = 0.01
+    """A target counts as changed when this share of its core's area changed: less is noise that came through."""
+    min_changed_px: int = 6
+    """The same in pixels, for very small targets."""
+    fill_px: float = 2.0
+    """Gaps up to twice this width inside a target's change are closed."""
+    complete_share: float = 0.6
+    """Where at least this share of a target's exact mask changed, the whole mask is taken as its region."""
+    min_extra_share: float = 0.001
+    """Unplanned changes below this share of the image's area are left to the background."""
+    max_extras: int = 8
+    """At most so many unplanned regions a candidate, biggest first."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_extras <= MAX_EXTRAS:
+            raise ValueError(f"max_extras is {self.max_extras}, must be 0..{MAX_EXTRAS}")
+
+
+DEFAULT = FusionSettings()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one target lies in the edited frame. core, reach: masks (H, W). whole: it covers the whole image."""
+
+    region: PlannedRegion
+    core: MaskBool
+    exact: MaskBool | None
+    reach: MaskBool
+    whole: bool
+
+
+def plan_regions(request: EditRequest, width_px: int, height_px: int) -> tuple[PlannedRegion, ...]:
+    """One planned region per target, in the frame of an image of this size.
+
+    Box: the union of old and new place for a target with a destination; the whole image for a target without a box
+    ("global edit"). Boxes are scaled where sources[0] has another size.
+    """
+    size = (width_px, height_px)
+    return tuple(
+        PlannedRegion(
+            id=region_id(request.id, index),
+            target=index,
+            label=target.label,
+            role=target.role,
+            box=_union(_target_boxes(request, target, size)) or (0, 0, width_px, height_px),
+        )
+        for index, target in enumerate(request.targets)
+    )
+
+
+def fuse(
+    request: EditRequest,
+    candidate_id: str,
+    planned: tuple[PlannedRegion, ...],
+    changed_mask: MaskBool,
+    shape: tuple[int, int],
+    *,
+    image_changed: bool = False,
+    settings: FusionSettings = DEFAULT,
+) -> tuple[ObservedMask, ...]:
+    """One observed mask per planned region, then the unplanned ones, biggest first; all in the edited frame.
+
+    Status `changed` (origin `fusion`), `unchanged` (origin `target`: the target's own mask or box) or `unplanned`
+    (origin `difference`). The masks are disjoint, except that an unchanged target that lies wholly under other targets
+    keeps its own place, and several targets over the whole image share one. shape: (H, W) of the candidate. image_changed: the image as a whole differs from the source,
+    by drift for one, which a difference mask leaves out; it makes a target over the whole image `changed`.
+    Raises: ValueError where `changed_mask` has another shape.
+    """
+    if changed_mask.shape != shape:
+        raise ValueError(f"changed_mask is {changed_mask.shape}, the candidate {shape}")
+    places = [_place(request, region, shape, settings) for region in planned]
+    owner = _owners(places, shape)
+    found: dict[int, ObservedMask] = {}
+    taken = np.zeros(shape, dtype=np.bool_)
+    for index, place in enumerate(places):
+        if not place.whole:
+            mask, status, confidence = _settle(place, owner == index, changed_mask, settings)
+            taken |= mask
+            found[index] = _observed(candidate_id, place.region.id, status, mask, changed_mask, confidence)
+    for index, place in enumerate(places):
+        if place.whole:
+            mask = ~taken if not taken.all() else place.core
+            share = float(changed_mask[mask].mean())
+            status = "changed" if image_changed or share >= settings.min_changed_share else "unchanged"
+            found[index] = _observed(candidate_id, place.region.id, status, mask, changed_mask, 1.0)
+    regions = [found[index] for index in range(len(places))]
+    if any(place.whole for place in places):
+        return tuple(regions)
+    unexplained = changed_mask & (owner < 0) & ~taken
+    return (*regions, *_extras(candidate_id, unexplained, changed_mask, settings))
+
+
+def background_mask(observed: tuple[ObservedMask, ...], shape: tuple[int, int]) -> MaskBool:
+    """Mask (H, W) of everything outside the observed regions, planned and unplanned."""
+    background = np.ones(shape, dtype=np.bool_)
+    for region in observed:
+        background &= ~rle_to_mask(region.mask)
+    return background
+
+
+def planned_mask(planned: tuple[PlannedRegion, ...], shape: tuple[int, int], margin_px: int = 0) -> MaskBool:
+    """Mask (H, W) of the planned boxes, each grown by `margin_px`."""
+    mask = np.zeros(shape, dtype=np.bool_)
+    for region in planned:
+        mask |= box_mask(_grown(region.box, margin_px), *shape)
+    return mask
+
+
+def _target_boxes(request: EditRequest, target: Target, size: tuple[int, int]) -> list[Box]:
+    """The target's old and new place in an image of `size` (width, height); empty for a global edit."""
+    source = (request.sources[0].width_px, request.sources[0].height_px)
+    box = target.box
+    if box is None and target.mask is not None:
+        box = mask_box(rle_to_mask(target.mask))
+    if box is None:
+        return []
+    return [scale_box(place, source, size) for place in (box, target.destination) if place is not None]
+
+
+def _union(boxes: list[Box]) -> Box | None:
+    if not boxes:
+        return None
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return min(x1), min(y1), max(x2), max(y2)
+
+
+def _grown(box: Box, margin_px: int) -> Box:
+    return max(0, box[0] - margin_px), max(0, box[1] - margin_px), box[2] + margin_px, box[3] + margin_px
+
+
+def _margin_px(box: Box, shape: tuple[int, int], settings: FusionSettings) -> int:
+    longest = max(box[2] - box[0], box[3] - box[1])
+    return round(max(settings.margin_px * max(shape) / 256, settings.margin_share * longest))
+
+
+def _place(request: EditRequest, region: PlannedRegion, shape: tuple[int, int], settings: FusionSettings) -> _Place:
+    height, width = shape
+    target = request.targets[region.target]
+    boxes = _target_boxes(request, target, (width, height))
+    exact = None if target.mask is None else resize_mask(rle_to_mask(target.mask), width, height)
+    exact = None if exact is None or not exact.any() else exact
+    whole = exact is None and region.box == (0, 0, width, height)
+    core = np.zeros(shape, dtype=np.bool_) if exact is None else exact.copy()
+    reach = core.copy()
+    for box in (boxes or [region.box]) if exact is None else boxes[1:]:
+        core |= box_mask(box, height, width)
+    for box in boxes or [region.box]:
+        reach |= box_mask(_grown(box, _margin_px(box, shape, settings)), height, width)
+    return _Place(region, core, exact, reach, whole)
+
+
+def _owners(places: list[_Place], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """The index of the target that owns each pixel (H, W), -1 for none; see the module's docstring for the rule."""
+    owner = np.full(shape, -1, dtype=np.int32)
+    nearest = np.full(shape, np.inf, dtype=np.float32)
+    for index in sorted(range(len(places)), key=lambda i: (int(places[i].core.sum()), i)):
+        place = places[index]
+        if place.whole:
+            continue
+        outside = (~place.core).astype(np.uint8)
+        distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        closer = place.reach & (distance < nearest)
+        owner[closer], nearest[closer] = index, distance[closer]
+    return owner
+
+
+def _settle(
+    place: _Place, owned: MaskBool, changed: MaskBool, settings: FusionSettings
+) -> tuple[MaskBool, RegionStatus, float]:
+    """(mask, status, confidence) of one target from the changed pixels that it owns.
+
+    Confidence: changed: the share of the change that lies in the core, halved as the change covers less of the core;
+    unchanged: the share of the core that did not change, halved where only a box is known.
+    """
+    core = place.core & owned
+    core = core if core.any() else place.core
+    claimed = changed & owned
+    needed = max(settings.min_changed_px, settings.min_changed_share * int(core.sum()))
+    coverage = float(changed[core].mean())
+    if claimed.sum() < min(needed, core.sum()):
+        return core, "unchanged", (1 - coverage) * (0.5 if place.exact is None else 1.0)
+    inside = float((claimed & place.core).sum() / claimed.sum())
+    mask = _filled(claimed, settings.fill_px * max(changed.shape) / 256) & owned
+    if place.exact is not None and changed[place.exact].mean() >= settings.complete_share:
+        mask |= place.exact & owned
+    return mask, "changed", inside * (0.5 + 0.5 * min(1.0, coverage / 0.3))
+
+
+def _filled(mask: MaskBool, radius_px: float) -> MaskBool:
+    """`mask` with gaps up to twice `radius_px` closed."""
+    side = 2 * round(radius_px) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return cast(MaskBool, cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(np.bool_))
+
+
+def _extras(
+    candidate_id: str, unexplained: MaskBool, changed: MaskBool, settings: FusionSettings
+) -> list[ObservedMask]:
+    """The connected unplanned changes (8-neighbourhood), biggest first, then from top left; small ones left out."""
+    labels, _ = cast(tuple[NDArray[np.int32], int], ndimage.label(unexplained, structure=np.ones((3, 3))))
+    areas = np.bincount(labels.ravel())
+    smallest = max(1.0, settings.min_extra_share * unexplained.size)
+    kept = [label for label in range(1, len(areas)) if areas[label] >= smallest]
+    kept = sorted(kept, key=lambda label: (-areas[label], label))[: settings.max_extras]
+    return [
+        _observed(
+            candidate_id, f"extra-{n}", "unplanned", labels == label, changed, float(1 - smallest / (2 * areas[label]))
+        )
+        for n, label in enumerate(kept)
+    ]
+
+
+def _observed(
+    candidate_id: str, region: str, status: RegionStatus, mask: MaskBool, changed: MaskBool, confidence: float
+) -> ObservedMask:
+    origins: dict[RegionStatus, MaskOrigin] = {"changed": "fusion", "unchanged": "target", "unplanned": "difference"}
+    fields: dict[str, Any] = {"candidate": candidate_id, "region": region, "status": status}
+    return ObservedMask(
+        **fields,
+        origin=origins[status],
+        mask=mask_to_rle(mask),
+        box=mask_box(mask),
+        area_px=int(mask.sum()),
+        confidence=round(min(1.0, max(0.0, confidence)), 4),
+        source_change_share=round(float(changed[mask].mean()), 4) if mask.any() else None,
+    )
