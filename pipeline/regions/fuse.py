@@ -98,7 +98,9 @@ def fuse(
 
     Status `changed` (origin `fusion`), `unchanged` (origin `target`: the target's own mask or box) or `unplanned`
     (origin `difference`). The masks are disjoint, except that an unchanged target that lies wholly under other targets
-    keeps its own place, and several targets over the whole image share one. shape: (H, W) of the candidate. image_changed: the image as a whole differs from the source,
+    keeps its own place, and several targets over the whole image share one.
+
+    shape: (H, W) of the candidate. image_changed: the image as a whole differs from the source,
     by drift for one, which a difference mask leaves out; it makes a target over the whole image `changed`.
     Raises: ValueError where `changed_mask` has another shape.
     """
