@@ -59,15 +59,21 @@ DEFAULT = DifferenceSettings()
 
 @dataclass(frozen=True)
 class Comparison:
-    """Source and edited image brought together. shift_px: (x, y) by which the source was moved; drift: see `drift`.
+    """Source and edited image brought together. shift_px: (x, y) by which the source was moved.
 
-    source_lab: aligned and colour-fitted; edited_lab: as it is; both (H, W, 3), L 0..100.
+    moved_lab: the source aligned; source_lab: aligned and colour-fitted; edited_lab: as it is; all (H, W, 3), L 0..100.
+    drift: mean Delta E over the image by which the fitted colour map moves the source's colours.
     """
 
+    moved_lab: Float32
     source_lab: Float32
     edited_lab: Float32
     shift_px: tuple[float, float]
     drift: float
+
+    def distance(self) -> Float32:
+        """Delta E (H, W) between the aligned source and the edited image, drift of colour included."""
+        return _norm(self.moved_lab - self.edited_lab)
 
 
 class DifferenceSegmenter:
@@ -90,7 +96,6 @@ class DifferenceSegmenter:
 def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEFAULT) -> Comparison:
     """Both images in Lab, the source moved and coloured as the edited image's unchanged part is.
 
-    drift: mean Delta E over the image by which the fitted colour map moves the source's colours.
     Raises: ValueError where the shapes differ.
     """
     if source.shape != edited.shape:
@@ -101,7 +106,7 @@ def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEF
     matrix, offset = _fit_colours(moved, edited_lab)
     fitted = cast(Float32, moved @ matrix + offset)
     drift = float(np.sqrt(np.square(fitted - moved).sum(axis=2)).mean())
-    return Comparison(fitted, edited_lab, shift, drift)
+    return Comparison(moved, fitted, edited_lab, shift, drift)
 
 
 def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:

@@ -1,0 +1,173 @@
+"""Gates: each measures one thing on a source or a candidate and says whether it passes, against which threshold.
+
+Plain functions without weights. A gate drops what nobody should rate: images that are no images, edits that did
+nothing or tore everything down, and copies. It does not judge how *good* an edit is: a candidate that missed its target,
+spilled over or drifted a little is what reward data needs, and stays.
+
+Dropped on purpose: a candidate that equals its source apart from noise (so: every target missed and nothing else done),
+one whose pixels changed nearly everywhere, one whose untouched part moved grossly (drift or noise at full strength).
+
+An image that cannot be decoded is dropped earlier, with the code `unreadable` (`pipeline.images.BadImage.reason`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.images import ImageU8, MaskBool
+from pipeline.regions.difference import Comparison, DifferenceSettings, changed_mask, compare
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate found. gate: also the code of the reject; value and threshold: same unit, said in `detail`."""
+
+    gate: str
+    value: float
+    threshold: float
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Every threshold of the gates."""
+
+    min_side_px: int = 64
+    """Shortest side that still shows an edit and fills a few latent tokens (16 px each)."""
+    max_aspect: float = 4.0
+    """Longest over shortest side: beyond it a policy's crop loses most of the image."""
+    max_aspect_change: float = 0.05
+    """Relative difference of a candidate's aspect from its source's: beyond it masks do not carry over."""
+    min_spread_levels: float = 4.0
+    """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
+    min_change: float = 1.0
+    """Multiples of the smallest visible change: `min_changed_share` of the area or `min_drift` of colour."""
+    min_changed_share: float = 0.0004
+    """Share of the area that counts as one smallest visible change."""
+    min_drift: float = 1.5
+    """Mean Delta E (CIE76) of a whole-image colour drift that counts as one smallest visible change."""
+    max_changed_outside: float = 0.65
+    """Share of the area outside the planned regions that may have changed."""
+    min_outside_share: float = 0.05
+    """Where less than this share of the image lies outside the planned regions, there is nothing to preserve."""
+    max_preservation_error: float = 14.0
+    """Mean Delta E (CIE76) outside all planned and observed regions, after alignment; drift counts."""
+    difference: DifferenceSettings = field(default_factory=DifferenceSettings)
+    """How two images are compared."""
+
+    def __post_init__(self) -> None:
+        if self.min_side_px < 1 or self.max_aspect < 1:
+            raise ValueError("min_side_px and max_aspect must be at least 1")
+
+
+DEFAULT = GateSettings()
+
+
+def size(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops an image whose shortest side (px) is too short."""
+    value = min(width_px, height_px)
+    return _at_least("size", value, settings.min_side_px, f"{width_px} x {height_px} px")
+
+
+def aspect(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops an image that is too long for its width."""
+    value = max(width_px, height_px) / min(width_px, height_px)
+    return _at_most("aspect", value, settings.max_aspect, f"{width_px} x {height_px} px, longest over shortest side")
+
+
+def same_aspect(
+    source_size_px: tuple[int, int], edited_size_px: tuple[int, int], settings: GateSettings = DEFAULT
+) -> GateResult:
+    """Drops a candidate whose aspect differs from its source's. Sizes are (width, height)."""
+    source, edited = (width / height for width, height in (source_size_px, edited_size_px))
+    value = max(source, edited) / min(source, edited) - 1
+    detail = "{}x{} px against {}x{} px, relative difference of aspect".format(*edited_size_px, *source_size_px)
+    return _at_most("same_aspect", value, settings.max_aspect_change, detail)
+
+
+def size_and_aspect(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
+    """`size` and, where it passes, `aspect`."""
+    first = size(width_px, height_px, settings)
+    return aspect(width_px, height_px, settings) if first.passed else first
+
+
+def blank(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops an image of one flat colour."""
+    low, high = np.percentile(image.reshape(-1, 3), (1, 99), axis=0)
+    value = float((high - low).max())
+    return _at_least("blank", value, settings.min_spread_levels, "levels between 1st and 99th percentile")
+
+
+def unchanged(pair: Comparison, changed: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate that equals its source apart from noise: nothing changed anywhere, and no drift of colour.
+
+    pair: of source and candidate; changed: the segmenter's mask (H, W) of it.
+    """
+    share = float(changed.mean())
+    value = _visible_change(share, pair.drift, settings)
+    detail = f"smallest visible changes: {share:.2%} of the area changed, colour drift {pair.drift:.2f} Delta E"
+    return _at_least("unchanged", value, settings.min_change, detail)
+
+
+def changed_all_over(changed: MaskBool, planned: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate of which too little outside the planned regions is still the source.
+
+    changed, planned: masks (H, W); `planned` is everything that the request names (all ones for a global edit).
+    """
+    outside = ~planned
+    value = float(changed[outside].mean()) if outside.mean() >= settings.min_outside_share else 0.0
+    detail = f"share changed of the {outside.mean():.0%} of the image outside the planned regions"
+    return _at_most("changed_all_over", value, settings.max_changed_outside, detail)
+
+
+def preservation(pair: Comparison, explained: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate whose untouched part differs grossly from the source.
+
+    explained: mask (H, W) of the planned and observed regions. Value: mean Delta E outside it, source aligned but not
+    colour-fitted, so that drift counts.
+    """
+    outside = ~explained
+    value = float(pair.distance()[outside].mean()) if outside.mean() >= settings.min_outside_share else 0.0
+    detail = f"mean Delta E over the {outside.mean():.0%} of the image outside the regions"
+    return _at_most("preservation", value, settings.max_preservation_error, detail)
+
+
+def near_duplicates(images: Sequence[ImageU8], settings: GateSettings = DEFAULT) -> tuple[GateResult, ...]:
+    """One result per candidate of one request, in order: it fails where it equals an earlier one that passed.
+
+    Value: the smallest visible difference to those (as in `unchanged`); images of another size are no duplicates.
+    """
+    kept: list[ImageU8] = []
+    results: list[GateResult] = []
+    for image in images:
+        values = [_difference(other, image, settings) for other in kept if other.shape == image.shape]
+        value = min(values, default=float(settings.min_change))
+        result = _at_least(
+            "near_duplicate", value, settings.min_change, "smallest visible changes from its nearest twin"
+        )
+        results.append(result)
+        if result.passed:
+            kept.append(image)
+    return tuple(results)
+
+
+def _difference(first: ImageU8, second: ImageU8, settings: GateSettings) -> float:
+    if np.array_equal(first, second):
+        return 0.0
+    pair = compare(first, second, settings.difference)
+    share = float(changed_mask(pair, settings.difference).mean())
+    return _visible_change(share, pair.drift, settings)
+
+
+def _visible_change(share: float, drift: float, settings: GateSettings) -> float:
+    return max(share / settings.min_changed_share, drift / settings.min_drift)
+
+
+def _at_least(gate: str, value: float, threshold: float, detail: str) -> GateResult:
+    return GateResult(gate, float(value), float(threshold), value >= threshold, detail)
+
+
+def _at_most(gate: str, value: float, threshold: float, detail: str) -> GateResult:
+    return GateResult(gate, float(value), float(threshold), value <= threshold, detail)
