@@ -1,8 +1,8 @@
 """Gates: each measures one thing on a source or a candidate and says whether it passes, against which threshold.
 
 Plain functions without weights. A gate drops what nobody should rate: images that are no images, edits that did
-nothing or tore everything down, and copies. It does not judge how *good* an edit is: a candidate that missed its target,
-spilled over or drifted a little is what reward data needs, and stays.
+nothing or tore everything down, and copies. It does not judge how *good* an edit is: a candidate that missed its
+target, spilled over or drifted a little is what reward data needs, and stays.
 
 Dropped on purpose: a candidate that equals its source apart from noise (so: every target missed and nothing else done),
 one whose pixels changed nearly everywhere, one whose untouched part moved grossly (drift or noise at full strength).

@@ -1,7 +1,7 @@
 """The `difference` segmenter: which pixels of an edited image were edited, seen against its source.
 
 Three things that are no edit are taken out first: a shift of the whole image by a few pixels, a drift of its colours
-(an affine map of Lab, fitted on the pixels that agree with it), and noise as compression makes it (thresholds that rise
+(an affine map, fitted on the pixels that agree with it), and noise as compression makes it (thresholds that rise
 with the residual of the unchanged part and with local contrast). What is left is looked at in three ways: colour pixel
 by pixel, smoothed colour, and local contrast, which sees blur and texture where the mean colour stays.
 
@@ -22,33 +22,43 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DifferenceSettings:
-    """Thresholds in Delta E (CIE76 distance in Lab: 2.3 is just noticeable), lengths in pixels of the image."""
+    """Thresholds in levels (0..255) of Y'CbCr, in which compression noise is even; lengths in pixels of the image."""
 
     max_shift_px: float = 4.0
     """A larger shift of the whole image is taken as content, not as misalignment."""
-    pixel_strong: float = 12.0
-    """Pixel colour difference that begins a change."""
-    pixel_weak: float = 5.0
-    """Pixel colour difference that carries a change on from its beginning."""
-    smooth_strong: float = 6.0
-    """The same for the colour difference smoothed over `smooth_sigma_px`, in which noise has averaged out."""
-    smooth_weak: float = 3.5
+    pixel_strong: float = 22.0
+    """Lightness difference of a pixel, beyond what its neighbours explain, that begins a change."""
+    pixel_weak: float = 7.0
+    """The same, carrying a change on from its beginning."""
+    smooth_strong: float = 9.0
+    """Smoothed lightness difference that begins a change: noise has averaged out."""
+    smooth_weak: float = 4.5
     """The same, carrying on."""
-    contrast_strong: float = 4.5
-    """Difference of local contrast (standard deviation of L) that begins a change: texture or blur."""
-    contrast_weak: float = 2.5
+    chroma_strong: float = 11.0
+    """Smoothed chroma difference that begins a change; chroma is what compression blurs most."""
+    chroma_weak: float = 5.5
+    """The same, carrying on."""
+    contrast_strong: float = 9.0
+    """Difference of local contrast (standard deviation of lightness) that begins a change: texture or blur."""
+    contrast_weak: float = 4.0
     """The same, carrying on."""
     smooth_sigma_px: float = 1.5
-    """Scale of smoothing: about the width of what JPEG noise does."""
-    contrast_sigma_px: float = 2.0
+    """Scale of smoothing."""
+    contrast_sigma_px: float = 1.5
     """Scale over which local contrast is taken."""
-    noise_factor: float = 4.0
+    halo_share: float = 0.35
+    """A smoothed difference counts down to this share of the largest within three scales: below it is its halo."""
+    neighbour_share: float = 0.6
+    """How far towards the range of its 3x3 neighbours a pixel may stray: what a half-pixel shift does."""
+    noise_factor: float = 5.0
     """Thresholds never fall below this many times the noise of the unchanged part."""
-    max_noise: float = 6.0
-    """Noise (Delta E) beyond this is not believed: then the image has changed all over."""
-    contrast_tolerance: float = 0.25
+    max_noise: float = 8.0
+    """Noise (levels) beyond this is not believed: then the image has changed all over."""
+    contrast_tolerance: float = 0.12
     """Thresholds rise by this share of the local contrast: misalignment and compression err most there."""
-    min_area_share: float = 0.0004
+    close_px: float = 2.0
+    """Gaps inside a change up to twice this width are closed."""
+    min_area_share: float = 0.0006
     """Smaller islands, as a share of the image's area, are left out."""
     fill_hole_share: float = 0.002
     """Smaller holes, as a share of the image's area, are filled."""
@@ -61,19 +71,19 @@ DEFAULT = DifferenceSettings()
 class Comparison:
     """Source and edited image brought together. shift_px: (x, y) by which the source was moved.
 
-    moved_lab: the source aligned; source_lab: aligned and colour-fitted; edited_lab: as it is; all (H, W, 3), L 0..100.
-    drift: mean Delta E over the image by which the fitted colour map moves the source's colours.
+    moved: the source aligned; fitted: aligned and colour-fitted; edited: as it is; all (H, W, 3) Y'CrCb, levels 0..255.
+    drift: mean distance (levels) by which the fitted colour map moves the source's colours.
     """
 
-    moved_lab: Float32
-    source_lab: Float32
-    edited_lab: Float32
+    moved: Float32
+    fitted: Float32
+    edited: Float32
     shift_px: tuple[float, float]
     drift: float
 
     def distance(self) -> Float32:
-        """Delta E (H, W) between the aligned source and the edited image, drift of colour included."""
-        return _norm(self.moved_lab - self.edited_lab)
+        """Distance (H, W), in levels, of the edited image from the aligned source, drift of colour included."""
+        return _norm(self.moved - self.edited)
 
 
 class DifferenceSegmenter:
@@ -94,44 +104,52 @@ class DifferenceSegmenter:
 
 
 def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEFAULT) -> Comparison:
-    """Both images in Lab, the source moved and coloured as the edited image's unchanged part is.
+    """Both images in Y'CrCb, the source moved and coloured as the edited image's unchanged part is.
 
     Raises: ValueError where the shapes differ.
     """
     if source.shape != edited.shape:
         raise ValueError(f"source is {source.shape}, edited {edited.shape}: resize one of them first")
-    source_lab, edited_lab = _lab(source), _lab(edited)
-    shift = _shift_px(source_lab[..., 0], edited_lab[..., 0], settings.max_shift_px)
-    moved = _moved(source_lab, shift)
-    matrix, offset = _fit_colours(moved, edited_lab)
+    before, after = _levels(source), _levels(edited)
+    shift = _shift_px(before[..., 0], after[..., 0], settings.max_shift_px)
+    moved = _moved(before, shift)
+    matrix, offset = _fit_colours(moved, after)
     fitted = cast(Float32, moved @ matrix + offset)
-    drift = float(np.sqrt(np.square(fitted - moved).sum(axis=2)).mean())
-    return Comparison(moved, fitted, edited_lab, shift, drift)
+    return Comparison(moved, fitted, after, shift, float(_norm(fitted - moved).mean()))
 
 
 def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:
     """The mask (H, W) of what differs in a comparison."""
-    pixel = _pixel_difference(pair.source_lab, pair.edited_lab)
-    smooth = _norm(_blurred(pair.source_lab - pair.edited_lab, settings.smooth_sigma_px))
-    source_contrast = _local_contrast(pair.source_lab[..., 0], settings.contrast_sigma_px)
-    edited_contrast = _local_contrast(pair.edited_lab[..., 0], settings.contrast_sigma_px)
-    contrast = np.abs(source_contrast - edited_contrast)
-    tolerance = settings.contrast_tolerance * np.minimum(source_contrast, edited_contrast)
-    strong = np.zeros(pixel.shape, dtype=np.bool_)
-    weak = np.zeros(pixel.shape, dtype=np.bool_)
-    for feature, high, low in (
-        (pixel, settings.pixel_strong, settings.pixel_weak),
-        (smooth, settings.smooth_strong, settings.smooth_weak),
-        (contrast, settings.contrast_strong, settings.contrast_weak),
-    ):
-        floor = settings.noise_factor * min(_noise(feature), settings.max_noise)
-        strong |= feature > np.maximum(high, floor * high / low) + tolerance
-        weak |= feature > np.maximum(low, floor) + tolerance
+    smooth = np.abs(_blurred(pair.fitted - pair.edited, settings.smooth_sigma_px))
+    before = _local_contrast(pair.fitted[..., 0], settings.contrast_sigma_px)
+    after = _local_contrast(pair.edited[..., 0], settings.contrast_sigma_px)
+    tolerance = settings.contrast_tolerance * np.minimum(before, after)
+    evidence = (
+        (_pixel_difference(pair, settings.neighbour_share), settings.pixel_strong, settings.pixel_weak, 0.0),
+        (smooth[..., 0], settings.smooth_strong, settings.smooth_weak, settings.smooth_sigma_px),
+        (_norm(smooth[..., 1:]), settings.chroma_strong, settings.chroma_weak, settings.smooth_sigma_px),
+        (np.abs(before - after), settings.contrast_strong, settings.contrast_weak, settings.contrast_sigma_px),
+    )
+    strong = np.zeros(before.shape, dtype=np.bool_)
+    weak = np.zeros(before.shape, dtype=np.bool_)
+    for difference, high, low, sigma_px in evidence:
+        floor = max(1.0, settings.noise_factor * min(_noise(difference), settings.max_noise) / low)
+        strong |= difference > high * floor + tolerance
+        weak |= difference > np.maximum(low * floor + tolerance, _halo(difference, sigma_px, settings.halo_share))
     return _cleaned(_hysteresis(strong, weak | strong), settings)
 
 
-def _lab(image: ImageU8) -> Float32:
-    return cast(Float32, cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
+def _halo(difference: Float32, sigma_px: float, share: float) -> Float32 | float:
+    """What smoothing over `sigma_px` alone may show beside a larger difference (H, W)."""
+    if sigma_px == 0:
+        return 0.0
+    side = 2 * round(3 * sigma_px) + 1
+    return cast(Float32, share * cv2.dilate(difference, np.ones((side, side), dtype=np.uint8)))
+
+
+def _levels(image: ImageU8) -> Float32:
+    """Y'CrCb (H, W, 3), levels 0..255."""
+    return cast(Float32, cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32))
 
 
 def _norm(difference: Float32) -> Float32:
@@ -169,16 +187,16 @@ def _moved(image: Float32, shift_px: tuple[float, float]) -> Float32:
     return cast(Float32, moved)
 
 
-def _fit_colours(source_lab: Float32, edited_lab: Float32) -> tuple[Float32, Float32]:
+def _fit_colours(source: Float32, edited: Float32) -> tuple[Float32, Float32]:
     """(matrix (3, 3), offset (3,)) with `source @ matrix + offset` near the edited colours of the unchanged pixels.
 
     Iteratively reweighted least squares (Geman-McClure weights) on a small copy, drawn towards no change.
     """
     small = (64, 64)
-    x = cv2.resize(source_lab, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
-    y = cv2.resize(edited_lab, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
+    x = cv2.resize(source, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
+    y = cv2.resize(edited, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
     matrix, offset = np.eye(3), np.median(y - x, axis=0)
-    scale = 8.0
+    scale = 12.0
     for _ in range(12):
         residual = np.linalg.norm(x @ matrix + offset - y, axis=1)
         scale = max(1.0, min(scale, 2.0 * float(np.median(residual))))
@@ -194,23 +212,24 @@ def _ridge_affine(
     total = weight.sum() + 1e-9
     x_mean, y_mean = (weight @ x) / total, (weight @ y) / total
     x_centred, y_centred = x - x_mean, y - y_mean
-    ridge = 25.0 * np.eye(3)
+    ridge = 50.0 * np.eye(3)
     left = (x_centred * weight[:, None]).T @ x_centred / total + ridge
     right = (x_centred * weight[:, None]).T @ y_centred / total + ridge
     matrix = np.linalg.solve(left, right)
     return matrix, y_mean - x_mean @ matrix
 
 
-def _pixel_difference(source: Float32, edited: Float32) -> Float32:
-    """Distance (H, W) of each image's colour from the range that the other has in the 3x3 pixels around; the larger."""
-    return np.maximum(_outside_range(edited, source), _outside_range(source, edited))
+def _pixel_difference(pair: Comparison, neighbour_share: float) -> Float32:
+    """Lightness difference (H, W) beyond the range of the other image's 3x3 pixels around, seen from both sides."""
+    before, after = pair.fitted[..., 0], pair.edited[..., 0]
+    return np.maximum(_outside_range(after, before, neighbour_share), _outside_range(before, after, neighbour_share))
 
 
-def _outside_range(image: Float32, other: Float32) -> Float32:
+def _outside_range(image: Float32, other: Float32, share: float) -> Float32:
     kernel = np.ones((3, 3), dtype=np.uint8)
-    below = np.maximum(cv2.erode(other, kernel) - image, 0)
-    above = np.maximum(image - cv2.dilate(other, kernel), 0)
-    return _norm(below + above)
+    low = other + share * (cv2.erode(other, kernel) - other)
+    high = other + share * (cv2.dilate(other, kernel) - other)
+    return cast(Float32, np.maximum(np.maximum(low - image, image - high), 0))
 
 
 def _noise(feature: Float32) -> float:
@@ -229,7 +248,8 @@ def _hysteresis(strong: MaskBool, weak: MaskBool) -> MaskBool:
 
 def _cleaned(mask: MaskBool, settings: DifferenceSettings) -> MaskBool:
     """`mask` with pinholes closed, small holes filled and small islands removed."""
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    side = 2 * round(settings.close_px) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(np.bool_)
     filled = ~_without_small(~closed, settings.fill_hole_share * mask.size)
     return _without_small(filled, settings.min_area_share * mask.size)
