@@ -56,8 +56,8 @@ _PATTERN_WORDS = {
     "noise": "speckles",
 }
 _OPENINGS = ("", "", "", "", "please ", "in this picture, ")
-_PAIRS = ("{0} and {1}", "{0}, and {1}", "{0}, then {1}", "{0}. also, {1}")
-_MANY = ("{0}, {1}, and {2}", "{0}, {1}, then {2}", "{0} and {1}. then {2}")
+_PAIRS = ("{0} and {1}", "{0}, and {1}", "{0}, then {1}", "{0}. Also, {1}")
+_MANY = ("{0}, {1}, and {2}", "{0}, {1}, then {2}", "{0} and {1}. Then {2}")
 
 
 def instruction_for(targets: Sequence[Target], size_px: tuple[int, int] | None = None) -> str:
@@ -71,7 +71,7 @@ def instruction_for(targets: Sequence[Target], size_px: tuple[int, int] | None =
     key = short_hash("instruction", [_spoken(target) for target in targets])
     clauses = [_clause(target, short_hash(key, index), size_px) for index, target in enumerate(targets)]
     opening = _choose(_OPENINGS, short_hash(key, "opening"))
-    return _sentences(opening + _joined(clauses, short_hash(key, "join")))
+    return _sentence(opening + _joined(clauses, short_hash(key, "join")))
 
 
 def _spoken(target: Target) -> dict[str, object]:
@@ -175,9 +175,7 @@ def _way(box: Box | None, destination: Box | None) -> str:
     return f" {along}" if abs(down) > 2 * abs(right) else f" {along} and {across}"
 
 
-def _sentences(text: str) -> str:
-    """Upper case at the start of each sentence that the templates made, and a full stop at the end."""
+def _sentence(text: str) -> str:
+    """Upper case at the start, a full stop at the end."""
     text = text[:1].upper() + text[1:]
-    for opening in (". also, ", ". then "):
-        text = text.replace(opening, opening[:2] + opening[2].upper() + opening[3:])
     return text if text.endswith((".", "!", "?")) else text + "."

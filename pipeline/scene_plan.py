@@ -7,14 +7,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.scene_textures import BackgroundPlan, background_mean, check_textures, plan_background
+from pipeline.scene_textures import BackgroundPlan, background_mean, background_mean_at, check_textures, plan_background
 from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab, rgb_lab
 from schemas.record import short_hash
 
 MIN_OBJECTS, MAX_OBJECTS = 2, 6
 #: Surface patterns that an object may wear, with the word its label says it by.
 PATTERN_WORDS = {"stripes": "striped", "checker": "checkered", "dots": "dotted"}
+
+#: A pattern's second colour: its first times this.
+PATTERN_INK = 0.58
 
 _MARGIN = 0.03
 _GAP = 0.035
@@ -23,10 +27,19 @@ _SHRINK = 0.9
 #: Smallest radius of an object: at the smallest size, 32 px, still 6 px across.
 _MIN_RADIUS = 0.095
 _MAX_RADIUS_BY_COUNT = {2: 0.23, 3: 0.21, 4: 0.19, 5: 0.17, 6: 0.155}
-_PATTERNED_SHARE = 0.3
+_PATTERNED_SHARE = 0.5
+#: Colours that a pattern would turn into one another.
+_PLAIN_COLOURS = ("black", "gray", "white")
+#: How many objects take the first one's shape, so that a label needs its colour.
+_TWIN_SHARE = 0.2
 #: CIE Lab distances that keep an object apart from its background and from the other objects.
-_APART_FROM_BACKGROUND = 38.0
+_APART_FROM_BACKGROUND = 42.0
 _APART_FROM_EACH_OTHER = 30.0
+
+
+#: Centre (x, y) and radius of a circle, as shares of the image's side.
+Place = tuple[tuple[float, float], float]
+Lab = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -63,41 +76,50 @@ def scene_rng(seed: int, index: int, *stream: str | int) -> np.random.Generator:
 
 
 def plan_scene(seed: int, index: int, textures: tuple[str, ...]) -> ScenePlan:
-    """The plan of scene number `index`; only its background depends on the pool `textures`.
+    """The plan of scene number `index`. The pool `textures` decides the background, and so which colours are clear.
 
     Raises: BadInput for an empty pool or an unknown texture.
     """
     check_textures(textures)
     texture = textures[int(scene_rng(seed, index, "texture").integers(len(textures)))]
     background = plan_background(texture, scene_rng(seed, index, "background"))
-    rng = scene_rng(seed, index, "objects")
-    places = _places(rng)
-    looks = _looks(len(places), background_lab(background), rng)
+    places = _places(scene_rng(seed, index, "places"))
+    looks = _looks(places, background, scene_rng(seed, index, "looks"))
+    rng = scene_rng(seed, index, "surfaces")
     objects = tuple(
-        ObjectPlan(shape, colour, _pattern(rng), centre, radius, _angle(rng))
+        ObjectPlan(shape, colour, _pattern(colour, background, (centre, radius), rng), centre, radius, _angle(rng))
         for (centre, radius), (shape, colour) in zip(places, looks, strict=True)
     )
     return ScenePlan(seed, index, background, objects)
 
 
-def background_lab(background: BackgroundPlan) -> tuple[float, float, float]:
-    """CIE Lab of a background's mean colour."""
-    r, g, b = background_mean(background)
-    return rgb_lab((255 * r, 255 * g, 255 * b))
+def clear_colours(background: BackgroundPlan, centre: tuple[float, float], radius: float) -> list[str]:
+    """The colours that stand out at a place of a background and, as other renders shift it, from its mean colour.
+
+    Where fewer than four do, the four that do best. centre (x, y) and radius as shares of the side.
+    """
+    behind = _behind(background, (centre, radius))
+    apart = {name: min(colour_distance(colour_lab(name), lab) for lab in behind) for name in COLOURS}
+    best = sorted(COLOURS, key=lambda name: -apart[name])
+    return best[: max(4, sum(value >= _APART_FROM_BACKGROUND for value in apart.values()))]
 
 
-def clear_colours(lab: tuple[float, float, float], at_least: float = _APART_FROM_BACKGROUND) -> list[str]:
-    """The colours that stand out from `lab`, or the six that do best where fewer do."""
-    far = sorted(COLOURS, key=lambda name: -colour_distance(colour_lab(name), lab))
-    clear = sum(colour_distance(colour_lab(name), lab) >= at_least for name in far)
-    return far[: max(clear, 6)]
+def _behind(background: BackgroundPlan, place: Place) -> tuple[Lab, Lab]:
+    """What an object must stand out from: the background at its place, and the background's mean."""
+    centre, radius = place
+    return _lab(background_mean_at(background, centre, 1.3 * radius)), _lab(background_mean(background))
 
 
-def _places(rng: np.random.Generator) -> list[tuple[tuple[float, float], float]]:
+def _lab(rgb_01: NDArray[np.float32]) -> Lab:
+    r, g, b = (255 * rgb_01).tolist()
+    return rgb_lab((r, g, b))
+
+
+def _places(rng: np.random.Generator) -> list[Place]:
     """(centre, radius) of 2..6 circles that keep their distance; one that finds no place shrinks, then is left out."""
     wanted = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     largest = _MAX_RADIUS_BY_COUNT[wanted]
-    places: list[tuple[tuple[float, float], float]] = []
+    places: list[Place] = []
     for _ in range(wanted):
         radius = float(rng.uniform(0.72, 1.0)) * largest
         while (centre := _free_centre(places, radius, rng)) is None and radius > _MIN_RADIUS:
@@ -107,9 +129,7 @@ def _places(rng: np.random.Generator) -> list[tuple[tuple[float, float], float]]
     return places
 
 
-def _free_centre(
-    places: list[tuple[tuple[float, float], float]], radius: float, rng: np.random.Generator
-) -> tuple[float, float] | None:
+def _free_centre(places: list[Place], radius: float, rng: np.random.Generator) -> tuple[float, float] | None:
     inset = radius + _MARGIN
     for x, y in rng.uniform(inset, 1 - inset, (_PLACE_TRIES, 2)).tolist():
         if all(math.dist((x, y), centre) >= radius + other + _GAP for centre, other in places):
@@ -117,25 +137,32 @@ def _free_centre(
     return None
 
 
-def _looks(count: int, lab: tuple[float, float, float], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """(shape, colour) of each object: colours apart from the background and, as far as they reach, from each other."""
-    palette = clear_colours(lab)
-    order = [palette[i] for i in rng.permutation(len(palette))]
-    colours: list[str] = []
-    for name in order:
-        if all(colour_distance(colour_lab(name), colour_lab(other)) >= _APART_FROM_EACH_OTHER for other in colours):
-            colours.append(name)
-    shapes = [SHAPES[i] for i in rng.permutation(len(SHAPES))][:count]
-    repeats = rng.random(count) < 0.2
-    return [
-        (shapes[0] if i and repeats[i] and i < len(colours) else shapes[i], colours[i % len(colours)])
-        for i in range(count)
-    ]
+def _looks(places: list[Place], background: BackgroundPlan, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """(shape, colour) of each object: no pair twice, colours apart from what lies behind and from each other."""
+    shapes = [SHAPES[i] for i in rng.permutation(len(SHAPES))]
+    looks: list[tuple[str, str]] = []
+    for number, (centre, radius) in enumerate(places):
+        palette = clear_colours(background, centre, radius)
+        order = [palette[i] for i in rng.permutation(len(palette))]
+        colour = max(order, key=lambda name: min(_APART_FROM_EACH_OTHER, _nearest(name, looks)))
+        twin = number > 0 and rng.random() < _TWIN_SHARE and (shapes[0], colour) not in looks
+        looks.append((shapes[0] if twin else shapes[number], colour))
+    return looks
 
 
-def _pattern(rng: np.random.Generator) -> str | None:
+def _nearest(colour: str, looks: list[tuple[str, str]]) -> float:
+    return min((colour_distance(colour_lab(colour), colour_lab(other)) for _, other in looks), default=math.inf)
+
+
+def _pattern(colour: str, background: BackgroundPlan, place: Place, rng: np.random.Generator) -> str | None:
+    """A surface pattern for some; none where its darker parts would sink into the background."""
     drawn, which = rng.random(), int(rng.integers(len(PATTERN_WORDS)))
-    return tuple(PATTERN_WORDS)[which] if drawn < _PATTERNED_SHARE else None
+    if drawn >= _PATTERNED_SHARE or colour in _PLAIN_COLOURS:
+        return None
+    r, g, b = (PATTERN_INK * channel for channel in COLOURS[colour])
+    ink = rgb_lab((r, g, b))
+    sinks = any(colour_distance(ink, lab) < _APART_FROM_EACH_OTHER for lab in _behind(background, place))
+    return None if sinks else tuple(PATTERN_WORDS)[which]
 
 
 def _angle(rng: np.random.Generator) -> float:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pipeline.images import ImageU8, MaskBool, mask_box
-from pipeline.scene_plan import ObjectPlan, ScenePlan, plan_scene, scene_rng
+from pipeline.scene_plan import PATTERN_INK, ObjectPlan, ScenePlan, plan_scene, scene_rng
 from pipeline.scene_textures import TEXTURES, background_mean, background_pixels, vary_background
 from pipeline.shapes import COLOURS, ImageF32, shape_coverage
 from schemas.errors import BadInput
@@ -19,7 +19,6 @@ MIN_SIZE_PX, MAX_SIZE_PX = 32, 4096
 _SHADOW_OPACITY = 0.42
 _SHADOW_REACH = 0.16
 _BEVEL = 0.30
-_PATTERN_CONTRAST = 0.42
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def render_scene(seed: int, index: int, size_px: int, render: int = 0, textures:
     """Scene number `index` of `seed`: the same arguments give the same bytes, whatever was rendered before.
 
     render: above 0, the same objects in the same places under another light, texture crop and noise.
-    textures: the pool that the background is drawn from; the objects and the noise do not depend on it.
+    textures: the pool that the background is drawn from; the objects' places do not depend on it, their colours do.
     Raises: BadInput for a size outside 32..4096 px, a negative index or render, or an unknown texture.
     """
     _check(index, size_px, render)
@@ -141,8 +140,8 @@ def _background(plan: ScenePlan, size_px: int, render: int) -> ImageF32:
     if render == 0:
         return background_pixels(plan.background, size_px)
     varied = vary_background(plan.background, scene_rng(plan.seed, plan.index, "background", render))
-    shift = np.subtract(background_mean(plan.background), background_mean(varied), dtype=np.float32)
-    return np.clip(background_pixels(varied, size_px) + shift, 0, 1)
+    shift = background_mean(plan.background) - background_mean(varied)
+    return np.asarray(np.clip(background_pixels(varied, size_px) + shift, 0, 1), dtype=np.float32)
 
 
 def _draw_shadow(canvas: ImageF32, thing: ObjectPlan, size_px: int, light: _Light) -> None:
@@ -163,18 +162,10 @@ def _draw_object(canvas: ImageF32, thing: ObjectPlan, size_px: int, light: _Ligh
     colour = np.array(COLOURS[thing.colour], dtype=np.float32) / np.float32(255)
     surface = np.broadcast_to(colour, (*coverage.shape, 3))
     if thing.pattern:
-        ink = _ink(colour)
-        surface = surface + (ink - surface) * _pattern(thing, size_px, window)[:, :, None]
+        surface = surface * (1 - np.float32(1 - PATTERN_INK) * _pattern(thing, size_px, window)[:, :, None])
     shaded = surface * _shading(coverage, thing.radius * size_px, light)[:, :, None]
     patch = canvas[window[1] : window[3], window[0] : window[2]]
     patch += (shaded - patch) * coverage[:, :, None]
-
-
-def _ink(colour: ImageF32) -> ImageF32:
-    """The second colour of a pattern: darker than a bright colour, brighter than a dark one."""
-    share = np.float32(_PATTERN_CONTRAST)
-    target = np.float32(0.0 if colour.mean() > 0.3 else 1.0)
-    return np.asarray(colour * (1 - share) + target * share, dtype=np.float32)
 
 
 def _pattern(thing: ObjectPlan, size_px: int, window: Box) -> ImageF32:

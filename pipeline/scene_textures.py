@@ -44,7 +44,7 @@ _PHOTOS: dict[str, _Photo] = {
     "china": _Photo(_SKLEARN + "china.jpg", (0.0, 0.0, 1.0, 1.0), (0.5, 0.9), blur=0.010),
     "coffee": _Photo(_SKIMAGE + "coffee.png", (0.0, 0.0, 1.0, 1.0), (0.5, 0.9), blur=0.010),
     "flower": _Photo(_SKLEARN + "flower.jpg", (0.0, 0.0, 1.0, 1.0), (0.5, 0.9), blur=0.010),
-    "grass": _Photo(_SKIMAGE + "grass.png", tints=((112, 158, 84), (168, 170, 96), (150, 140, 110))),
+    "grass": _Photo(_SKIMAGE + "grass.png", tints=((112, 158, 84), (164, 164, 122), (150, 140, 110))),
     "gravel": _Photo(_SKIMAGE + "gravel.png", tints=((170, 164, 156), (180, 150, 120), (130, 146, 164))),
     "hubble_deep_field": _Photo(_SKIMAGE + "hubble_deep_field.jpg", crop=(0.35, 0.7)),
     "ihc": _Photo(_SKIMAGE + "ihc.png", crop=(0.4, 0.8)),
@@ -124,16 +124,27 @@ def background_pixels(plan: BackgroundPlan, size_px: int) -> ImageF32:
     pixels = _resized(crop, size_px)
     softness_px = _PHOTOS[plan.texture].blur * size_px
     if softness_px > 0.4:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), softness_px, borderType=cv2.BORDER_REFLECT_101)
+        softened = cv2.GaussianBlur(pixels, (0, 0), softness_px, borderType=cv2.BORDER_REFLECT_101)
+        pixels = np.asarray(softened, dtype=np.float32)
     toned = _tinted(pixels, plan) * gain + shift
     return np.clip(toned, np.float32(0.03), np.float32(0.97), out=toned)
 
 
 @lru_cache(maxsize=256)
-def background_mean(plan: BackgroundPlan) -> tuple[float, float, float]:
-    """The background's mean colour as sRGB in [0, 1]."""
-    r, g, b = background_pixels(plan, _THUMBNAIL_PX).mean(axis=(0, 1)).tolist()
-    return r, g, b
+def _thumbnail(plan: BackgroundPlan) -> ImageF32:
+    return background_pixels(plan, _THUMBNAIL_PX)
+
+
+def background_mean(plan: BackgroundPlan) -> NDArray[np.float32]:
+    """The background's mean colour: (3,) sRGB in [0, 1]."""
+    return np.asarray(_thumbnail(plan).mean(axis=(0, 1)), dtype=np.float32)
+
+
+def background_mean_at(plan: BackgroundPlan, centre: tuple[float, float], radius: float) -> NDArray[np.float32]:
+    """As `background_mean`, of the square about a place; centre (x, y) and radius as shares of the side."""
+    x1, y1 = (max(0, int((c - radius) * _THUMBNAIL_PX)) for c in centre)
+    x2, y2 = (int((c + radius) * _THUMBNAIL_PX) + 1 for c in centre)
+    return np.asarray(_thumbnail(plan)[y1:y2, x1:x2].mean(axis=(0, 1)), dtype=np.float32)
 
 
 def _crop(plan: BackgroundPlan) -> NDArray[np.uint8]:

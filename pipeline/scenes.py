@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.images import ImageU8, mask_to_rle
 from pipeline.instructions import instruction_for
-from pipeline.scene_plan import background_lab, clear_colours, plan_scene, scene_rng
+from pipeline.scene_plan import clear_colours, plan_scene, scene_rng
 from pipeline.scene_render import MAX_SIZE_PX, MIN_SIZE_PX, Scene, SceneObject, render_scene, render_without
 from pipeline.scene_textures import TEXTURES
 from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
@@ -51,8 +51,7 @@ class _Wish:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.rng = scene_rng(scene.seed, scene.index, "request")
-        plan = plan_scene(scene.seed, scene.index, (scene.texture,))
-        self.background = background_lab(plan.background)
+        self.background = plan_scene(scene.seed, scene.index, (scene.texture,)).background
         self.taken: list[Box] = [thing.box for thing in scene.objects]
         self.looks = {(thing.shape, thing.colour) for thing in scene.objects}
         self.free = [int(i) for i in self.rng.permutation(len(scene.objects))]
@@ -60,10 +59,16 @@ class _Wish:
     def pick(self, options: list[str]) -> str:
         return options[int(self.rng.integers(len(options)))]
 
-    def colour_apart(self, from_colour: str) -> str:
-        """A colour that is plainly another one than `from_colour` and stands out from the background."""
-        lab = colour_lab(from_colour)
-        clear = [c for c in clear_colours(self.background) if colour_distance(colour_lab(c), lab) >= _VISIBLE_CHANGE]
+    def clear_colours(self, box: Box) -> list[str]:
+        """The colours that stand out from the background of `box`."""
+        size = self.scene.size_px
+        centre = ((box[0] + box[2]) / (2 * size), (box[1] + box[3]) / (2 * size))
+        return clear_colours(self.background, centre, max(box[2] - box[0], box[3] - box[1]) / (2 * size))
+
+    def colour_apart(self, thing: SceneObject) -> str:
+        """A colour that is plainly another one than that of `thing` and stands out from the background behind it."""
+        lab = colour_lab(thing.colour)
+        clear = [c for c in self.clear_colours(thing.box) if colour_distance(colour_lab(c), lab) >= _VISIBLE_CHANGE]
         return self.pick(clear or [max(COLOURS, key=lambda c: colour_distance(colour_lab(c), lab))])
 
     def free_box(self, width_px: int, height_px: int) -> Box | None:
@@ -172,7 +177,7 @@ def _insert(wish: _Wish) -> Target | None:
             break
     else:
         return None
-    palette = clear_colours(wish.background)
+    palette = wish.clear_colours(box)
     looks = [(s, c) for s in SHAPES for c in palette if (s, c) not in wish.looks]
     shape, colour = looks[int(wish.rng.integers(len(looks)))]
     wish.looks.add((shape, colour))
@@ -185,7 +190,7 @@ _Made = tuple[dict[str, Scalar], Box | None] | None
 
 
 def _recolour(wish: _Wish, thing: SceneObject) -> _Made:
-    colour = wish.colour_apart(thing.colour)
+    colour = wish.colour_apart(thing)
     if (thing.shape, colour) in wish.looks:
         return None
     wish.looks.add((thing.shape, colour))
@@ -197,7 +202,7 @@ def _remove(wish: _Wish, thing: SceneObject) -> _Made:
 
 
 def _replace(wish: _Wish, thing: SceneObject) -> _Made:
-    shape, colour = wish.pick([s for s in SHAPES if s != thing.shape]), wish.colour_apart(thing.colour)
+    shape, colour = wish.pick([s for s in SHAPES if s != thing.shape]), wish.colour_apart(thing)
     if (shape, colour) in wish.looks:
         return None
     wish.looks.add((shape, colour))
@@ -214,11 +219,11 @@ def _blur(wish: _Wish, thing: SceneObject) -> _Made:
 
 
 def _relight(wish: _Wish, thing: SceneObject) -> _Made:
-    """Darker where the thing is bright, brighter where it is dark; a black thing has no light to scale."""
-    lightness = colour_lab(thing.colour)[0]
-    if lightness < 20:
+    """Brighter only where no channel is near its end; a black thing has no light to scale."""
+    brightest = max(COLOURS[thing.colour])
+    if brightest < 60:
         return None
-    darker = lightness > 62 or (lightness > 45 and wish.rng.random() < 0.5)
+    darker = brightest > 185 or wish.rng.random() < 0.3
     return {"gain": round(float(wish.rng.uniform(0.42, 0.62) if darker else wish.rng.uniform(1.5, 1.85)), 2)}, None
 
 
@@ -246,8 +251,8 @@ def _scaled(box: Box, factor: float) -> Box:
 
 
 def _text(wish: _Wish, thing: SceneObject) -> _Made:
-    """Lettering needs a body to stand on, in the brightest or darkest colour against the thing's own."""
-    if thing.shape in ("ring", "cross", "star", "triangle") or thing.texture:
+    """Lettering needs a body to stand on, in black or white, whichever is further from the thing's own colour."""
+    if thing.shape not in ("disc", "square", "heart"):
         return None
     colour = "white" if colour_lab(thing.colour)[0] < 60 else "black"
     return {"text": wish.pick(list(WORDS)), "color": colour}, None

@@ -32,7 +32,8 @@ SHAPES = ("disc", "square", "triangle", "star", "ring", "cross", "diamond", "hea
 
 _SUPERSAMPLE = 4
 _SHIFT_BITS = 4
-_RING_HOLE = 0.52
+#: A ring's hole as a share of its radius.
+RING_HOLE = 0.52
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +100,7 @@ def _heart() -> NDArray[np.float64]:
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([x, -y - 2.3], axis=1) / 17.2
+    return np.stack([x, -y - 2.3], axis=1) / 18.07
 
 
 def shape_coverage(
@@ -116,7 +117,7 @@ def shape_coverage(
     origin = np.array([centre_px[0] - x1, centre_px[1] - y1])
     _fill(canvas, origin + radius_px * turned, 255)
     if shape == "ring":
-        _fill(canvas, origin + radius_px * _RING_HOLE * turned, 0)
+        _fill(canvas, origin + radius_px * RING_HOLE * turned, 0)
     small = cv2.resize(canvas, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.float32) / np.float32(255)
 
