@@ -152,7 +152,7 @@ def rle_to_mask(rle: CocoRle) -> MaskBool:
 def rle_runs(counts: str) -> list[int]:
     """The run lengths in a COCO compressed RLE string. Raises: ValueError for a string that is none.
 
-    Source: rleFrString in pycocotools' maskApi.c (5 bits a character, LEB128-like, runs after the third as differences).
+    Source: rleFrString in pycocotools' maskApi.c (5 bits a character, LEB128-like, then differences).
     """
     runs: list[int] = []
     value = shift = 0
