@@ -112,7 +112,7 @@ def scene_request(scene: Scene, *, targets: int | None = None) -> RequestLine:
 
     Every target that is there has its exact mask; something to be added has the free box that it shall fill. Boxes and
     masks in pixels of the scene. Fewer targets come out where the scene has no more objects and no free place.
-    Renders of one scene get the same targets.
+    Renders of one scene get the same targets. Raises: ValueError for `targets` below 1.
     """
     wish = _Wish(scene)
     count = targets if targets is not None else 1 + int(wish.rng.choice(len(_TARGET_SHARES), p=_TARGET_SHARES))

@@ -98,6 +98,17 @@ def test_another_render_shows_the_same_objects_differently() -> None:
         assert scene_request(first).targets == scene_request(second).targets
 
 
+def test_another_render_has_another_crop_of_the_texture() -> None:
+    """Correlation of the backgrounds of two renders, in luminance: that of unlike crops, not of one in another light."""
+    likeness = []
+    for index in range(20):
+        first, second = (render_scene(2, index, 96, render) for render in (0, 1))
+        clear = ~grown(np.logical_or.reduce([thing.mask_hw for thing in first.objects]), 10)
+        a, b = (scene.image_hwc_u8.mean(axis=2)[clear] for scene in (first, second))
+        likeness.append(float(np.corrcoef(a, b)[0, 1]))
+    assert np.median(likeness) < 0.5
+
+
 def test_a_scene_is_the_same_at_every_size() -> None:
     """Masks of one scene, brought to one size, agree up to one pixel of border and have the same centre."""
     for index in range(6):
