@@ -99,7 +99,7 @@ def test_another_render_shows_the_same_objects_differently() -> None:
 
 
 def test_another_render_has_another_crop_of_the_texture() -> None:
-    """Correlation of the backgrounds of two renders, in luminance: that of unlike crops, not of one in another light."""
+    """Correlation of the backgrounds of two renders, in luminance: unlike crops, not one in another light."""
     likeness = []
     for index in range(20):
         first, second = (render_scene(2, index, 96, render) for render in (0, 1))
