@@ -109,7 +109,7 @@ The tars are [WebDataset](https://github.com/webdataset/webdataset); a sample `<
 
 | member | what it is |
 |---|---|
-| `source.{extension}` | the image that was edited, RGB; further sources of a composition are `source1.{extension}`, ... |
+| `source.{extension}` | the image that was edited, RGB; further sources of a request are `source1.{extension}`, ... |
 | `edited.{extension}` | the candidate, the same size |
 | `mask0.png`, `mask1.png`, ... | 1-bit masks, in the order of `regions` in the row |
 | `json` | the row, fields below |

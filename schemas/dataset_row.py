@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.candidate import AppliedEdit, Defect
 from schemas.geometry import Box, CocoRle, Frame
@@ -19,58 +19,110 @@ class DatasetRegion(Record):
     phi: min(success, preserve), 0..25. reward: R_r in [0, 1]. None is a missing score.
     """
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     region: RegionKey
+    """planned region id, the same for all candidates of a request, or `extra-n` for a change that nobody asked for"""
     label: Label
+    """what the region shows, in the request's words"""
     role: Role | None
+    """what the instruction wants here; null where it asks nothing"""
     status: RegionStatus
+    """`changed`: named and changed; `unchanged`: named, not changed; `unplanned`: changed, not named"""
     origin: MaskOrigin
+    """how the mask was found"""
     frame: Frame
+    """the image that mask and boxes lie in"""
     planned_box: Box | None
+    """where the region was expected before any edit; null for an unplanned one"""
     box: Box | None
+    """tight box around the mask; null where the mask is empty"""
     area_px: int
+    """pixels in the mask"""
     confidence: float
+    """how sure the mask is, 0 to 1"""
     mask: CocoRle
+    """COCO RLE, the same pixels as the member `mask<n>.png`"""
     success: MeanScore
+    """whether the instruction was carried out here"""
     preserve: MeanScore
+    """whether nothing here changed that should not have"""
     phi: MeanScore
+    """min(success, preserve)"""
     reward: Annotated[float, Field(ge=0, le=1)] | None
+    """sqrt(phi x AES) / 25, in [0, 1]"""
 
 
 class DatasetRow(Document):
     """One candidate with its source, its regions and their scores. Scores 0..25 or None (missing)."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     schema_name: ClassVar[str] = "dataset-row"
 
     key: str
+    """`<request>-<candidate>`, the sample's key in the tar"""
     split: Split
+    """decided by source image"""
     request: Id
+    """id: hash of the sources' bytes, the instruction and the targets"""
     request_name: ExternalName
+    """the name that the request's author gave it"""
     candidate: Id
+    """id: hash of request, editor, revision, seed and parameters"""
     candidate_index: int
+    """which of the request's candidates, from 0"""
     kind: RequestKind
+    """one source and one turn, several sources, or several turns"""
     edit_type: Label
+    """the request's one operation, `multi` for several, or the author's own name"""
     instruction: Instruction
+    """what the editor was asked to do"""
     turns: tuple[Instruction, ...]
+    """the instructions of a multi-turn request in their order, else empty"""
     targets: tuple[Target, ...]
+    """the things that the instruction names, with boxes where they are known"""
     source_names: tuple[ExternalName, ...]
+    """file names of the source images; the first is the one that is edited"""
     source_pixels_sha256: tuple[Sha256, ...]
+    """sha256 over height, width and RGB bytes of each source"""
     edited_pixels_sha256: Sha256
+    """the same of the candidate"""
     width_px: int
+    """width of source and candidate"""
     height_px: int
+    """height of source and candidate"""
     editor: Label
+    """who made the candidate"""
     revision: ExternalName | None
+    """version of the editor, where it has one"""
     seed: int | None
+    """seed of the candidate, where it is known"""
     parameters: dict[str, Scalar]
+    """further settings of the editor"""
     edits: tuple[AppliedEdit, ...]
+    """what was done to each target, where it is known by construction"""
     defects: tuple[Defect, ...]
+    """flaws put in on purpose, each with its place and strength 0 to 1; empty where they are not known"""
     regions: tuple[DatasetRegion, ...]
+    """one per region, in the order of the members `mask<n>.png`"""
     background: MeanScore
+    """whether everything outside the regions stayed as it was"""
     background_reward: Annotated[float, Field(ge=0, le=1)] | None
+    """sqrt(background x AES) / 25, in [0, 1]"""
     success: MeanScore
+    """the whole instruction: carried out?"""
     overedit: MeanScore
+    """the whole image: nothing changed beyond the instruction?"""
     naturalness: MeanScore
+    """does the image look natural?"""
     artifacts: MeanScore
+    """is it free of artefacts?"""
     aesthetics: MeanScore
+    """AES = min(naturalness, artifacts)"""
     rater: str | None
+    """who gave the scores; null where there are none"""
     measures: tuple[Measure, ...]
+    """what each gate measured on this candidate, beside its threshold"""
     synthetic: bool
+    """whether source, edit or scores were made up by a program"""

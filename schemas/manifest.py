@@ -47,7 +47,8 @@ class BuildInfo(Document):
     config_digest: Sha256
     seeds: dict[str, int]
     model_revisions: dict[str, str | None]
-    parts: tuple["PartPlan", ...]
+    inputs: dict[str, Sha256]
+    n_parts: Annotated[int, Field(ge=0)]
     parents: tuple[str, ...] = ()
     commit: str | None
     created_at: str
@@ -55,21 +56,16 @@ class BuildInfo(Document):
     packages: dict[str, str]
 
 
-class PartPlan(Record):
-    """One part: rows start..stop (half-open) of one request source."""
-
-    index: Annotated[int, Field(ge=0)]
-    source: Annotated[int, Field(ge=0)]
-    start: Annotated[int, Field(ge=0)]
-    stop: Annotated[int, Field(gt=0)]
-
-
 class Shard(Record):
-    """One tar of the dataset, complete only if size, sha256 and samples all fit."""
+    """One tar of the dataset, complete only if size, sha256 and samples all fit. raters: samples by who scored them."""
 
     name: ShardName
     split: Split
     samples: Annotated[int, Field(gt=0)]
+    requests: Annotated[int, Field(gt=0)]
+    synthetic: Annotated[int, Field(ge=0)]
+    edit_types: dict[str, int]
+    raters: dict[str, int]
     size_bytes: Annotated[int, Field(gt=0)]
     sha256: Sha256
 
@@ -89,17 +85,14 @@ class Manifest(Document):
     schema_name: ClassVar[str] = "manifest"
 
     dataset: str
-    sample_schema: str
+    row_schema: str
     shards: tuple[Shard, ...]
-    rows: int
-    requests: int
-    splits: dict[str, int]
+    rows: Annotated[int, Field(ge=0)]
+    requests: Annotated[int, Field(ge=0)]
+    splits: dict[Split, int]
+    edit_types: dict[str, int]
+    raters: dict[str, int]
     stages: tuple[StageCount, ...]
-    score_source: str
     synthetic: Literal["all", "some", "none"]
     build: BuildInfo
     created_at: str
-
-
-BuildInfo.model_rebuild()
-Manifest.model_rebuild()

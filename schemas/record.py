@@ -9,8 +9,15 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
-from pydantic.functional_serializers import SerializerFunctionWrapHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from schemas.errors import BadInput, NewerSchema
 
@@ -95,7 +102,7 @@ def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[st
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault of a validation error as `field: what is wrong`, on one line and never longer than 300 characters."""
+    """The first fault of a validation error as `field: what is wrong`, on one line of at most 300 characters."""
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"]) or "record"
     more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""

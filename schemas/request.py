@@ -88,6 +88,7 @@ class RequestLine(Document):
     """One line of a user's request file: what a person or a program writes.
 
     sources: paths relative to the file's folder; the first is the canvas that is edited. id: the user's own name.
+    source_group: requests of one group share a split: frames of a film, a stereo pair, shots of one object.
     """
 
     schema_name: ClassVar[str] = "request-line"
@@ -101,6 +102,7 @@ class RequestLine(Document):
     candidates: Annotated[tuple[BroughtCandidate, ...], Field(max_length=64)] = ()
     edit_type: Label | None = None
     split: Split | None = None
+    source_group: ExternalName | None = None
 
     @model_validator(mode="after")
     def _structure(self) -> Self:
@@ -135,6 +137,7 @@ class EditRequest(Document):
     candidates: tuple[BroughtCandidate, ...] = ()
     edit_type: Label
     split: Split | None = None
+    source_group: ExternalName | None = None
     synthetic: bool
 
     @model_validator(mode="after")

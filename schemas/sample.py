@@ -13,6 +13,9 @@ from schemas.score import CandidateScore
 ImageFormat = Literal["png", "jpeg"]
 
 
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]+$", max_length=512, description="perceptual hash, hex")]
+
+
 class ImageRef(Record):
     """Where an encoded image lies: `length` bytes at `offset` of `tar`, a path relative to the run folder."""
 
@@ -34,7 +37,8 @@ class Measure(Record):
 class Sample(Document):
     """One row: a request, and once it is made, one candidate of it, with all that is known of it so far.
 
-    key: the request's id before the candidates stage, `<request>-<candidate>` after it.
+    key: the request's id before the candidates stage, `<request>-<candidate>` after it. brought: the images of
+    request.candidates, in their order, scaled to the canvas.
     """
 
     schema_name: ClassVar[str] = "sample"
@@ -42,12 +46,15 @@ class Sample(Document):
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}(-[0-9a-f]{16})?$")]
     request: EditRequest
     sources: tuple[ImageRef, ...]
+    brought: tuple[ImageRef, ...] = ()
     candidate: Candidate | None = None
     edited: ImageRef | None = None
     planned: tuple[PlannedRegion, ...] = ()
     observed: tuple[ObservedMask, ...] = ()
     scores: tuple[CandidateScore, ...] = ()
     measures: tuple[Measure, ...] = ()
+    source_fingerprint: Fingerprint | None = None
+    edited_fingerprint: Fingerprint | None = None
 
 
 class Rejection(Document):

@@ -8,6 +8,7 @@ by pixel, smoothed colour, and local contrast, which sees blur and texture where
 It does not undo rotation, scaling or lens distortion: those count as change.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from pipeline.images import ImageU8, MaskBool
 
 Float32 = NDArray[np.float32]
+
+#: Compression rings within its blocks.
+RINGING_PX = 8
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,28 @@ class DifferenceSettings:
     """Smoothed lightness difference that begins a change: noise has averaged out."""
     smooth_weak: float = 4.5
     """The same, carrying on."""
-    chroma_strong: float = 11.0
-    """Smoothed chroma difference that begins a change; chroma is what compression blurs most."""
-    chroma_weak: float = 5.5
+    coarse_strong: float = 5.0
+    """The same over `coarse_sigma_px`: faint changes of large parts."""
+    coarse_weak: float = 2.5
     """The same, carrying on."""
+    chroma_factor: float = 1.2
+    """Thresholds of smoothed chroma over those of smoothed lightness; chroma is what compression harms most."""
     contrast_strong: float = 9.0
     """Difference of local contrast (standard deviation of lightness) that begins a change: texture or blur."""
     contrast_weak: float = 4.0
     """The same, carrying on."""
     smooth_sigma_px: float = 1.5
     """Scale of smoothing."""
+    coarse_sigma_px: float = 4.0
+    """The coarser scale of smoothing."""
     contrast_sigma_px: float = 1.5
     """Scale over which local contrast is taken."""
     halo_share: float = 0.35
     """A smoothed difference counts down to this share of the largest within three scales: below it is its halo."""
+    coarse_halo_share: float = 0.6
+    """The same on the coarser scale."""
+    ringing_share: float = 0.08
+    """A pixel difference counts down to this share of the largest within a compression block (8 px)."""
     neighbour_share: float = 0.6
     """How far towards the range of its 3x3 neighbours a pixel may stray: what a half-pixel shift does."""
     noise_factor: float = 5.0
@@ -110,46 +122,61 @@ def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEF
     """
     if source.shape != edited.shape:
         raise ValueError(f"source is {source.shape}, edited {edited.shape}: resize one of them first")
-    before, after = _levels(source), _levels(edited)
-    shift = _shift_px(before[..., 0], after[..., 0], settings.max_shift_px)
-    moved = _moved(before, shift)
-    matrix, offset = _fit_colours(moved, after)
-    fitted = cast(Float32, moved @ matrix + offset)
+    source_rgb, edited_rgb = source.astype(np.float32), edited.astype(np.float32)
+    after = _levels(edited_rgb)
+    shift = _shift_px(_levels(source_rgb)[..., 0], after[..., 0], settings.max_shift_px)
+    moved_rgb = _moved(source_rgb, shift)
+    colour_map = _fit_colours(moved_rgb, edited_rgb)
+    moved = _levels(moved_rgb)
+    fitted = _levels(np.clip(cv2.transform(moved_rgb, colour_map), 0, 255, dtype=np.float32))
     return Comparison(moved, fitted, after, shift, float(_norm(fitted - moved).mean()))
 
 
 def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:
     """The mask (H, W) of what differs in a comparison."""
-    smooth = np.abs(_blurred(pair.fitted - pair.edited, settings.smooth_sigma_px))
+    difference = pair.fitted - pair.edited
     before = _local_contrast(pair.fitted[..., 0], settings.contrast_sigma_px)
     after = _local_contrast(pair.edited[..., 0], settings.contrast_sigma_px)
     tolerance = settings.contrast_tolerance * np.minimum(before, after)
-    evidence = (
-        (_pixel_difference(pair, settings.neighbour_share), settings.pixel_strong, settings.pixel_weak, 0.0),
-        (smooth[..., 0], settings.smooth_strong, settings.smooth_weak, settings.smooth_sigma_px),
-        (_norm(smooth[..., 1:]), settings.chroma_strong, settings.chroma_weak, settings.smooth_sigma_px),
-        (np.abs(before - after), settings.contrast_strong, settings.contrast_weak, settings.contrast_sigma_px),
-    )
     strong = np.zeros(before.shape, dtype=np.bool_)
     weak = np.zeros(before.shape, dtype=np.bool_)
-    for difference, high, low, sigma_px in evidence:
-        floor = max(1.0, settings.noise_factor * min(_noise(difference), settings.max_noise) / low)
-        strong |= difference > high * floor + tolerance
-        weak |= difference > np.maximum(low * floor + tolerance, _halo(difference, sigma_px, settings.halo_share))
+    for evidence, high, low, halo in _evidence(pair, difference, np.abs(before - after), settings):
+        floor = max(1.0, settings.noise_factor * min(_noise(evidence), settings.max_noise) / low)
+        strong |= evidence > high * floor + tolerance
+        weak |= evidence > np.maximum(low * floor + tolerance, halo)
     return _cleaned(_hysteresis(strong, weak | strong), settings)
 
 
-def _halo(difference: Float32, sigma_px: float, share: float) -> Float32 | float:
-    """What smoothing over `sigma_px` alone may show beside a larger difference (H, W)."""
-    if sigma_px == 0:
-        return 0.0
-    side = 2 * round(3 * sigma_px) + 1
-    return cast(Float32, share * cv2.dilate(difference, np.ones((side, side), dtype=np.uint8)))
+_Evidence = tuple[Float32, float, float, Float32]
 
 
-def _levels(image: ImageU8) -> Float32:
-    """Y'CrCb (H, W, 3), levels 0..255."""
-    return cast(Float32, cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32))
+def _evidence(
+    pair: Comparison, difference: Float32, contrast: Float32, settings: DifferenceSettings
+) -> Iterator[_Evidence]:
+    """(difference (H, W), threshold to begin, threshold to carry on, halo (H, W)) of each way to look."""
+    pixel = _pixel_difference(pair, settings.neighbour_share)
+    yield pixel, settings.pixel_strong, settings.pixel_weak, settings.ringing_share * _largest(pixel, RINGING_PX)
+    scales = (
+        (settings.smooth_sigma_px, settings.smooth_strong, settings.smooth_weak, settings.halo_share),
+        (settings.coarse_sigma_px, settings.coarse_strong, settings.coarse_weak, settings.coarse_halo_share),
+    )
+    for sigma_px, strong, weak, share in scales:
+        smooth = np.abs(_blurred(difference, sigma_px))
+        for values, factor in ((smooth[..., 0], 1.0), (_norm(smooth[..., 1:]), settings.chroma_factor)):
+            yield values, strong * factor, weak * factor, share * _largest(values, 3 * sigma_px)
+    halo = settings.halo_share * _largest(contrast, 3 * settings.contrast_sigma_px)
+    yield contrast, settings.contrast_strong, settings.contrast_weak, halo
+
+
+def _largest(values: Float32, radius_px: float) -> Float32:
+    """The largest of `values` within `radius_px` (a square) of each pixel."""
+    side = 2 * round(radius_px) + 1
+    return cast(Float32, cv2.dilate(values, np.ones((side, side), dtype=np.uint8)))
+
+
+def _levels(rgb: Float32) -> Float32:
+    """Y'CrCb (H, W, 3) of RGB in 0..255: levels, chroma about 0.5."""
+    return cast(Float32, cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb))
 
 
 def _norm(difference: Float32) -> Float32:
@@ -187,22 +214,28 @@ def _moved(image: Float32, shift_px: tuple[float, float]) -> Float32:
     return cast(Float32, moved)
 
 
-def _fit_colours(source: Float32, edited: Float32) -> tuple[Float32, Float32]:
-    """(matrix (3, 3), offset (3,)) with `source @ matrix + offset` near the edited colours of the unchanged pixels.
+def _fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
+    """The colour map (3, 4), matrix and offset, from the source's RGB to the edited RGB of the unchanged pixels.
 
-    Iteratively reweighted least squares (Geman-McClure weights) on a small copy, drawn towards no change.
+    Iteratively reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels.
     """
-    small = (64, 64)
-    x = cv2.resize(source, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
-    y = cv2.resize(edited, small, interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float64)
+    x, y = (_small_colours(image) for image in (source, edited))
+    usable = ((np.minimum(x, y) > 2) & (np.maximum(x, y) < 253)).all(axis=1)
+    if usable.mean() > 0.2:
+        x, y = x[usable], y[usable]
     matrix, offset = np.eye(3), np.median(y - x, axis=0)
-    scale = 12.0
+    scale = 20.0
     for _ in range(12):
         residual = np.linalg.norm(x @ matrix + offset - y, axis=1)
-        scale = max(1.0, min(scale, 2.0 * float(np.median(residual))))
-        weight = 1 / np.square(1 + np.square(residual / scale))
-        matrix, offset = _ridge_affine(x, y, weight)
-    return matrix.astype(np.float32), offset.astype(np.float32)
+        scale = max(2.0, min(scale, 2.0 * float(np.median(residual))))
+        matrix, offset = _ridge_affine(x, y, 1 / np.square(1 + np.square(residual / scale)))
+    return np.column_stack([matrix.T, offset])
+
+
+def _small_colours(image: Float32) -> NDArray[np.float64]:
+    """The colours (4096, 3) of a 64 x 64 copy."""
+    small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
+    return cast(NDArray[np.float64], small.reshape(-1, 3).astype(np.float64))
 
 
 def _ridge_affine(

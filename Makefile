@@ -1,0 +1,75 @@
+# Every target does the set-up that it needs, and is quick where that is done already.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+CORES := $(shell nproc)
+DEMO := runs/demo
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export DO_NOT_TRACK = 1
+
+.PHONY: help setup demo test unit integration browser slow lint types layers docs schemas serve benchmarks clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## the virtual environment with everything in it
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 2; }
+	@echo "set-up: installing packages into $(VENV)"; started=$$(date +%s); \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' && \
+	echo "set-up: $$(( $$(date +%s) - started )) s"
+	@touch $@
+
+demo: $(STAMP)  ## the main job on real photographs and procedural scenes, into runs/demo
+	@$(BIN)/python examples/photos/copy_photos.py
+	@started=$$(date +%s); \
+	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
+	$(BIN)/regionwise verify $(DEMO)/dataset && \
+	$(BIN)/regionwise report $(DEMO) && \
+	echo "run: $$(( $$(date +%s) - started )) s" && \
+	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md)"
+
+test: unit integration browser  ## all tests, as CI runs them
+
+unit: $(STAMP)
+	@$(BIN)/python -m pytest tests/unit
+
+integration: $(STAMP)
+	@$(BIN)/python -m pytest tests/integration
+
+browser: $(STAMP) chromium
+	@$(BIN)/python -m pytest tests/browser
+
+slow: $(STAMP)  ## the long proofs: 20 kills during a build
+	@REGIONWISE_KILLS=20 $(BIN)/python -m pytest tests/integration -m slow
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else echo "chromium is missing and only root may install it: sudo apt-get install chromium" >&2; exit 2; fi; }
+
+lint: $(STAMP)  ## ruff, and that generated files are current
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m schemas.json_schema --check
+
+types: $(STAMP)  ## mypy, strict
+	@$(BIN)/mypy
+
+layers: $(STAMP)  ## which part may import which
+	@$(BIN)/lint-imports
+
+schemas: $(STAMP)  ## docs/schemas from the records
+	@$(BIN)/python -m schemas.json_schema
+
+serve: $(STAMP)  ## a Prefect server, worker and the deployments on loopback, data in runs/prefect
+	@$(BIN)/python -m flows.serve
+
+benchmarks: $(STAMP)  ## every benchmark, results into benchmarks/results
+	@for name in difference oracle gates; do $(BIN)/python -m benchmarks.$$name; done
+
+clean:  ## the virtual environment and caches; runs stay
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .import_linter_cache

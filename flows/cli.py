@@ -1,0 +1,195 @@
+"""The command line: `regionwise build`, `export`, `verify`, `report` and what looks after a run. Imports no Prefect.
+
+Exit code 0 done (rejects are fine), 1 failed, 2 bad input or settings, 3 more rejected than the allowed share,
+130 interrupted. An error is one line on stderr; with `--json` it is one object: code, thing, fault, remedy.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import click
+from click.core import ParameterSource
+from pydantic.fields import FieldInfo
+
+from pipeline.config import BuildConfig, load_config
+from schemas.errors import RegionwiseError
+
+INTERRUPTED = 130
+#: Settings that only a config file gives: they are groups of their own.
+FILE_ONLY = ("splits", "gates")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
+    try:
+        cli.main(arguments, prog_name="regionwise", standalone_mode=False)
+    except RegionwiseError as error:
+        _fail(error.exit_code, error.thing, error.fault, error.remedy, as_json)
+    except click.ClickException as error:
+        _fail(2, "command line", error.format_message(), "see `regionwise --help`", as_json)
+    except (click.Abort, KeyboardInterrupt):
+        _fail(INTERRUPTED, "regionwise", "was interrupted", "start it again: what is done is kept", as_json)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except OSError as error:
+        thing = str(error.filename or "file system")
+        _fail(
+            1, thing, error.strerror or type(error).__name__, "mend it and start again: what is done is kept", as_json
+        )
+    sys.exit(0)
+
+
+def _fail(code: int, thing: str, fault: str, remedy: str, as_json: bool) -> NoReturn:
+    error = RegionwiseError(thing, fault, remedy)
+    print(json.dumps({**error.as_json(), "code": code}) if as_json else f"regionwise: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="regionwise")
+def cli() -> None:
+    """Region-annotated image-editing data: from source and instruction to verified tar shards."""
+
+
+def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One flag for every setting of `BuildConfig`, so that the two cannot drift apart."""
+    for name, field in reversed(BuildConfig.model_fields.items()):
+        if name not in FILE_ONLY:
+            command = _option(name, field)(command)
+    return command
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flag, default = f"--{name.replace('_', '-')}", field.get_default(call_default_factory=True)
+    choices = [value for value in get_args(field.annotation) if isinstance(value, str)]
+    kind = click.Choice(choices) if choices else (str if isinstance(default, tuple) else type(default))
+    shown = "none" if default == () else str(default)
+    return click.option(
+        flag, type=kind, multiple=isinstance(default, tuple), help=f"{field.description} [default: {shown}]"
+    )
+
+
+def _given(context: click.Context) -> dict[str, Any]:
+    """The settings that the command line itself gives, so that a config file's stay in force otherwise."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name in BuildConfig.model_fields and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+
+
+RUN = click.option("--run", required=True, type=click.Path(path_type=Path), help="the run's folder")
+JSON = click.option("--json", "as_json", is_flag=True, help="one JSON object instead of a table")
+WORKERS = click.option("--workers", type=click.IntRange(1, 1024), default=1, help="local processes [default: 1]")
+DASK = click.option("--dask", default=None, help="address of a Dask scheduler that shares this file system")
+
+
+@cli.command()
+@RUN
+@click.option("--config", "config_file", type=click.Path(path_type=Path), default=None, help="settings in TOML")
+@_config_options
+@WORKERS
+@DASK
+@JSON
+@click.pass_context
+def build(
+    context: click.Context,
+    run: Path,
+    config_file: Path | None,
+    workers: int,
+    dask: str | None,
+    as_json: bool,
+    **_settings: Any,
+) -> None:
+    """Build a dataset: requests, candidates, regions, gates, then the tars. Started again, it goes on where it was."""
+    from flows.commands import build_run
+
+    build_run(run, load_config(config_file, _given(context)), workers, dask, as_json)
+
+
+@cli.command()
+@RUN
+@WORKERS
+@DASK
+@JSON
+def resume(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
+    """Go on with a run, with the settings that it was made with."""
+    from flows.commands import resume_run
+
+    resume_run(run, workers, dask, as_json)
+
+
+@cli.command()
+@RUN
+@WORKERS
+@DASK
+@JSON
+def export(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
+    """Write a finished run's dataset anew; tars that are whole and current stay."""
+    from flows.commands import export_run
+
+    export_run(run, workers, dask, as_json)
+
+
+@cli.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="sizes and sha256 only, samples unread")
+@JSON
+def verify(dataset: Path, quick: bool, as_json: bool) -> None:
+    """Check a dataset against its manifest: every byte, then every sample. Exit code 1 where anything differs."""
+    from flows.commands import verify_dataset
+
+    sys.exit(verify_dataset(dataset, quick, as_json))
+
+
+@cli.command()
+@RUN
+@WORKERS
+@JSON
+def repair(run: Path, workers: int, as_json: bool) -> None:
+    """Make anew what is damaged or missing in a run: parts, images and tars; the rest stays."""
+    from flows.commands import resume_run
+
+    resume_run(run, workers, None, as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="the page [default: RUN/report.html]")
+@click.option("--max-requests", type=click.IntRange(1, 10_000), default=60, help="most requests shown [default: 60]")
+@JSON
+def report(run: Path, out: Path | None, max_requests: int, as_json: bool) -> None:
+    """Write one self-contained page to look at: samples with masks and scores, rejects, distributions."""
+    from flows.commands import report_run
+
+    report_run(run, out, max_requests, as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@JSON
+def status(run: Path, as_json: bool) -> None:
+    """Say how far a run is: parts done, rows kept and rejected by reason, for every stage."""
+    from flows.commands import show_status
+
+    show_status(run, as_json)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("key")
+@JSON
+def trace(run: Path, key: str, as_json: bool) -> None:
+    """Follow one request or candidate (its key, id or name) through every stage of a run."""
+    from flows.commands import trace_key
+
+    trace_key(run, key, as_json)
+
+
+if __name__ == "__main__":
+    main()

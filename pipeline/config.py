@@ -1,0 +1,91 @@
+"""The settings of a build, all of them in one place; `build.toml` and the command line's flags fill it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.backends import parse_spec
+from pipeline.gates import GateSettings
+from schemas.errors import BadInput
+from schemas.record import canonical_json, first_fault
+from schemas.sample import ImageFormat
+
+EDITORS = ("procedural",)
+SEGMENTERS = ("difference",)
+DETECTORS = ("targets",)
+
+
+class SplitShares(BaseModel):
+    """The share of source images that goes to each split; together 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: Annotated[float, Field(ge=0, le=1)] = 0.8
+    validation: Annotated[float, Field(ge=0, le=1)] = 0.1
+    test: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("the shares of train, validation and test must sum to 1")
+        return self
+
+
+class BuildConfig(BaseModel):
+    """What a build's result depends on. Where it runs (workers, Dask address, folder) is not part of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: Annotated[tuple[str, ...], Field(description="request files (JSONL, CSV, Parquet) or image folders")] = ()
+    scenes: Annotated[int, Field(ge=0, description="procedural scenes to add")] = 0
+    scene_size_px: Annotated[int, Field(ge=32, le=1024, description="side of a procedural scene")] = 128
+    size_px: Annotated[int, Field(ge=32, le=4096, description="longest side of a source, scaled down to it")] = 256
+    k: Annotated[int, Field(ge=1, le=64, description="candidates per request")] = 4
+    editor: Annotated[str, Field(description="editor spec, name or name:checkpoint")] = "procedural"
+    detector: Annotated[str, Field(description="detector spec")] = "targets"
+    segmenter: Annotated[str, Field(description="segmenter spec")] = "difference"
+    seed: Annotated[int, Field(ge=0, description="seed of scenes, edits and splits")] = 0
+    part_requests: Annotated[int, Field(ge=1, le=10_000, description="requests in a part")] = 256
+    image_format: Annotated[
+        ImageFormat, Field(description="png is lossless, jpeg (q95, 4:4:4) a third of its size")
+    ] = "png"
+    shard_samples: Annotated[int, Field(ge=1, le=100_000, description="most samples in one tar of the dataset")] = 1024
+    max_reject_share: Annotated[float, Field(ge=0, le=1, description="above it the build ends with exit code 3")] = 0.5
+    splits: SplitShares = SplitShares()
+    gates: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _has_input(self) -> Self:
+        if not self.requests and not self.scenes:
+            raise ValueError("nothing to build from: name a request file (requests) or a number of scenes")
+        parse_spec(self.editor, EDITORS, "editor")
+        parse_spec(self.segmenter, SEGMENTERS, "segmenter")
+        parse_spec(self.detector, DETECTORS, "detector")
+        return self
+
+
+def config_digest(config: dict[str, Any]) -> str:
+    """sha256 in hex of a resolved config."""
+    from hashlib import sha256
+
+    return sha256(canonical_json(config)).hexdigest()
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> BuildConfig:
+    """The config in a TOML file with `overrides` over it. Raises: BadInput, naming the file or the setting."""
+    settings = _read_toml(path) if path else {}
+    try:
+        return BuildConfig.model_validate(settings | overrides)
+    except ValidationError as error:
+        raise BadInput(str(path) if path else "settings", first_fault(error), "see `regionwise build --help`") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(str(path), "does not exist", "give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(str(path), f"cannot be read: {error}", "mend the file") from None

@@ -1,0 +1,126 @@
+"""From a finished run to a dataset: the plan of keys, the shards on workers, the card, and the manifest last."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from pipeline.build import config_of, stage_counts
+from pipeline.card import write_card
+from pipeline.dataset_plan import SPLITS, DatasetPlan, ShardPlan, plan_dataset
+from pipeline.files import write_whole
+from pipeline.run_folder import is_whole, read_build_info, read_done
+from pipeline.shards import row_schema, write_shard
+from schemas.errors import BadInput
+from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
+from schemas.record import short_hash
+
+SHARD_PLAN = TypeAdapter(ShardPlan)
+
+
+def export_dataset(run: Path, executor: Executor) -> Manifest:
+    """Writes `dataset/` of a run whose data stages are done; shards that are there and whole are kept.
+
+    The caller holds the run's lock. Raises: BadInput where a part is not done yet.
+    """
+    info = read_build_info(run)
+    _check_done(run, info)
+    config = config_of(info)
+    plan = plan_dataset(run, info.n_parts, config.splits, config.seed, config.shard_samples)
+    if not plan.shards:
+        raise BadInput(str(run), "has no sample that passed the gates", "read the rejects: `regionwise report`")
+    dataset = run / "dataset"
+    dataset.mkdir(exist_ok=True)
+    (dataset / "manifest.json").unlink(missing_ok=True)
+    _remove_others(dataset, plan)
+    shards = tuple(executor.map(export_shard, *zip(*_units(run, info, plan), strict=True)))
+    stages = stage_counts(run, info.n_parts)
+    manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages)
+    _write_dropped(run, plan)
+    write_card(dataset, manifest)
+    write_whole(dataset / "manifest.json", manifest.model_dump_json(indent=1))
+    return manifest
+
+
+def _write_dropped(run: Path, plan: DatasetPlan) -> None:
+    lines = (json.dumps(asdict(drop), sort_keys=True) + "\n" for drop in plan.dropped)
+    write_whole(run / "export" / "dropped.jsonl", "".join(lines))
+
+
+def _check_done(run: Path, info: BuildInfo) -> None:
+    missing = [part for part in range(info.n_parts) if read_done(run, "gates", part) is None]
+    if missing:
+        fault = f"has {len(missing)} of {info.n_parts} parts that are not through the gates"
+        raise BadInput(str(run), fault, "finish it with `regionwise resume`")
+
+
+def _remove_others(dataset: Path, plan: DatasetPlan) -> None:
+    """Removes shards of an earlier export that this one does not have."""
+    names = {shard.name for shard in plan.shards}
+    for path in dataset.glob("*.tar"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _units(run: Path, info: BuildInfo, plan: DatasetPlan) -> Iterable[tuple[str, str, str]]:
+    """(run, shard plan, input digest) of every shard: plain text, as workers get it."""
+    for shard in plan.shards:
+        parts = [read_done(run, "gates", part) for part, _ in shard.keys]
+        origin = [part.input_digest for part in parts if part]
+        text = SHARD_PLAN.dump_json(shard).decode()
+        yield str(run), text, short_hash(row_schema(), text, origin)
+
+
+def export_shard(run: str, plan: str, input_digest: str) -> str:
+    """One shard, as a unit of work: its manifest entry as JSON. A shard that is there, whole and current is kept."""
+    folder, shard_plan = Path(run), SHARD_PLAN.validate_json(plan)
+    done = folder / "export" / f"{shard_plan.name}.done.json"
+    if done.is_file():
+        note = json.loads(done.read_text())
+        shard = Shard.model_validate(note["shard"])
+        file = FileDigest(path=f"dataset/{shard.name}", size_bytes=shard.size_bytes, sha256=shard.sha256)
+        if note["input_digest"] == input_digest and is_whole(folder, [file]):
+            return shard.model_dump_json()
+    shard = write_shard(folder, folder / "dataset", shard_plan)
+    write_whole(done, json.dumps({"input_digest": input_digest, "shard": shard.model_dump(mode="json")}))
+    return shard.model_dump_json()
+
+
+def _manifest(
+    info: BuildInfo, plan: DatasetPlan, shards: tuple[Shard, ...], stages: tuple[StageCount, ...]
+) -> Manifest:
+    rows = sum(shard.samples for shard in shards)
+    dropped = dict(sorted(Counter(drop.reason for drop in plan.dropped).items()))
+    synthetic = sum(shard.synthetic for shard in shards)
+    return Manifest(
+        dataset=info.name,
+        row_schema=row_schema(),
+        shards=shards,
+        rows=rows,
+        requests=sum(shard.requests for shard in shards),
+        splits={split: sum(shard.samples for shard in shards if shard.split == split) for split in SPLITS},
+        edit_types=_sum(shard.edit_types for shard in shards),
+        raters=_sum(shard.raters for shard in shards),
+        stages=(*stages, StageCount(stage="export", rows_in=rows + len(plan.dropped), kept=rows, rejected=dropped)),
+        synthetic="none" if not synthetic else ("all" if synthetic == rows else "some"),
+        build=_without_places(info),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))
+
+
+def _without_places(info: BuildInfo) -> BuildInfo:
+    """The build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
+    config = info.config | {"requests": [Path(path).name for path in info.config["requests"]]}
+    return info.model_copy(update={"config": config, "inputs": {Path(p).name: d for p, d in info.inputs.items()}})

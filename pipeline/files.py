@@ -1,0 +1,54 @@
+"""Files that exist only when they are whole: a temporary name in the same folder, fsync, rename."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import file_digest
+from pathlib import Path
+from typing import IO
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the name `path` once the block ends without an error, and leaves nothing otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}"
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def sha256_of_file(path: Path) -> str:
+    """sha256 in hex of a file's bytes."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what a killed process left half written below `folder`; only while nobody else works there."""
+    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,59 @@
+"""The images of a build: plain tars written once, each image found by (tar, offset, length) and checked by its hash."""
+
+import io
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+from typing import IO
+
+from pipeline.images import ImageU8, decode_image, encode_image, pixels_sha256
+from schemas.errors import DamagedFile
+from schemas.sample import ImageFormat, ImageRef
+
+EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
+
+
+class ImageTar:
+    """Writes the images of one part, the same pixels once. `name`: the tar's final place, relative to the run folder."""
+
+    def __init__(self, file: IO[bytes], name: str, image_format: ImageFormat) -> None:
+        self._file, self._name, self._format = file, name, image_format
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._written: dict[str, ImageRef] = {}
+
+    def add(self, image_hwc_u8: ImageU8) -> ImageRef:
+        """Adds an image (RGB) and says where it lies."""
+        name = pixels_sha256(image_hwc_u8)
+        if name not in self._written:
+            self._written[name] = self._add_bytes(name, encode_image(image_hwc_u8, self._format))
+        return self._written[name]
+
+    def _add_bytes(self, name: str, data: bytes) -> ImageRef:
+        info = tarfile.TarInfo(f"{name[:32]}.{EXTENSIONS[self._format]}")
+        info.size, info.mode = len(data), 0o444
+        offset = self._file.tell() + tarfile.BLOCKSIZE
+        self._tar.addfile(info, io.BytesIO(data))
+        digest = sha256(data).hexdigest()
+        return ImageRef(tar=self._name, offset=offset, length=len(data), sha256=digest, format=self._format)
+
+    def close(self) -> None:
+        """Writes the tar's end; the caller closes the file."""
+        self._tar.close()
+
+
+def read_image_bytes(run: Path, ref: ImageRef) -> bytes:
+    """The encoded bytes of an image. Raises: DamagedFile where they are not what was written."""
+    try:
+        with (run / ref.tar).open("rb") as file:
+            file.seek(ref.offset)
+            data = file.read(ref.length)
+    except FileNotFoundError:
+        raise DamagedFile(ref.tar, "is missing", "run `regionwise repair`") from None
+    if sha256(data).hexdigest() != ref.sha256:
+        raise DamagedFile(ref.tar, f"has other bytes at {ref.offset} than were written", "run `regionwise repair`")
+    return data
+
+
+def read_image(run: Path, ref: ImageRef) -> ImageU8:
+    """An image as HWC uint8 RGB. Raises: DamagedFile."""
+    return decode_image(read_image_bytes(run, ref))

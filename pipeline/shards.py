@@ -1,0 +1,304 @@
+"""The dataset: deterministic WebDataset tars, their manifest, the check of both, and a reader that can resume.
+
+A sample is one candidate. Its members: `<key>.source.png` (`source1`, ... for further sources), `<key>.edited.png`,
+`<key>.mask0.png` ... one per region in the order of the JSON's `regions`, and `<key>.json`, a `DatasetRow`. The same
+rows give the same bytes: members carry no times, owners or hosts. Only size, sha256 and counts of the manifest tell that
+a tar is whole; several ways to cut one are read back in silence.
+"""
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from webdataset import TarWriter
+
+from pipeline.dataset_plan import ShardPlan
+from pipeline.files import sha256_of_file, whole_file
+from pipeline.image_store import EXTENSIONS, read_image_bytes
+from pipeline.images import BadImage, decode_image, encode_mask_png, pixels_sha256, rle_to_mask
+from pipeline.run_folder import read_kept
+from schemas.dataset_row import DatasetRegion, DatasetRow
+from schemas.errors import BadInput, DamagedFile
+from schemas.manifest import Manifest, Shard
+from schemas.record import canonical_json
+from schemas.region import ObservedMask
+from schemas.request import Split
+from schemas.sample import ImageRef, Sample
+from schemas.score import CandidateScore, aesthetics, phi, region_reward
+
+TAR_OWNER = {"mtime": 0, "user": "regionwise", "group": "regionwise", "mode": 0o444}
+
+
+def write_shard(run: Path, dataset: Path, plan: ShardPlan) -> Shard:
+    """Writes one tar of the dataset, whole or not at all, and returns its manifest entry."""
+    path = dataset / plan.name
+    samples: list[Sample] = []
+    with whole_file(path) as file, TarWriter(file, encoder=False, **TAR_OWNER) as tar:
+        for sample in _planned_samples(run, plan):
+            samples.append(sample)
+            tar.write(sample_members(run, sample, plan.split))
+    return Shard(
+        name=plan.name,
+        split=plan.split,
+        samples=len(samples),
+        requests=len({sample.request.id for sample in samples}),
+        synthetic=sum(is_synthetic(sample) for sample in samples),
+        edit_types=_counts(sample.request.edit_type for sample in samples),
+        raters=_counts(score.rater for sample in samples for score in sample.scores),
+        size_bytes=path.stat().st_size,
+        sha256=sha256_of_file(path),
+    )
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def is_synthetic(sample: Sample) -> bool:
+    """Whether anything of a sample was made up: its source, its edit or its scores."""
+    made = sample.candidate is not None and sample.candidate.synthetic
+    return sample.request.synthetic or made or any(score.synthetic for score in sample.scores)
+
+
+def row_schema() -> str:
+    """The schema of the JSON members, as manifests name it."""
+    return f"{DatasetRow.schema_name}/{DatasetRow.schema_version}"
+
+
+def _planned_samples(run: Path, plan: ShardPlan) -> Iterator[Sample]:
+    for part, keys in plan.keys:
+        wanted = set(keys)
+        found = [row for row in read_kept(run, "gates", part) if row.key in wanted]
+        if len(found) != len(keys):
+            raise DamagedFile(
+                f"gates/part-{part:05d}", f"holds {len(found)} of {len(keys)} rows", "run the build again"
+            )
+        yield from found
+
+
+def sample_members(run: Path, sample: Sample, split: Split) -> dict[str, str | bytes]:
+    """The members of one sample as `TarWriter` takes them: `__key__`, then bytes by extension."""
+    row = dataset_row(sample, split)
+    members: dict[str, str | bytes] = {"__key__": row.key}
+    for index, ref in enumerate(sample.sources):
+        members[f"source{index or ''}.{_extension(ref)}"] = read_image_bytes(run, ref)
+    if sample.edited is None:
+        raise ValueError(f"{sample.key} has no edited image")
+    members[f"edited.{_extension(sample.edited)}"] = read_image_bytes(run, sample.edited)
+    for index, region in enumerate(row.regions):
+        members[f"mask{index}.png"] = encode_mask_png(rle_to_mask(region.mask))
+    members["json"] = canonical_json(row.model_dump(mode="json"))
+    return members
+
+
+def _extension(ref: ImageRef) -> str:
+    return EXTENSIONS[ref.format]
+
+
+def dataset_row(sample: Sample, split: Split) -> DatasetRow:
+    """The JSON member of a sample: request, candidate, regions and the scores of its first rater."""
+    request, candidate = sample.request, sample.candidate
+    if candidate is None:
+        raise ValueError(f"{sample.key} has no candidate")
+    scores = sample.scores[0] if sample.scores else None
+    quality = aesthetics(scores) if scores else None
+    return DatasetRow(
+        key=sample.key,
+        split=split,
+        request=request.id,
+        request_name=request.name,
+        candidate=candidate.id,
+        candidate_index=candidate.index,
+        kind=request.kind,
+        edit_type=request.edit_type,
+        instruction=request.instruction,
+        turns=request.turns,
+        targets=request.targets,
+        source_names=tuple(source.name for source in request.sources),
+        source_pixels_sha256=tuple(source.pixels_sha256 for source in request.sources),
+        edited_pixels_sha256=candidate.pixels_sha256,
+        width_px=candidate.width_px,
+        height_px=candidate.height_px,
+        editor=candidate.editor,
+        revision=candidate.revision,
+        seed=candidate.seed,
+        parameters=candidate.parameters,
+        edits=candidate.edits,
+        defects=candidate.defects,
+        regions=tuple(_region(sample, observed, scores, quality) for observed in sample.observed),
+        background=scores.background if scores else None,
+        background_reward=region_reward(scores.background, quality) if scores else None,
+        success=scores.success if scores else None,
+        overedit=scores.overedit if scores else None,
+        naturalness=scores.naturalness if scores else None,
+        artifacts=scores.artifacts if scores else None,
+        aesthetics=quality,
+        rater=scores.rater if scores else None,
+        measures=sample.measures,
+        synthetic=is_synthetic(sample),
+    )
+
+
+def _region(
+    sample: Sample, observed: ObservedMask, scores: CandidateScore | None, quality: float | None
+) -> DatasetRegion:
+    planned = next((region for region in sample.planned if region.id == observed.region), None)
+    score = next((score for score in scores.regions if score.region == observed.region), None) if scores else None
+    region_phi = phi(score) if score else None
+    return DatasetRegion(
+        region=observed.region,
+        label=planned.label if planned else "changed but not named",
+        role=planned.role if planned else None,
+        status=observed.status,
+        origin=observed.origin,
+        frame=observed.frame,
+        planned_box=planned.box if planned else None,
+        box=observed.box,
+        area_px=observed.area_px,
+        confidence=observed.confidence,
+        mask=observed.mask,
+        success=score.success if score else None,
+        preserve=score.preserve if score else None,
+        phi=region_phi,
+        reward=region_reward(region_phi, quality),
+    )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in a dataset that is not as its manifest says."""
+
+    shard: str
+    fault: str
+
+
+def read_manifest(dataset: Path) -> Manifest:
+    """The dataset's manifest. Raises: BadInput where there is none (a dataset without one is not whole)."""
+    path = dataset / "manifest.json"
+    if not path.is_file():
+        raise BadInput(str(dataset), "has no manifest.json, so it is no whole dataset", "run `regionwise export`")
+    return Manifest.from_json(path.read_bytes(), thing=str(path))
+
+
+def verify(dataset: Path, *, quick: bool = False) -> tuple[Manifest, list[Fault]]:
+    """The manifest, and every way in which the tars differ from it; `quick` leaves the samples unread.
+
+    Raises: BadInput where there is no readable manifest.
+    """
+    manifest = read_manifest(dataset)
+    faults: list[Fault] = []
+    keys: dict[str, str] = {}
+    for shard in manifest.shards:
+        found = _bytes_fault(dataset, shard)
+        if not found and not quick:
+            found = _content_fault(dataset / shard.name, shard, keys)
+        faults += [Fault(shard.name, found)] if found else []
+    known = {shard.name for shard in manifest.shards}
+    faults += [Fault(path.name, "is not in the manifest") for path in _tars(dataset) if path.name not in known]
+    if sum(shard.samples for shard in manifest.shards) != manifest.rows:
+        faults.append(Fault("manifest.json", f"says {manifest.rows} rows, its shards say otherwise"))
+    return manifest, faults
+
+
+def _tars(dataset: Path) -> list[Path]:
+    return sorted(dataset.glob("*.tar"))
+
+
+def _bytes_fault(dataset: Path, shard: Shard) -> str | None:
+    path = dataset / shard.name
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != shard.size_bytes:
+        return f"has {path.stat().st_size} bytes, the manifest says {shard.size_bytes}"
+    if sha256_of_file(path) != shard.sha256:
+        return "has other bytes than were written (sha256 differs)"
+    return None
+
+
+def _content_fault(path: Path, shard: Shard, keys: dict[str, str]) -> str | None:
+    """The first sample of a tar that does not fit, and its count. `keys` collects every key over all shards."""
+    count = 0
+    try:
+        for key, members in read_samples(path):
+            count += 1
+            if key in keys:
+                return f"holds {key}, which is in {keys[key]} too"
+            keys[key] = shard.name
+            if fault := sample_fault(key, members, shard.split):
+                return f"{key}: {fault}"
+    except (tarfile.TarError, OSError) as error:
+        return f"is not a tar: {type(error).__name__}"
+    return None if count == shard.samples else f"has {count} samples, the manifest says {shard.samples}"
+
+
+def sample_fault(key: str, members: dict[str, bytes], split: Split) -> str | None:
+    """What is wrong with one sample, or None."""
+    try:
+        row = DatasetRow.from_json(members.get("json", b""), thing=key)
+        image = decode_image(next((data for name, data in members.items() if name.startswith("edited.")), b""))
+        if pixels_sha256(image) != row.edited_pixels_sha256:
+            return "the edited image has other pixels than its row says"
+        if row.key != key or row.split != split:
+            return "the row has another key or split"
+        for index, region in enumerate(row.regions):
+            if members.get(f"mask{index}.png") != encode_mask_png(rle_to_mask(region.mask)):
+                return f"mask{index}.png is not the mask of region {region.region}"
+        for index, digest in enumerate(row.source_pixels_sha256):
+            source = next((data for name, data in members.items() if name.startswith(f"source{index or ''}.")), b"")
+            if pixels_sha256(decode_image(source)) != digest:
+                return f"source image {index} has other pixels than its row says"
+    except (BadInput, BadImage, ValueError) as error:
+        return str(error)
+    return None
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of one tar: key and members by extension, in their order; plain tarfile, nothing decoded."""
+    key, members = None, dict[str, bytes]()
+    with tarfile.open(path, "r:") as tar:
+        for info in tar:
+            stem, _, extension = info.name.partition(".")
+            if stem != key and key is not None:
+                yield key, members
+                members = {}
+            key = stem
+            file = tar.extractfile(info)
+            members[extension] = file.read() if file else b""
+    if key is not None:
+        yield key, members
+
+
+@dataclass(frozen=True)
+class ReadPosition:
+    """How far a reader came: everything before (shard, sample) was handed out."""
+
+    shard: int = 0
+    sample: int = 0
+
+
+def read_dataset(
+    dataset: Path,
+    split: Split,
+    start: ReadPosition = ReadPosition(),
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[tuple[ReadPosition, DatasetRow, dict[str, bytes]]]:
+    """The samples of a split, each with the position to go on from after it. Shards go round over `world_size` ranks.
+
+    Raises: DamagedFile where a tar has not the size its manifest says; BadInput without a manifest.
+    """
+    shards = [shard for shard in read_manifest(dataset).shards if shard.split == split][rank::world_size]
+    for number, shard in enumerate(shards[start.shard :], start.shard):
+        path = dataset / shard.name
+        if not path.is_file() or path.stat().st_size != shard.size_bytes:
+            raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
+        skip = start.sample if number == start.shard else 0
+        for index, (key, members) in enumerate(read_samples(path)):
+            if index < skip:
+                continue
+            last = index + 1 == shard.samples
+            position = ReadPosition(number + 1, 0) if last else ReadPosition(number, index + 1)
+            yield position, DatasetRow.from_json(members["json"], thing=key), members

@@ -1,0 +1,207 @@
+"""Where requests come from, and the plan: every request line of a build, cut into parts before any work is done.
+
+Read are JSONL, CSV and Parquet files of `RequestLine`s, and folders that hold a `requests.jsonl`, `.csv` or `.parquet`.
+Lines go into the plan as they are; what is wrong with one becomes a reject in the first stage. Paths in a line are
+relative to the file's folder and may not leave it; remote addresses are refused.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.files import write_whole
+from pipeline.images import MAX_FILE_BYTES, BadImage, ImageU8, decode_image
+from pipeline.run_folder import part_name
+from schemas.errors import BadInput
+
+LINE_MAX_BYTES = 1_000_000
+REQUEST_FILE_NAMES = ("requests.jsonl", "requests.csv", "requests.parquet")
+#: CSV columns that hold JSON; a short form of a one-target request is written in the columns label, box and operation.
+JSON_COLUMNS = ("sources", "targets", "candidates", "turns")
+TARGET_COLUMNS = ("label", "role", "operation", "box")
+
+
+@dataclass(frozen=True)
+class PlannedLine:
+    """One line of the plan. place: for people, as `requests.jsonl:17`. root: the folder its paths are relative to.
+
+    line: the fields as they came, or None with the `fault` that kept them from being read. scene: [seed, index, size].
+    duplicate_of: the place of an earlier line with the same id.
+    """
+
+    place: str
+    root: str | None = None
+    line: dict[str, Any] | None = None
+    fault: str | None = None
+    scene: tuple[int, int, int] | None = None
+    duplicate_of: str | None = None
+
+
+def request_file(path: Path) -> Path:
+    """The request file that a user's path means: itself, or the one inside a folder. Raises: BadInput."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise BadInput(str(path), "does not exist", "give a JSONL, CSV or Parquet file, or a folder with one")
+    found = [path / name for name in REQUEST_FILE_NAMES if (path / name).is_file()]
+    if len(found) != 1:
+        fault = "has no request file" if not found else "has more than one request file"
+        raise BadInput(str(path), fault, f"put one of {', '.join(REQUEST_FILE_NAMES)} in it")
+    return found[0]
+
+
+def read_request_file(path: Path) -> Iterator[PlannedLine]:
+    """The lines of a request file, bad ones with their fault. Raises: BadInput where the file as a whole is wrong."""
+    readers = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise BadInput(str(path), "is of no known kind", f"give one of {', '.join(readers)}")
+    root = str(path.resolve().parent)
+    empty = True
+    for number, line, fault in reader(path):
+        empty = False
+        yield PlannedLine(place=f"{path.name}:{number}", root=root, line=line, fault=fault)
+    if empty:
+        raise BadInput(str(path), "has no requests", "write one request per line")
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
+    with path.open("rb") as file:
+        number = 0
+        while raw := file.readline(LINE_MAX_BYTES + 1):
+            number += 1
+            if len(raw) > LINE_MAX_BYTES:
+                while raw and not raw.endswith(b"\n"):
+                    raw = file.readline(LINE_MAX_BYTES)
+                yield number, None, f"the line is longer than {LINE_MAX_BYTES} bytes"
+            elif raw.strip():
+                yield number, *_parse_line(raw)
+
+
+def _parse_line(raw: bytes | str) -> tuple[dict[str, Any] | None, str | None]:
+    try:
+        line = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        return None, f"not JSON: {error}"[:200]
+    return (line, None) if isinstance(line, dict) else (None, "not a JSON object")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        for row in rows:
+            yield rows.line_num, *_csv_line(row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(str(path), f"is not CSV in UTF-8: {error}", "mend the file") from None
+
+
+def _csv_line(row: dict[Any, Any]) -> tuple[dict[str, Any] | None, str | None]:
+    if None in row or None in row.values():
+        return None, "has another number of cells than the header"
+    cells = {name: cell for name, cell in row.items() if cell != ""}
+    target = {name: cells.pop(name) for name in TARGET_COLUMNS if name in cells}
+    if "source" in cells:
+        cells["sources"] = [cells.pop("source")]
+    try:
+        for name in JSON_COLUMNS:
+            if isinstance(cells.get(name), str):
+                cells[name] = json.loads(cells[name])
+        if "box" in target:
+            target["box"] = json.loads(target["box"])
+    except (ValueError, RecursionError) as error:
+        return None, f"a cell is not JSON: {error}"[:200]
+    return (cells | {"targets": [target]} if target else cells), None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
+    try:
+        file = pq.ParquetFile(path)
+        number = 0
+        for batch in file.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, *_parse_line(json.dumps(_without_nulls(row), default=str))
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(str(path), f"is not Parquet: {error}"[:200], "mend the file") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """Parquet gives every struct all of its fields; those that are null were not written."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value]
+    return value
+
+
+def scene_lines(seed: int, count: int, size_px: int) -> Iterator[PlannedLine]:
+    """The lines of `count` procedural scenes; each is rendered when its part runs."""
+    return (PlannedLine(place=f"scene {seed}/{index}", scene=(seed, index, size_px)) for index in range(count))
+
+
+def write_plan(run: Path, sources: Iterable[Iterable[PlannedLine]], part_requests: int) -> int:
+    """Writes every line into `plan/`, `part_requests` to a part, no part over two sources; returns the part count."""
+    places: dict[str, str] = {}
+    part = 0
+    for source in sources:
+        lines = (_marked(line, places) for line in source)
+        while chunk := list(islice(lines, part_requests)):
+            text = "".join(json.dumps(asdict(line), ensure_ascii=True) + "\n" for line in chunk)
+            write_whole(run / "plan" / f"{part_name(part)}.jsonl", text)
+            part += 1
+    return part
+
+
+def _marked(line: PlannedLine, places: dict[str, str]) -> PlannedLine:
+    """`line`, marked where an earlier one has its id."""
+    name = line.line.get("id") if line.line else None
+    if not isinstance(name, str):
+        return line
+    first = places.setdefault(name, line.place)
+    return line if first == line.place else PlannedLine(**{**asdict(line), "duplicate_of": first})
+
+
+def read_plan(path: Path) -> Iterator[PlannedLine]:
+    """The lines of one part of the plan."""
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            fields = json.loads(text)
+            scene = fields.pop("scene")
+            yield PlannedLine(**fields, scene=tuple(scene) if scene else None)
+
+
+def read_outside_image(root: Path, path: str) -> ImageU8:
+    """The image at `path` below `root`, HWC uint8 RGB.
+
+    Raises: BadImage with reason `remote_refused`, `path_outside`, `missing_file`, or one of `decode_image`.
+    """
+    if "://" in path:
+        raise BadImage("remote_refused", "remote sources are off; copy the file into the folder")
+    try:
+        file = (root / path).resolve()
+        inside = file.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadImage("missing_file", f"{type(error).__name__}") from None
+    if not inside:
+        raise BadImage("path_outside", "the path leaves the request file's folder")
+    try:
+        if not file.is_file():
+            raise BadImage("missing_file", "no such file")
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise BadImage("too_large", f"the file has {file.stat().st_size} bytes")
+        return decode_image(file.read_bytes())
+    except OSError as error:
+        raise BadImage("missing_file", f"{type(error).__name__}") from None

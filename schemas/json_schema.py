@@ -1,0 +1,74 @@
+"""Writes `docs/schemas/NAME.json` for every document, or with `--check` says which are not current."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from schemas.candidate import Candidate
+from schemas.dataset_row import DatasetRow
+from schemas.errors import BadInput, RegionwiseError
+from schemas.manifest import BuildInfo, Manifest, PartDone
+from schemas.record import Document
+from schemas.request import EditRequest, RequestLine
+from schemas.sample import Rejection, Sample
+from schemas.score import Annotation, CandidateScore, Consensus
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
+DOCUMENTS: tuple[type[Document], ...] = (
+    RequestLine,
+    EditRequest,
+    Candidate,
+    CandidateScore,
+    Annotation,
+    Consensus,
+    Sample,
+    Rejection,
+    DatasetRow,
+    PartDone,
+    BuildInfo,
+    Manifest,
+)
+
+
+def json_schema(document: type[Document]) -> dict[str, Any]:
+    """The JSON Schema of a document as it is read, with its `schema: name/version` field."""
+    schema = document.model_json_schema(mode="validation")
+    version = f"{document.schema_name}/{document.schema_version}"
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"] = {"schema": {"const": version, "title": "Schema"}, **schema["properties"]}
+    for kind in DOCUMENTS:
+        inner = schema.get("$defs", {}).get(kind.__name__)
+        if inner:
+            name = f"{kind.schema_name}/{kind.schema_version}"
+            inner["properties"] = {"schema": {"const": name, "title": "Schema"}, **inner["properties"]}
+    return schema
+
+
+def files() -> dict[Path, str]:
+    """Every schema file's place and text."""
+    return {
+        FOLDER / f"{document.schema_name}.json": json.dumps(json_schema(document), indent=1) + "\n"
+        for document in DOCUMENTS
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Writes the files, or with `--check` fails where one is not current."""
+    stale = [path for path, text in files().items() if not path.is_file() or path.read_text() != text]
+    if "--check" not in arguments:
+        for path, text in files().items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return 0
+    if stale:
+        names = ", ".join(path.name for path in stale)
+        raise BadInput("docs/schemas", f"is not current: {names}", "run `make schemas`")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except RegionwiseError as error:
+        sys.exit(str(error))

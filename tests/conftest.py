@@ -1,0 +1,21 @@
+"""A home of its own for every test session, so that no test touches the real one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """HOME in a temporary folder, and nothing of the user's settings in the environment."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("PREFECT_", "DASK_", "REGIONWISE_RUN"))]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(home))
+        patch.setenv("DO_NOT_TRACK", "1")
+        yield home

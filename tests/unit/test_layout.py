@@ -1,0 +1,40 @@
+"""The import names are the folder names: each resolves inside the checkout, and nobody else provides it."""
+
+import importlib
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAMES = ("pipeline", "flows", "annotation", "schemas", "benchmarks")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_resolves_in_the_checkout(name: str) -> None:
+    assert Path(str(importlib.import_module(name).__file__)).parent == ROOT / name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_other_distribution_provides_the_name(name: str) -> None:
+    assert set(packages_distributions().get(name, ["regionwise"])) == {"regionwise"}
+
+
+def test_no_flow_file_is_named_like_a_package_or_a_standard_module() -> None:
+    stems = {path.stem for path in (ROOT / "flows").glob("*.py")}
+    assert not stems & ({*NAMES} | set(sys.stdlib_module_names))
+
+
+def test_every_package_folder_is_listed() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    folders = [path.parent for name in NAMES for path in (ROOT / name).rglob("__init__.py")]
+    listed = [".".join(folder.relative_to(ROOT).parts) for folder in folders]
+    assert [name for name in listed if f'"{name}"' not in text] == []
+
+
+def test_the_command_line_imports_no_prefect_and_no_torch() -> None:
+    import subprocess
+
+    code = "import sys, flows.cli; sys.exit(bool({'prefect', 'torch', 'dask'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
