@@ -21,8 +21,12 @@ class DatasetRegion(Record):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    region: RegionKey
-    """planned region id, the same for all candidates of a request, or `extra-n` for a change that nobody asked for"""
+    region: Annotated[
+        RegionKey,
+        Field(
+            description="id of the planned region, shared by all candidates of a request, or `extra-n`: nobody asked"
+        ),
+    ]
     label: Label
     """what the region shows, in the request's words"""
     role: Role | None
@@ -64,12 +68,10 @@ class DatasetRow(Document):
     """`<request>-<candidate>`, the sample's key in the tar"""
     split: Split
     """decided by source image"""
-    request: Id
-    """id: hash of the sources' bytes, the instruction and the targets"""
+    request: Annotated[Id, Field(description="hash of the sources' bytes, the instruction and the targets")]
     request_name: ExternalName
     """the name that the request's author gave it"""
-    candidate: Id
-    """id: hash of request, editor, revision, seed and parameters"""
+    candidate: Annotated[Id, Field(description="hash of request, editor, revision, seed and parameters")]
     candidate_index: int
     """which of the request's candidates, from 0"""
     kind: RequestKind
@@ -86,8 +88,7 @@ class DatasetRow(Document):
     """file names of the source images; the first is the one that is edited"""
     source_pixels_sha256: tuple[Sha256, ...]
     """sha256 over height, width and RGB bytes of each source"""
-    edited_pixels_sha256: Sha256
-    """the same of the candidate"""
+    edited_pixels_sha256: Annotated[Sha256, Field(description="the same of the candidate")]
     width_px: int
     """width of source and candidate"""
     height_px: int
