@@ -79,10 +79,9 @@ def read_keys(run: Path, n_parts: int) -> pd.DataFrame:
     frames = []
     for part in range(n_parts):
         frame = read_columns(run, "gates", part, COLUMNS).to_pandas()
-        frames.append(frame[frame["kept"]].assign(part=part))
-    if not frames:
-        return pd.DataFrame(columns=[*COLUMNS, "part"])
-    return pd.concat(frames, ignore_index=True)
+        frames.append(frame.loc[frame["kept"]].assign(part=part))
+    empty = pd.DataFrame(columns=[*COLUMNS, "part"])
+    return pd.concat(frames, ignore_index=True) if frames else empty
 
 
 def _source_clusters(rows: pd.DataFrame) -> "pd.Series[str]":
@@ -169,11 +168,11 @@ def cut_shards(rows: pd.DataFrame, splits: dict[str, Split], shard_samples: int)
     for split in SPLITS:
         open_shard: list[tuple[int, str]] = []
         number = 0
-        for (part, _), keys in rows[named == split].groupby(["part", "request"], sort=False)["key"]:
-            if open_shard and len(open_shard) + len(keys) > shard_samples:
+        for _, request in rows[named == split].groupby(["part", "request"], sort=False):
+            if open_shard and len(open_shard) + len(request) > shard_samples:
                 yield _shard(split, number, open_shard)
                 open_shard, number = [], number + 1
-            open_shard.extend((part, key) for key in keys)
+            open_shard += zip(request["part"].tolist(), request["key"].tolist(), strict=True)
         if open_shard:
             yield _shard(split, number, open_shard)
 

@@ -2,8 +2,8 @@
 
 A sample is one candidate. Its members: `<key>.source.png` (`source1`, ... for further sources), `<key>.edited.png`,
 `<key>.mask0.png` ... one per region in the order of the JSON's `regions`, and `<key>.json`, a `DatasetRow`. The same
-rows give the same bytes: members carry no times, owners or hosts. Only size, sha256 and counts of the manifest tell that
-a tar is whole; several ways to cut one are read back in silence.
+rows give the same bytes: members carry no times, owners or hosts. Only size, sha256 and counts of the manifest tell
+that a tar is whole; several ways to cut one are read back in silence.
 """
 
 import tarfile
