@@ -67,9 +67,9 @@ class DatasetPlan:
 def plan_dataset(run: Path, n_parts: int, shares: SplitShares, seed: int, shard_samples: int) -> DatasetPlan:
     """The dataset's shards, from the kept rows of the gates stage."""
     rows = read_keys(run, n_parts)
-    rows["source_cluster"] = _source_clusters(rows)
-    kept, repeated = _drop_repeated_requests(rows)
-    kept, collapsed = _drop_same_edits(kept)
+    rows["source_cluster"] = source_clusters(rows)
+    kept, repeated = drop_repeated_requests(rows)
+    kept, collapsed = drop_same_edits(kept)
     splits = assign_splits(kept, shares, seed)
     return DatasetPlan(tuple(cut_shards(kept, splits, shard_samples)), (*repeated, *collapsed))
 
@@ -84,7 +84,7 @@ def read_keys(run: Path, n_parts: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else empty
 
 
-def _source_clusters(rows: pd.DataFrame) -> "pd.Series[str]":
+def source_clusters(rows: pd.DataFrame) -> "pd.Series[str]":
     """The cluster of near-duplicate canvases of each row; requests that share any source or a group share a cluster."""
     requests = rows.drop_duplicates("request")
     clusters = cluster(_hashes(requests["request"], requests["source_fingerprint"]))
@@ -114,21 +114,21 @@ def _join(parent: dict[str, str], first: str, second: str) -> None:
     parent[high] = low
 
 
-def _drop_repeated_requests(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
+def drop_repeated_requests(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
     """Without requests that give an earlier one's instruction on a near-duplicate of its source."""
     requests = rows.drop_duplicates(["part", "request"])
     first = requests.groupby(["source_cluster", "instruction"], sort=False)[["part", "request"]].first()
-    marked = rows.join(first, on=["source_cluster", "instruction"], rsuffix="_first")
+    marked = rows.join(first, on=["source_cluster", "instruction"], suffixes=("", "_first"))
     keep = (marked["request"] == marked["request_first"]) & (marked["part"] == marked["part_first"])
     return rows[keep], _dropped(marked[~keep], "duplicate_request", "request_first")
 
 
-def _drop_same_edits(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
+def drop_same_edits(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
     """Without candidates whose pixels nearly repeat those of a candidate made from another source."""
     clusters = cluster(_hashes(rows["key"], rows["edited_fingerprint"]))
     marked = rows.assign(edit_cluster=rows["key"].map(clusters))
     first = marked.groupby("edit_cluster", sort=False)[["key", "source_cluster"]].first()
-    marked = marked.join(first, on="edit_cluster", rsuffix="_first")
+    marked = marked.join(first, on="edit_cluster", suffixes=("", "_first"))
     keep = marked["source_cluster"] == marked["source_cluster_first"]
     return rows[keep.to_numpy()], _dropped(marked[~keep], "duplicate_across_sources", "key_first")
 

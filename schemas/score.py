@@ -8,7 +8,7 @@ A missing score is `None`, a value of its own: the field must still be written, 
 | AES | `aesthetics` | min(naturalness, artifacts) |
 | R_r | `region_reward` | sqrt(phi_r * AES) / 25, in [0, 1] |
 
-Source: SFReward record, as in docs/method.md section "Scores".
+Source: the SFReward record of SpatialFlow-GRPO (arXiv 2606.26872).
 """
 
 from math import sqrt
