@@ -19,7 +19,7 @@ from pipeline.files import sha256_of_file, whole_file
 from pipeline.image_store import EXTENSIONS, read_image_bytes
 from pipeline.images import BadImage, decode_image, encode_mask_png, pixels_sha256, rle_to_mask
 from pipeline.run_folder import read_kept
-from schemas.dataset_row import DatasetRegion, DatasetRow
+from schemas.dataset_row import DatasetRegion, DatasetRow, SyntheticPart
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import Manifest, Shard
 from schemas.record import canonical_json
@@ -58,8 +58,17 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 
 def is_synthetic(sample: Sample) -> bool:
     """Whether anything of a sample was made up: its source, its edit or its scores."""
-    made = sample.candidate is not None and sample.candidate.synthetic
-    return sample.request.synthetic or made or any(score.synthetic for score in sample.scores)
+    return bool(synthetic_parts(sample))
+
+
+def synthetic_parts(sample: Sample) -> tuple[SyntheticPart, ...]:
+    """What of a sample was made up by a program."""
+    made: dict[SyntheticPart, bool] = {
+        "source": sample.request.synthetic,
+        "edit": sample.candidate is not None and sample.candidate.synthetic,
+        "scores": any(score.synthetic for score in sample.scores),
+    }
+    return tuple(part for part, found in made.items() if found)
 
 
 def row_schema() -> str:
@@ -138,6 +147,7 @@ def dataset_row(sample: Sample, split: Split) -> DatasetRow:
         rater=scores.rater if scores else None,
         measures=sample.measures,
         synthetic=is_synthetic(sample),
+        synthetic_parts=synthetic_parts(sample),
     )
 
 

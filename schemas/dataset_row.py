@@ -1,6 +1,6 @@
 """One row of the exported dataset: the JSON member of a sample in a tar."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -11,6 +11,8 @@ from schemas.region import MaskOrigin, RegionKey, RegionStatus
 from schemas.request import ExternalName, Instruction, Label, RequestKind, Role, Split, Target
 from schemas.sample import Measure
 from schemas.score import MeanScore
+
+SyntheticPart = Literal["source", "edit", "scores"]
 
 
 class DatasetRegion(Record):
@@ -127,3 +129,5 @@ class DatasetRow(Document):
     """what each gate measured on this candidate, beside its threshold"""
     synthetic: bool
     """whether source, edit or scores were made up by a program"""
+    synthetic_parts: tuple[SyntheticPart, ...]
+    """which of the three were"""
