@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.backends import CannotEdit
 from pipeline.editors.operations import compose, from_lab, soft, to_lab
 from pipeline.editors.orders import wrong_order
-from pipeline.editors.plan import BORDER_PX, Plan, carry_out, grown
+from pipeline.editors.plan import BORDER_PX, Plan, Step, carry_out, grown
 from pipeline.images import ImageU8, MaskBool, mask_box
 from pipeline.shapes import ImageF32
 from schemas.candidate import Defect
@@ -22,13 +22,20 @@ from schemas.candidate import Defect
 REFERENCE_PX = 256
 SPILL_PX = (2.0, 11.0)
 OTHER_OBJECT_LAB = (10.0, 40.0)
+PLANNED_OBJECT_LAB = (8.0, 60.0)
 DRIFT_LAB = (3.0, 19.0)
 SEAM_LIGHTNESS = (12.0, 40.0)
 SEAM_PX = (1.0, 1.2)
-NOISE_RGB = (6.0, 36.0)
-COMPRESSION_LAB = (2.0, 9.0)
+NOISE_RGB = (4.0, 28.0)
+COMPRESSION_LAB = (2.5, 10.0)
 WARP_LAB = (3.0, 11.0)
 WARP_PX = (1.5, 6.0)
+
+#: Full-size colour: blocks and ringing show, not a soft bleeding of colour.
+_JPEG_SAMPLING = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+#: Mean change (CIE Lab) in its place below which a defect cannot be seen, where the kind has no aim of its own.
+_VISIBLE_LAB = {"spill": 9.0, "seam": 5.0}
+_VISIBLE_SHARE_OF_AIM = 0.7
 
 _Apply = Callable[[ImageU8, Plan, Defect, np.random.Generator], ImageU8]
 
@@ -53,6 +60,20 @@ def defect_place(plan: Plan, defect: Defect) -> MaskBool:
     if not place.any():
         raise CannotEdit("no_place", f"defect {defect.kind} has no pixel to sit in")
     return place
+
+
+def is_visible(plan: Plan, defect: Defect, flawed: ImageU8) -> bool:
+    """Whether `defect`, put into the wanted image of `plan` to give `flawed`, can be seen as its strength says."""
+    place = defect_place(plan, defect)
+    if defect.kind in _VISIBLE_LAB:
+        place = place & ~grown(plan.step(_target(defect)).region, 0 if defect.kind == "seam" else 1)
+    if not place.any():
+        return False
+    aims = {"compression": COMPRESSION_LAB, "warp": WARP_LAB}
+    least = _VISIBLE_LAB.get(defect.kind, 1.2)
+    if defect.kind in aims:
+        least = _VISIBLE_SHARE_OF_AIM * _grade(aims[defect.kind], defect.strength)
+    return _distance(flawed, plan.wanted, place) >= least
 
 
 def _grade(span: tuple[float, float], strength: float) -> float:
@@ -111,11 +132,17 @@ def wrong_attribute(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.G
     wrong = wrong_order(step.order, asked, rng)
     moves = step.order.operation in ("move", "resize", "remove", "insert", "replace")
     instead = wrong.operation != step.order.operation
-    base, thing = (plan.wanted, step.region) if moves and instead else (step.before, step.thing)
+    base, thing = (plan.wanted, _new_place(step)) if moves and instead else (step.before, step.thing)
     made = carry_out(wrong, base, thing, plan.sources)[0]
     off = _distance(made, plan.wanted, step.region)
     share = defect.strength * min(1.0, asked / max(off, 1e-6))
     return compose(image, made, soft(step.region & ~plan.others(step.target)) * np.float32(share))
+
+
+def _new_place(step: Step) -> MaskBool:
+    """Where a thing is after its edit: the region without the place that it left."""
+    new = step.region & ~step.thing
+    return new if new.sum() >= 0.2 * step.thing.sum() else step.region
 
 
 def spill(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) -> ImageU8:
@@ -132,9 +159,17 @@ def spill(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) 
 
 
 def other_object(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) -> ImageU8:
-    """Something that nobody named (None), or another planned target, takes on another colour."""
-    mask = _nearby_blob(plan, rng) if defect.target is None else plan.step(defect.target).region
-    shift = _lab_shift(_grade(OTHER_OBJECT_LAB, defect.strength), to_lab(image)[mask].mean(axis=0), rng, 0.35)
+    """Something that nobody named (None), or another planned target, takes on another colour.
+
+    In a planned target the strength is the share of that target's own change, as for `wrong_attribute`.
+    """
+    if defect.target is None:
+        mask, size = _nearby_blob(plan, rng), _grade(OTHER_OBJECT_LAB, defect.strength)
+    else:
+        step = plan.step(defect.target)
+        mask, asked = step.region, _distance(step.before, plan.wanted, step.region)
+        size = defect.strength * float(np.clip(asked, *PLANNED_OBJECT_LAB))
+    shift = _lab_shift(size, to_lab(image)[mask].mean(axis=0), rng, 0.35)
     return compose(image, from_lab(to_lab(image) + shift), soft(mask))
 
 
@@ -176,7 +211,7 @@ def compression(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Gener
 def _jpeg(image: ImageU8, place: MaskBool, quality: int) -> ImageU8:
     """`image` with the box around `place` sent through JPEG."""
     x1, y1, x2, y2 = mask_box(place) or (0, 0, 1, 1)
-    data = cv2.imencode(".jpg", image[y1:y2, x1:x2, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    data = cv2.imencode(".jpg", image[y1:y2, x1:x2, ::-1], [*_JPEG_SAMPLING, cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     result = image.copy()
     result[y1:y2, x1:x2] = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
     return result

@@ -20,6 +20,8 @@ Lab = tuple[float, float, float]
 _INPAINT_SIDE_PX = 72
 _INPAINT_RADIUS_PX = 3
 _SETTLING_STEPS = 24
+#: What lies this near to a thing (share of the image's side) is not taken for its surroundings: rim and shadow.
+_RIM_SHARE = 0.014
 _SHADING_KEPT = 0.8
 _PATTERN_LIGHTNESS = 27.0
 #: Sigmas of `blur` are given at this longest side and scale with the image.
@@ -67,7 +69,11 @@ def recolour(image: ImageU8, mask: MaskBool, colour: Lab) -> Painted:
 
 def remove(image: ImageU8, mask: MaskBool) -> Painted:
     """Fills the region from its surroundings."""
-    return compose(image, fill(image, mask), soft(mask)), mask
+    kernel = np.ones((3, 3), dtype=np.uint8)
+    wider = cv2.dilate(mask.astype(np.uint8), kernel)
+    # The thing's own soft rim lies just outside its mask: it goes, too, but nothing further than 2 px.
+    opacity = soft(wider.astype(np.bool_)) * cv2.dilate(wider, kernel)
+    return compose(image, fill(image, mask), np.asarray(opacity, dtype=np.float32)), mask
 
 
 def replace(image: ImageU8, mask: MaskBool, shape: str, colour: Lab) -> Painted:
@@ -163,7 +169,9 @@ def fill(image: ImageU8, mask: MaskBool) -> ImageF32:
     ys = slice(max(0, box[1] - margin), min(mask.shape[0], box[3] + margin))
     xs = slice(max(0, box[0] - margin), min(mask.shape[1], box[2] + margin))
     window = image[ys, xs]
-    hole = np.asarray(cv2.dilate(mask[ys, xs].astype(np.uint8), np.ones((5, 5), dtype=np.uint8)), dtype=np.uint8)
+    reach = 2 * max(2, round(max(mask.shape) * _RIM_SHARE)) + 1
+    wider = cv2.dilate(mask[ys, xs].astype(np.uint8), np.ones((reach, reach), dtype=np.uint8))
+    hole = np.asarray(wider, dtype=np.uint8)
     if hole.all():
         return filled
     filled[ys, xs] = np.add(_inpaint(window, hole), _grain(window, hole))

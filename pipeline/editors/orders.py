@@ -151,7 +151,8 @@ def _another(known: tuple[str, ...], asked: Scalar, rng: np.random.Generator) ->
 
 
 def _wrong_colour(asked: str, distance_lab: float, rng: np.random.Generator) -> str:
-    """One of the three colours whose distance from the asked one is nearest to `distance_lab`, but plainly another."""
+    """A colour about `distance_lab` away from the asked one, rather more than less, and plainly another."""
     away = {c: colour_distance(colour_lab(c), colour_lab(asked)) for c in COLOURS if c != asked}
-    nearest = sorted(away, key=lambda c: abs(away[c] - max(distance_lab, _VISIBLE_LAB)))[:3]
-    return nearest[int(rng.integers(3))]
+    least = max(distance_lab, _VISIBLE_LAB)
+    far_enough = sorted((c for c in away if away[c] >= least), key=lambda c: away[c])[:3]
+    return far_enough[int(rng.integers(len(far_enough)))] if far_enough else max(away, key=lambda c: away[c])

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.backends import CannotEdit, Edit
-from pipeline.editors.defects import DEFECT_KINDS, apply_defect, defect_place
-from pipeline.editors.operations import to_lab
+from pipeline.editors.defects import DEFECT_KINDS, apply_defect, is_visible
 from pipeline.editors.plan import Plan, make_plan
 from pipeline.images import ImageU8, MaskBool
 from schemas.candidate import Defect
@@ -24,8 +23,6 @@ from schemas.request import EditRequest
 LEVELS = (((0, 0), (0.0, 0.0)), ((1, 1), (0.15, 0.45)), ((1, 2), (0.3, 0.75)), ((2, 3), (0.5, 1.0)))
 IN_REGION_ONLY = ("missed", "wrong_attribute", "half_done", "spill", "seam")
 CONTENT = ("missed", "wrong_attribute", "half_done")
-#: A defect whose place changes less than this (mean CIE Lab distance) cannot be seen and is not put in.
-VISIBLE_LAB = 1.2
 _TRIES = 8
 _PLANS_KEPT = 4
 
@@ -127,12 +124,9 @@ def _fits(defect: Defect, drawn: list[Defect]) -> bool:
 
 def _visible(plan: Plan, defect: Defect, seed: int) -> bool:
     try:
-        place = defect_place(plan, defect)
-        flawed = apply_defect(plan.wanted, plan, defect, _rng(plan, defect, seed))
+        return is_visible(plan, defect, apply_defect(plan.wanted, plan, defect, _rng(plan, defect, seed)))
     except CannotEdit:
         return False
-    change = np.linalg.norm(to_lab(flawed) - plan.wanted_lab, axis=-1)[place]
-    return float(change.mean()) >= VISIBLE_LAB
 
 
 def _rng(plan: Plan, defect: Defect, seed: int) -> np.random.Generator:
