@@ -99,6 +99,7 @@ DASK = click.option("--dask", default=None, help="address of a Dask scheduler th
 @click.pass_context
 def build(
     context: click.Context,
+    /,
     run: Path,
     config_file: Path | None,
     workers: int,

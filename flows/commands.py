@@ -2,7 +2,6 @@
 
 import json
 import time
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pipeline.export import export_dataset
 from pipeline.run_folder import STAGES, locked, read_build_info, read_done, read_rows
 from pipeline.shards import verify
 from pipeline.workers import workers as open_workers
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import BadInput
 from schemas.manifest import Manifest, StageCount
 from schemas.sample import Rejection
 
@@ -54,14 +53,10 @@ def _finish(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
     total = info.n_parts * len(STAGES)
     with _progress(as_json) as bar, open_workers(workers, dask) as executor:
         task = bar.add_task("parts", total=total) if bar is not None else None
-        try:
-            run_parts(run, info.n_parts, executor, count)
-            counts = stage_counts(run, info.n_parts)
-            check_reject_share(run, counts, config_of(info).max_reject_share)
-            manifest = export_dataset(run, executor)
-        except BrokenProcessPool:
-            fault = "ended while it worked (out of memory, or killed)"
-            raise RegionwiseError("a worker process", fault, "start again: what is done is kept") from None
+        run_parts(run, info.n_parts, executor, count)
+        counts = stage_counts(run, info.n_parts)
+        check_reject_share(run, counts, config_of(info).max_reject_share)
+        manifest = export_dataset(run, executor)
     _show_manifest(run, manifest, time.monotonic() - started, worked, as_json)
 
 

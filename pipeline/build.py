@@ -187,7 +187,7 @@ def run_parts(
 
 
 def _submit(executor: Executor, run: Path, stage: int, part: int) -> "Future[tuple[str, bool]]":
-    return executor.submit(run_stage_part, str(run), STAGES[stage], part)
+    return executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part)
 
 
 def stage_counts(run: Path, n_parts: int) -> tuple[StageCount, ...]:

@@ -73,7 +73,7 @@ def _units(run: Path, info: BuildInfo, plan: DatasetPlan) -> Iterable[tuple[str,
         parts = [read_done(run, "gates", part) for part, _ in shard.keys]
         origin = [part.input_digest for part in parts if part]
         text = SHARD_PLAN.dump_json(shard).decode()
-        yield str(run), text, short_hash(row_schema(), text, origin)
+        yield str(run.resolve()), text, short_hash(row_schema(), text, origin)
 
 
 def export_shard(run: str, plan: str, input_digest: str) -> str:

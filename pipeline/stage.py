@@ -77,9 +77,9 @@ def run_part(
 
     Returns: the part's done-record, and whether work was done for it.
     """
-    input_digest = _input_digest(run, stage, part)
+    digest = input_digest(run, stage, part)
     done = read_done(run, stage.name, part)
-    if done and done.input_digest == input_digest and is_whole(run, done.files):
+    if done and done.input_digest == digest and is_whole(run, done.files):
         return done, False
     attempts = _begin(run, stage.name, part)
     started = time.monotonic()
@@ -90,7 +90,7 @@ def run_part(
     done = PartDone(
         stage=stage.name,
         part=part,
-        input_digest=input_digest,
+        input_digest=digest,
         files=tuple(digest_of(run, path) for path in paths),
         rows_in=counted.count,
         kept=len(rows) - reasons.total(),
@@ -131,7 +131,8 @@ def _write_result(run: Path, stage: Stage, part: int, rows_in: Iterable[Any]) ->
     return rows, paths
 
 
-def _input_digest(run: Path, stage: Stage, part: int) -> str:
+def input_digest(run: Path, stage: Stage, part: int) -> str:
+    """sha256 over the stage, its version and settings, and what it reads. Raises: BadInput where that is not there."""
     if stage.after is None:
         origin = [sha256_of_file(_plan_path(run, part))]
     else:

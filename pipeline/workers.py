@@ -4,28 +4,51 @@ All three are a `concurrent.futures.Executor`, so nothing else knows which it is
 """
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, cast
 
-from schemas.errors import BadInput
+from schemas.errors import BadInput, RegionwiseError
 
 
 @contextmanager
 def workers(count: int, dask_address: str | None = None) -> Iterator[Executor]:
-    """An executor over `count` processes, or over the Dask cluster at `dask_address`. Raises: BadInput."""
+    """An executor over `count` processes, or over the Dask cluster at `dask_address`.
+
+    Where the block ends with an error (an interrupt, too), what no worker has begun is dropped.
+    Raises: BadInput where no scheduler answers; RegionwiseError where a worker process was killed.
+    """
     if dask_address:
-        with _dask_client(dask_address) as client:
-            yield cast(Executor, client.get_executor())
+        with _dask_workers(dask_address) as cluster:
+            yield cluster
     elif count == 1:
-        with ThreadPoolExecutor(1, initializer=use_one_thread) as thread:
+        with _shut_down(ThreadPoolExecutor(1, initializer=use_one_thread)) as thread:
             yield thread
     else:
-        with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-            yield pool
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
+        try:
+            with _shut_down(pool):
+                yield pool
+        except BrokenProcessPool:
+            raise _killed_worker("ended while it worked (out of memory, or killed)") from None
+
+
+@contextmanager
+def _shut_down(executor: Executor) -> Iterator[Executor]:
+    """Waits for what workers have begun, never for what still queues: an interrupted build ends within a part."""
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _killed_worker(fault: str) -> RegionwiseError:
+    return RegionwiseError("a worker process", fault, "start again: what is done is kept")
 
 
 def use_one_thread() -> None:
@@ -38,6 +61,8 @@ def use_one_thread() -> None:
 
 
 def _start_worker() -> None:
+    """A terminal sends Ctrl-C to the workers too; they finish their part, and their parent drops the rest."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -50,13 +75,22 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _dask_client(address: str) -> Any:
-    from distributed import Client
+@contextmanager
+def _dask_workers(address: str) -> Iterator[Executor]:
+    from distributed import Client, KilledWorker
+    from distributed.comm.core import CommClosedError
 
+    client_of: Any = Client
     try:
-        client = Client(address, timeout=20)
+        client = client_of(address, timeout=20)
     except (OSError, ValueError) as error:
         remedy = "start it, or leave --dask out"
         raise BadInput(f"Dask scheduler {address}", f"cannot be reached: {error}", remedy) from None
-    client.run(use_one_thread)
-    return client
+    with client:
+        client.run(use_one_thread)
+        try:
+            yield cast(Executor, client.get_executor())
+        except KilledWorker as error:
+            raise _killed_worker(f"of {address} was lost again and again: {error}") from None
+        except CommClosedError:
+            raise RegionwiseError(f"Dask scheduler {address}", "went away", "start it and then this again") from None
