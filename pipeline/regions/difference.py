@@ -20,6 +20,13 @@ from pipeline.images import ImageU8, MaskBool
 
 Float32 = NDArray[np.float32]
 
+#: What is finer than this is detail by which images are brought together.
+DETAIL_SIGMA_PX = 3.0
+#: A difference of detail beyond this is an edit, not a misalignment of a pixel's part.
+OUTLIER_LEVELS = 24.0
+#: Local contrast of the textured part that differs by a smaller share is no blur of the whole image.
+SHARPNESS_TOLERANCE = 0.06
+BLUR_SIGMAS_PX = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2)
 #: Compression rings within its blocks.
 RINGING_PX = 8
 
@@ -28,51 +35,51 @@ RINGING_PX = 8
 class DifferenceSettings:
     """Thresholds in levels (0..255) of Y'CbCr, in which compression noise is even; lengths in pixels of the image."""
 
-    max_shift_px: float = 4.0
+    max_shift_px: int = 3
     """A larger shift of the whole image is taken as content, not as misalignment."""
-    pixel_strong: float = 22.0
+    pixel_strong: float = 26.0
     """Lightness difference of a pixel, beyond what its neighbours explain, that begins a change."""
-    pixel_weak: float = 7.0
+    pixel_weak: float = 5.0
     """The same, carrying a change on from its beginning."""
-    smooth_strong: float = 9.0
+    smooth_strong: float = 6.8
     """Smoothed lightness difference that begins a change: noise has averaged out."""
-    smooth_weak: float = 4.5
+    smooth_weak: float = 2.7
     """The same, carrying on."""
-    coarse_strong: float = 5.0
+    coarse_strong: float = 8.0
     """The same over `coarse_sigma_px`: faint changes of large parts."""
-    coarse_weak: float = 2.5
+    coarse_weak: float = 0.8
     """The same, carrying on."""
-    chroma_factor: float = 1.2
+    chroma_factor: float = 1.05
     """Thresholds of smoothed chroma over those of smoothed lightness; chroma is what compression harms most."""
-    contrast_strong: float = 9.0
+    contrast_strong: float = 11.5
     """Difference of local contrast (standard deviation of lightness) that begins a change: texture or blur."""
-    contrast_weak: float = 4.0
+    contrast_weak: float = 1.2
     """The same, carrying on."""
-    smooth_sigma_px: float = 1.5
+    smooth_sigma_px: float = 1.0
     """Scale of smoothing."""
-    coarse_sigma_px: float = 4.0
+    coarse_sigma_px: float = 1.8
     """The coarser scale of smoothing."""
-    contrast_sigma_px: float = 1.5
+    contrast_sigma_px: float = 0.9
     """Scale over which local contrast is taken."""
     halo_share: float = 0.35
     """A smoothed difference counts down to this share of the largest within three scales: below it is its halo."""
-    coarse_halo_share: float = 0.6
+    coarse_halo_share: float = 0.46
     """The same on the coarser scale."""
-    ringing_share: float = 0.08
+    ringing_share: float = 0.085
     """A pixel difference counts down to this share of the largest within a compression block (8 px)."""
-    neighbour_share: float = 0.6
+    neighbour_share: float = 0.34
     """How far towards the range of its 3x3 neighbours a pixel may stray: what a half-pixel shift does."""
-    noise_factor: float = 5.0
+    noise_factor: float = 6.5
     """Thresholds never fall below this many times the noise of the unchanged part."""
     max_noise: float = 8.0
     """Noise (levels) beyond this is not believed: then the image has changed all over."""
-    contrast_tolerance: float = 0.12
+    contrast_tolerance: float = 0.26
     """Thresholds rise by this share of the local contrast: misalignment and compression err most there."""
-    close_px: float = 2.0
+    close_px: float = 2.3
     """Gaps inside a change up to twice this width are closed."""
-    min_area_share: float = 0.0006
+    min_area_share: float = 0.0009
     """Smaller islands, as a share of the image's area, are left out."""
-    fill_hole_share: float = 0.002
+    fill_hole_share: float = 0.0056
     """Smaller holes, as a share of the image's area, are filled."""
 
 
@@ -83,7 +90,8 @@ DEFAULT = DifferenceSettings()
 class Comparison:
     """Source and edited image brought together. shift_px: (x, y) by which the source was moved.
 
-    moved: the source aligned; fitted: aligned and colour-fitted; edited: as it is; all (H, W, 3) Y'CrCb, levels 0..255.
+    moved: the source aligned; fitted: aligned and colour-fitted; edited: as it is, but that the sharper of `fitted` and
+    `edited` is blurred where one image is softer all over; all (H, W, 3) Y'CrCb, levels 0..255.
     drift: mean distance (levels) by which the fitted colour map moves the source's colours.
     """
 
@@ -129,7 +137,8 @@ def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEF
     colour_map = _fit_colours(moved_rgb, edited_rgb)
     moved = _levels(moved_rgb)
     fitted = _levels(np.clip(cv2.transform(moved_rgb, colour_map), 0, 255, dtype=np.float32))
-    return Comparison(moved, fitted, after, shift, float(_norm(fitted - moved).mean()))
+    drift = float(_norm(fitted - moved).mean())
+    return Comparison(moved, *_equally_sharp(fitted, after), shift, drift)
 
 
 def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:
@@ -193,15 +202,55 @@ def _local_contrast(lightness: Float32, sigma_px: float) -> Float32:
     return cast(Float32, np.sqrt(np.maximum(_blurred(lightness * lightness, sigma_px) - mean * mean, 0)))
 
 
-def _shift_px(source: Float32, edited: Float32, max_shift_px: float) -> tuple[float, float]:
-    """(x, y) by which the source's content lies elsewhere in the edited image; (0, 0) where moving does not help."""
-    window = cv2.createHanningWindow(source.shape[::-1], cv2.CV_32F)
-    (x, y), _ = cv2.phaseCorrelate(source, edited, window)
-    if not 0.05 < max(abs(x), abs(y)) <= max_shift_px:
+def _shift_px(source: Float32, edited: Float32, max_shift_px: int) -> tuple[float, float]:
+    """(x, y) by which the source's lightness lies elsewhere in the edited image; (0, 0) where moving does not help.
+
+    Whole pixels by search, then parts of pixels by Gauss-Newton; both on what is finer than a few pixels, so that drift
+    does not count, and with differences cut off, so that edits do not.
+    """
+    before, after = (values - _blurred(values, DETAIL_SIGMA_PX) for values in (source, edited))
+    margin = max_shift_px
+    if min(source.shape) < 4 * margin:
         return 0.0, 0.0
-    before = np.abs(source - edited)
-    after = np.abs(_moved(source, (x, y)) - edited)
-    return (float(x), float(y)) if np.minimum(after, 10).mean() < np.minimum(before, 10).mean() else (0.0, 0.0)
+    steps = [(x, y) for y in range(-margin, margin + 1) for x in range(-margin, margin + 1)]
+    costs = {step: _misfit(before, after, step, margin) for step in steps}
+    best = min(steps, key=lambda step: (costs[step], abs(step[0]) + abs(step[1]), step))
+    refined = _refined_shift(before, after, best)
+    if max(abs(refined[0] - best[0]), abs(refined[1] - best[1])) > 1 or max(map(abs, refined)) < 0.04:
+        refined = (float(best[0]), float(best[1]))
+    moved, still = (_cut_off(_moved(before, shift) - after).mean() for shift in (refined, (0.0, 0.0)))
+    return refined if moved < 0.98 * still else (0.0, 0.0)
+
+
+def _cut_off(difference: Float32) -> Float32:
+    return cast(Float32, np.minimum(np.abs(difference), np.float32(OUTLIER_LEVELS)))
+
+
+def _misfit(before: Float32, after: Float32, step: tuple[int, int], margin: int) -> float:
+    """Mean cut-off difference, every other pixel, with `before` moved by whole pixels."""
+    (height, width), (x, y) = after.shape, step
+    there = after[margin : height - margin : 2, margin : width - margin : 2]
+    here = before[margin - y : height - margin - y : 2, margin - x : width - margin - x : 2]
+    return float(_cut_off(there - here).mean())
+
+
+def _refined_shift(before: Float32, after: Float32, start: tuple[int, int]) -> tuple[float, float]:
+    """A shift near `start` by Gauss-Newton on the pixels that agree."""
+    x, y = float(start[0]), float(start[1])
+    for _ in range(4):
+        moved = _moved(before, (x, y))
+        residual = moved - after
+        gradient_x, gradient_y = (
+            cv2.Sobel(moved, cv2.CV_32F, *order, ksize=3, scale=0.125) for order in ((1, 0), (0, 1))
+        )
+        weight = np.abs(residual) < OUTLIER_LEVELS
+        gx, gy, r = gradient_x[weight], gradient_y[weight], residual[weight]
+        normal = np.array([[gx @ gx, gx @ gy], [gx @ gy, gy @ gy]], dtype=np.float64) + 1e-3 * np.eye(2)
+        step = np.linalg.solve(normal, np.array([gx @ r, gy @ r], dtype=np.float64))
+        x, y = x + float(step[0]), y + float(step[1])
+        if float(np.abs(step).max()) < 0.02:
+            break
+    return x, y
 
 
 def _moved(image: Float32, shift_px: tuple[float, float]) -> Float32:
@@ -230,6 +279,21 @@ def _fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
         scale = max(2.0, min(scale, 2.0 * float(np.median(residual))))
         matrix, offset = _ridge_affine(x, y, 1 / np.square(1 + np.square(residual / scale)))
     return np.column_stack([matrix.T, offset])
+
+
+def _equally_sharp(fitted: Float32, edited: Float32) -> tuple[Float32, Float32]:
+    """Both images, the sharper one blurred to the other's sharpness where they differ as wholes: an encoder's doing."""
+    before, after = (_local_contrast(image[..., 0], 1.0) for image in (fitted, edited))
+    textured = before + after > max(8.0, float(np.quantile(before + after, 0.6)))
+    if textured.mean() < 0.02:
+        return fitted, edited
+    ratio = float(np.median(after[textured] / np.maximum(before[textured], 0.5)))
+    if abs(ratio - 1) < SHARPNESS_TOLERANCE:
+        return fitted, edited
+    sharp, soft = (fitted, edited) if ratio < 1 else (edited, fitted)
+    blurred = [sharp, *(_blurred(sharp, sigma_px) for sigma_px in BLUR_SIGMAS_PX)]
+    nearest = min(blurred, key=lambda image: float(_cut_off(image[..., 0] - soft[..., 0]).mean()))
+    return (nearest, edited) if ratio < 1 else (fitted, nearest)
 
 
 def _small_colours(image: Float32) -> NDArray[np.float64]:
