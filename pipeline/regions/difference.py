@@ -24,6 +24,8 @@ Float32 = NDArray[np.float32]
 DETAIL_SIGMA_PX = 3.0
 #: A difference of detail beyond this is an edit, not a misalignment of a pixel's part.
 OUTLIER_LEVELS = 24.0
+#: What a drift multiplies colours with, least and most; another map means another image.
+COLOUR_GAINS = (0.5, 1.8)
 #: Local contrast of the textured part that differs by a smaller share is no blur of the whole image.
 SHARPNESS_TOLERANCE = 0.06
 BLUR_SIGMAS_PX = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2)
@@ -71,7 +73,7 @@ class DifferenceSettings:
     """How far towards the range of its 3x3 neighbours a pixel may stray: what a half-pixel shift does."""
     noise_factor: float = 6.5
     """Thresholds never fall below this many times the noise of the unchanged part."""
-    max_noise: float = 8.0
+    max_noise: float = 2.5
     """Noise (levels) beyond this is not believed: then the image has changed all over."""
     contrast_tolerance: float = 0.26
     """Thresholds rise by this share of the local contrast: misalignment and compression err most there."""
@@ -266,7 +268,8 @@ def _moved(image: Float32, shift_px: tuple[float, float]) -> Float32:
 def _fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
     """The colour map (3, 4), matrix and offset, from the source's RGB to the edited RGB of the unchanged pixels.
 
-    Iteratively reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels.
+    Iteratively reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels. The identity
+    where the map is none of a drift: then the images have little in common.
     """
     x, y = (_small_colours(image) for image in (source, edited))
     usable = ((np.minimum(x, y) > 2) & (np.maximum(x, y) < 253)).all(axis=1)
@@ -278,6 +281,9 @@ def _fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
         residual = np.linalg.norm(x @ matrix + offset - y, axis=1)
         scale = max(2.0, min(scale, 2.0 * float(np.median(residual))))
         matrix, offset = _ridge_affine(x, y, 1 / np.square(1 + np.square(residual / scale)))
+    strengths = np.linalg.svd(matrix, compute_uv=False)
+    if strengths.min() < COLOUR_GAINS[0] or strengths.max() > COLOUR_GAINS[1]:
+        return np.eye(3, 4)
     return np.column_stack([matrix.T, offset])
 
 
