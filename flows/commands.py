@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from pipeline.report import write_report
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +14,7 @@ from rich.table import Table
 from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
 from pipeline.config import BuildConfig
 from pipeline.export import export_dataset
+from pipeline.report import write_report
 from pipeline.run_folder import STAGES, locked, read_build_info, read_done, read_rows
 from pipeline.shards import verify
 from pipeline.workers import workers as open_workers

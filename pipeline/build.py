@@ -127,16 +127,25 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
 
 
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:
-    for name in sorted({*info.config, *resolved}):
-        if info.config.get(name) != resolved.get(name):
+    before, now = _flat(info.config), _flat(resolved)
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
             raise RunConflict(
                 str(run),
-                f"was made with {name} = {info.config.get(name)!r}, now it is {resolved.get(name)!r}",
+                f"was made with {name} = {before.get(name)!r}, now it is {now.get(name)!r}",
                 "give another --run, or the same settings",
             )
     for path, digest in inputs.items():
         if info.inputs.get(path) != digest:
             raise RunConflict(str(run), f"was made from another {path} (its bytes changed)", "give another --run")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups of settings by their dotted names, `gates.difference.max_shift_px`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _commit() -> str | None:
