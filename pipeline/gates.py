@@ -129,7 +129,7 @@ def preservation(pair: Comparison, explained: MaskBool, settings: GateSettings =
     colour-fitted, so that drift counts.
     """
     outside = ~explained
-    value = float(pair.distance()[outside].mean()) if outside.mean() >= settings.min_outside_share else 0.0
+    value = float(pair.delta_e()[outside].mean()) if outside.mean() >= settings.min_outside_share else 0.0
     detail = f"mean Delta E over the {outside.mean():.0%} of the image outside the regions"
     return _at_most("preservation", value, settings.max_preservation_error, detail)
 

@@ -1,0 +1,151 @@
+"""Brings two images together before they are compared: shift, colours and sharpness of the whole image.
+
+Each estimate rests on the part of the image that agrees, so that what was edited does not pull it.
+Not covered: rotation, scaling and lens distortion.
+"""
+
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+#: What is finer than this is detail by which images are brought together.
+DETAIL_SIGMA_PX = 3.0
+#: A difference of detail beyond this is an edit, not a misalignment of a pixel's part.
+OUTLIER_LEVELS = 24.0
+#: What a drift multiplies colours with, least and most; another map means another image.
+COLOUR_GAINS = (0.5, 1.8)
+#: Local contrast of the textured part that differs by a smaller share is no blur of the whole image.
+SHARPNESS_TOLERANCE = 0.06
+BLUR_SIGMAS_PX = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2)
+
+
+def find_shift_px(source: Float32, edited: Float32, max_shift_px: int) -> tuple[float, float]:
+    """(x, y) by which the source's lightness lies elsewhere in the edited image; (0, 0) where moving does not help.
+
+    Whole pixels by search, then parts of pixels by Gauss-Newton; both on what is finer than a few pixels, so that drift
+    does not count, and with differences cut off, so that edits do not.
+    """
+    before, after = (values - blurred(values, DETAIL_SIGMA_PX) for values in (source, edited))
+    margin = max_shift_px
+    if min(source.shape) < 4 * margin:
+        return 0.0, 0.0
+    steps = [(x, y) for y in range(-margin, margin + 1) for x in range(-margin, margin + 1)]
+    costs = {step: _misfit(before, after, step, margin) for step in steps}
+    best = min(steps, key=lambda step: (costs[step], abs(step[0]) + abs(step[1]), step))
+    refined = _refined_shift(before, after, best)
+    if max(abs(refined[0] - best[0]), abs(refined[1] - best[1])) > 1 or max(map(abs, refined)) < 0.04:
+        refined = (float(best[0]), float(best[1]))
+    moved, still = (_cut_off(move(before, shift) - after).mean() for shift in (refined, (0.0, 0.0)))
+    return refined if moved < 0.98 * still else (0.0, 0.0)
+
+
+def _cut_off(difference: Float32) -> Float32:
+    return cast(Float32, np.minimum(np.abs(difference), np.float32(OUTLIER_LEVELS)))
+
+
+def _misfit(before: Float32, after: Float32, step: tuple[int, int], margin: int) -> float:
+    """Mean cut-off difference, every other pixel, with `before` moved by whole pixels."""
+    (height, width), (x, y) = after.shape, step
+    there = after[margin : height - margin : 2, margin : width - margin : 2]
+    here = before[margin - y : height - margin - y : 2, margin - x : width - margin - x : 2]
+    return float(_cut_off(there - here).mean())
+
+
+def _refined_shift(before: Float32, after: Float32, start: tuple[int, int]) -> tuple[float, float]:
+    """A shift near `start` by Gauss-Newton on the pixels that agree."""
+    x, y = float(start[0]), float(start[1])
+    for _ in range(4):
+        moved = move(before, (x, y))
+        residual = moved - after
+        gradient_x, gradient_y = (
+            cv2.Sobel(moved, cv2.CV_32F, *order, ksize=3, scale=0.125) for order in ((1, 0), (0, 1))
+        )
+        weight = np.abs(residual) < OUTLIER_LEVELS
+        gx, gy, r = gradient_x[weight], gradient_y[weight], residual[weight]
+        normal = np.array([[gx @ gx, gx @ gy], [gx @ gy, gy @ gy]], dtype=np.float64) + 1e-3 * np.eye(2)
+        step = np.linalg.solve(normal, np.array([gx @ r, gy @ r], dtype=np.float64))
+        x, y = x + float(step[0]), y + float(step[1])
+        if float(np.abs(step).max()) < 0.02:
+            break
+    return x, y
+
+
+def move(image: Float32, shift_px: tuple[float, float]) -> Float32:
+    """`image` moved by (x, y) pixels, its border repeated."""
+    if shift_px == (0.0, 0.0):
+        return image
+    matrix = np.array([[1, 0, shift_px[0]], [0, 1, shift_px[1]]], dtype=np.float32)
+    size = (image.shape[1], image.shape[0])
+    moved: Any = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cast(Float32, moved)
+
+
+def fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
+    """The colour map (3, 4), matrix and offset, from the source's RGB to the edited RGB of the unchanged pixels.
+
+    Iteratively reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels. The identity
+    where the map is none of a drift: then the images have little in common.
+    """
+    x, y = (_small_colours(image) for image in (source, edited))
+    usable = ((np.minimum(x, y) > 2) & (np.maximum(x, y) < 253)).all(axis=1)
+    if usable.mean() > 0.2:
+        x, y = x[usable], y[usable]
+    matrix, offset = np.eye(3), np.median(y - x, axis=0)
+    scale = 20.0
+    for _ in range(12):
+        residual = np.linalg.norm(x @ matrix + offset - y, axis=1)
+        scale = max(2.0, min(scale, 2.0 * float(np.median(residual))))
+        matrix, offset = _ridge_affine(x, y, 1 / np.square(1 + np.square(residual / scale)))
+    strengths = np.linalg.svd(matrix, compute_uv=False)
+    if strengths.min() < COLOUR_GAINS[0] or strengths.max() > COLOUR_GAINS[1]:
+        return np.eye(3, 4)
+    return np.column_stack([matrix.T, offset])
+
+
+def equally_sharp(fitted: Float32, edited: Float32) -> tuple[Float32, Float32]:
+    """Both images, the sharper one blurred to the other's sharpness where they differ as wholes: an encoder's doing."""
+    before, after = (local_contrast(image[..., 0], 1.0) for image in (fitted, edited))
+    textured = before + after > max(8.0, float(np.quantile(before + after, 0.6)))
+    if textured.mean() < 0.02:
+        return fitted, edited
+    ratio = float(np.median(after[textured] / np.maximum(before[textured], 0.5)))
+    if abs(ratio - 1) < SHARPNESS_TOLERANCE:
+        return fitted, edited
+    sharp, soft = (fitted, edited) if ratio < 1 else (edited, fitted)
+    softened = [sharp, *(blurred(sharp, sigma_px) for sigma_px in BLUR_SIGMAS_PX)]
+    nearest = min(softened, key=lambda image: float(_cut_off(image[..., 0] - soft[..., 0]).mean()))
+    return (nearest, edited) if ratio < 1 else (fitted, nearest)
+
+
+def _small_colours(image: Float32) -> NDArray[np.float64]:
+    """The colours (4096, 3) of a 64 x 64 copy."""
+    small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
+    return cast(NDArray[np.float64], small.reshape(-1, 3).astype(np.float64))
+
+
+def _ridge_affine(
+    x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted affine map from x to y (both (N, 3)), its matrix drawn to the identity where colours vary little."""
+    total = weight.sum() + 1e-9
+    x_mean, y_mean = (weight @ x) / total, (weight @ y) / total
+    x_centred, y_centred = x - x_mean, y - y_mean
+    ridge = 50.0 * np.eye(3)
+    left = (x_centred * weight[:, None]).T @ x_centred / total + ridge
+    right = (x_centred * weight[:, None]).T @ y_centred / total + ridge
+    matrix = np.linalg.solve(left, right)
+    return matrix, y_mean - x_mean @ matrix
+
+
+def local_contrast(lightness: Float32, sigma_px: float) -> Float32:
+    """Local standard deviation of L (H, W), in L units."""
+    mean = blurred(lightness, sigma_px)
+    return cast(Float32, np.sqrt(np.maximum(blurred(lightness * lightness, sigma_px) - mean * mean, 0)))
+
+
+def blurred(values: Float32, sigma_px: float) -> Float32:
+    return cast(Float32, cv2.GaussianBlur(values, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101))
