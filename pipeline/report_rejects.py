@@ -1,0 +1,141 @@
+"""What was dropped, for the report: counts by stage and reason with a few examples each, from the stages' tables."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from pipeline.image_store import read_image_bytes
+from pipeline.report_images import Pictures, thumbnail
+from pipeline.run_folder import read_columns, read_done
+from schemas.manifest import StageCount
+from schemas.sample import Rejection
+
+EXAMPLES = 4
+#: What each reason says, for readers who have not seen the code; a reason not named here is shown by its code alone.
+MEANINGS = {
+    "aspect": "the image is too long for its width",
+    "bad_mask": "a target's mask does not fit the image",
+    "bad_parameter": "the editor cannot use a parameter of the request",
+    "bad_record": "the request is not as the schema says",
+    "bad_target_box": "a target's box cannot be edited",
+    "blank": "the picture is one flat colour",
+    "box_outside_image": "a target's box leaves the image",
+    "changed_all_over": "pixels changed nearly everywhere, not only where they should",
+    "duplicate_across_sources": "a near copy of a candidate made from another source",
+    "duplicate_id": "a request with that name came before",
+    "duplicate_request": "the same instruction on a near copy of another request's source",
+    "empty_file": "the image file has no bytes",
+    "missing_file": "a file that the request names is not there",
+    "near_duplicate": "a near copy of another candidate of the same request",
+    "newer_schema": "written for a later version than this one reads",
+    "no_destination": "something is to be moved, but the request does not say where to",
+    "no_target": "the request names nothing to edit",
+    "no_target_box": "a target has no box, and the editor needs one",
+    "no_usable_candidate": "none of the candidates that the request brought can be used",
+    "other_aspect": "a candidate has another shape than its source",
+    "path_outside": "a path leaves the folder of its request file",
+    "preservation": "what nobody asked to change moved too far",
+    "remote_refused": "addresses are not fetched",
+    "same_aspect": "the candidate has another shape than its source",
+    "size": "the image is too small to show an edit",
+    "too_large": "the image has too many pixels to be opened safely",
+    "unchanged": "the candidate equals its source apart from noise",
+    "unknown_operation": "the editor does not know the operation",
+    "unreadable": "the image could not be decoded",
+    "unreadable_line": "the line of the request file could not be read",
+}
+
+
+@dataclass(frozen=True)
+class RejectView:
+    """One dropped row. picture and address: its source and its edited image, None where it has no images."""
+
+    rejection: Rejection
+    picture: tuple[str, int, int] | None
+    address: str | None
+
+
+@dataclass(frozen=True)
+class ReasonView:
+    """A reason of one stage: how many rows it dropped, and the first of them."""
+
+    stage: str
+    reason: str
+    meaning: str
+    count: int
+    examples: tuple[RejectView, ...]
+
+
+def reason_views(run: Path, n_parts: int, counts: tuple[StageCount, ...], pictures: Pictures) -> list[ReasonView]:
+    """Every reason of every stage with its first examples, the most frequent of a stage first."""
+    views = []
+    for count in counts:
+        for reason, number in sorted(count.rejected.items(), key=lambda item: (-item[1], item[0])):
+            if number:
+                found = _examples(run, n_parts, count.stage, reason)
+                examples = tuple(_example(run, rejection, pictures) for rejection in found)
+                views.append(ReasonView(count.stage, reason, MEANINGS.get(reason, ""), number, examples))
+    return views
+
+
+def _examples(run: Path, n_parts: int, stage: str, reason: str) -> list[Rejection]:
+    """The first rejects of a reason; only parts whose done-file counts it are opened."""
+    if stage == "export":
+        return _left_out(run, reason)
+    found: list[Rejection] = []
+    for part in range(n_parts):
+        done = read_done(run, stage, part)
+        if done and done.rejected.get(reason):
+            table = read_columns(run, stage, part, ["reason", "record"])
+            records = table.filter(pc.equal(table["reason"], reason))["record"].to_pylist()
+            found += [Rejection.from_json(record, thing=stage) for record in records[: EXAMPLES - len(found)]]
+        if len(found) >= EXAMPLES:
+            break
+    return found
+
+
+def _left_out(run: Path, reason: str) -> list[Rejection]:
+    """Samples that the export left out, from `export/dropped.jsonl`."""
+    path = run / "export" / "dropped.jsonl"
+    found: list[Rejection] = []
+    if path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            for drop in map(json.loads, lines):
+                if drop["reason"] == reason and len(found) < EXAMPLES:
+                    detail = f"repeats {drop['same_as']}"
+                    fields = {"key": drop["key"], "name": drop["name"], "reason": reason, "detail": detail}
+                    found.append(Rejection(stage="export", **fields))
+    return found
+
+
+def _example(run: Path, rejection: Rejection, pictures: Pictures) -> RejectView:
+    sample = rejection.sample
+    if sample is None or sample.edited is None or not sample.sources:
+        return RejectView(rejection, None, None)
+    source = pictures.share(sample.request.sources[0].pixels_sha256, read_image_bytes(run, sample.sources[0]))
+    return RejectView(rejection, source, thumbnail(read_image_bytes(run, sample.edited)))
+
+
+def dropped_candidates(run: Path, n_parts: int, requests: set[str]) -> dict[str, list[Rejection]]:
+    """The candidates of `requests` that the gates dropped; the records of other rows stay unread."""
+    found: dict[str, list[Rejection]] = {}
+    for part in range(n_parts):
+        for rejection in _dropped_in(run, part, requests):
+            if rejection.sample is not None and rejection.sample.edited is not None:
+                found.setdefault(rejection.sample.request.id, []).append(rejection)
+    return found
+
+
+def _dropped_in(run: Path, part: int, requests: set[str]) -> Iterator[Rejection]:
+    done = read_done(run, "gates", part)
+    if done is None or not done.rejected:
+        return
+    keys = read_columns(run, "gates", part, ["request", "kept"])
+    pairs = zip(keys["request"].to_pylist(), keys["kept"].to_pylist(), strict=True)
+    rows = [index for index, (request, kept) in enumerate(pairs) if not kept and request in requests]
+    if rows:
+        for record in read_columns(run, "gates", part, ["record"])["record"].take(rows).to_pylist():
+            yield Rejection.from_json(record, thing="gates")
