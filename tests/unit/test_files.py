@@ -18,9 +18,14 @@ def test_a_file_appears_at_the_end_of_the_block_only(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_whole(path, "old")
-    with pytest.raises(RuntimeError), whole_file(path) as file:
-        file.write(b"new")
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with whole_file(path) as file:
+            file.write(b"new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("a.txt", "old")]
 
 

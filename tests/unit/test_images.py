@@ -59,12 +59,12 @@ def test_mask_box_is_tight(mask: np.ndarray) -> None:
         return
     x1, y1, x2, y2 = box
     assert mask[y1:y2, x1:x2].sum() == mask.sum()
-    assert mask[y1].any() and mask[y2 - 1].any() and mask[:, x1].any() and mask[:, x2 - 1].any()
+    assert [edge.any() for edge in (mask[y1], mask[y2 - 1], mask[:, x1], mask[:, x2 - 1])] == [True] * 4
 
 
 @pytest.mark.parametrize("counts", ["", "0", "o", "`" * 40, "11111", "zz", "1111111111111111"])
 def test_rle_that_does_not_fill_its_size_is_refused(counts: str) -> None:
-    with pytest.raises(ValueError, match="RLE|pattern"):
+    with pytest.raises(ValueError, match=r"RLE|pattern"):
         rle_to_mask(CocoRle(size=(6, 7), counts=counts))
 
 
@@ -159,7 +159,11 @@ def test_a_truncated_and_an_empty_file_are_refused() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_an_image_or_a_clean_refusal(data: bytes) -> None:
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\x00", b"\xff\xd8\xff\xe0"):
-        try:
-            assert decode_image(start + data).ndim == 3
-        except BadImage as error:
-            assert error.reason in {"empty_file", "unreadable", "too_large"}
+        assert _outcome(start + data) in {"image", "empty_file", "unreadable", "too_large"}
+
+
+def _outcome(data: bytes) -> str:
+    try:
+        return "image" if decode_image(data).ndim == 3 else "odd"
+    except BadImage as error:
+        return error.reason
