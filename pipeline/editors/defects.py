@@ -230,7 +230,7 @@ def warp(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) -
 def _wave_field(place: MaskBool, rng: np.random.Generator) -> NDArray[np.float32]:
     """Displacements (H, W, 2) of up to 1, faded out towards the border of `place`."""
     x1, y1, x2, y2 = mask_box(place) or (0, 0, 1, 1)
-    wave_px = max(10.0, min(x2 - x1, y2 - y1) / 2.5)
+    wave_px = max(12.0, min(x2 - x1, y2 - y1) / 1.3)
     ys, xs = np.mgrid[0 : place.shape[0], 0 : place.shape[1]].astype(np.float32) * np.float32(2 * np.pi / wave_px)
     phases = rng.uniform(0, 2 * np.pi, 4)
     dx = np.sin(ys + phases[0]) * 0.7 + np.sin(0.6 * xs + 0.5 * ys + phases[1]) * 0.3

@@ -31,8 +31,10 @@ _GRAIN_SHARE = 0.35
 _GRAIN_LAB = 24.0
 _MOTTLE_LAB = 5.0
 _MOTTLE_SIGMA_PX = 5.0
+_FLOW_MIN_PX = 32
+#: The flow explains this share of a plain bend; the rest is interpolation.
+_FLOW_EXPLAINS = 0.8
 _TINT_LAB = 60.0
-_GEOMETRY_LAB = 16.0
 _SEAM_LAB = 28.0
 _LEAK_LAB = 14.0
 _BACKGROUND_LAB = 36.0
@@ -43,8 +45,8 @@ _BACKGROUND_POWER = 3.0
 class PlaceLoss:
     """Losses of one region or the background, each 0..1; undone and leak are 0 for the background.
 
-    undone: share of the asked change that is lacking or wrong; grain: noise; mottle: blocks, ringing and bent structure,
-    some pixels wide; geometry: what is wrong sits on edges; tint: another colour; leak: change in the band around the
+    undone: share of the asked change that is lacking or wrong; grain: noise; mottle: blocks and ringing,
+    some pixels wide; geometry: bent structure; tint: another colour; leak: change in the band around the
     region; seam: a line along its border.
     """
 
@@ -66,7 +68,7 @@ class _Fields:
     wrong: ImageF32
     grain: ImageF32
     mottle: ImageF32
-    edges: ImageF32
+    bent: ImageF32
     px: float
 
 
@@ -94,15 +96,15 @@ def measure(
 def _fields(source: ImageF32, wanted: ImageF32, candidate: ImageF32, union: MaskBool) -> _Fields:
     error, change = candidate - wanted, wanted - source
     rest = error + _lacking(error, change)[..., None] * change
-    grey = _smooth(wanted[..., 0], _FINE_SIGMA_PX)
-    gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=0.125)
+    mottle = _mottle(rest, union)
+    bent = _bent_share(candidate, wanted, rest)
     return _Fields(
         asked=_coarse(change),
         off=_coarse(error),
         wrong=_coarse(rest),
-        grain=_fine_rms(rest),
-        mottle=_mottle(rest, union),
-        edges=_norm(np.stack([gx, gy], axis=-1)),
+        grain=_fine_rms(rest) * (1 - bent),
+        mottle=mottle * (1 - bent),
+        bent=mottle * bent,
         px=max(candidate.shape[:2]) / REFERENCE_PX,
     )
 
@@ -139,6 +141,27 @@ def _mottle(rest: ImageF32, union: MaskBool) -> ImageF32:
     return _norm(fine - level)
 
 
+def _bent_share(candidate: ImageF32, wanted: ImageF32, rest: ImageF32) -> ImageF32:
+    """The share of what is wrong around each pixel that goes away when the wanted image is bent along the optical flow.
+
+    Nearly all of it for bent structure, next to nothing for noise, blocks or another colour.
+    """
+    height, width = rest.shape[:2]
+    if min(height, width) < _FLOW_MIN_PX:
+        return np.zeros((height, width), dtype=np.float32)
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    finder.setFinestScale(0)
+    grey = [np.clip(lab[..., 0] * 2.55, 0, 255).astype(np.uint8) for lab in (candidate, wanted)]
+    flow = finder.calc(grey[0], grey[1], np.zeros((height, width, 2), dtype=np.float32))
+    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+    bent = cv2.remap(wanted, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    off = np.asarray(candidate - bent, dtype=np.float32)
+    left = _smooth(_norm(_smooth(off, _FINE_SIGMA_PX)), _LOCAL_SIGMA_PX)
+    whole = _smooth(_norm(_smooth(rest, _FINE_SIGMA_PX)), _LOCAL_SIGMA_PX)
+    share = np.clip((1 - left / np.maximum(whole, 1e-3)) / _FLOW_EXPLAINS, 0, 1)
+    return np.asarray(np.where(whole > TOLERANCE_LAB, share, 0), dtype=np.float32)
+
+
 def _coarse(values: ImageF32) -> ImageF32:
     """Length of the smoothed difference, less the tolerance and what fine noise alone would leave in it."""
     left = _norm(_smooth(values, _FINE_SIGMA_PX)) - TOLERANCE_LAB - _GRAIN_SHARE * _fine_rms(values)
@@ -163,14 +186,17 @@ def _region_loss(fields: _Fields, mask: MaskBool, union: MaskBool, outside: Mask
     band = outside & (beyond <= 1 + LEAK_BAND_PX * fields.px)
     far = outside & (beyond > 1 + LEAK_BAND_PX * fields.px)
     drift = float(np.median(fields.off[far])) if far.any() else 0.0
-    line, inner = (inside + beyond) <= 1.5, (inside > 3) & (inside <= 6)
+    line_in, line_out = mask & (inside <= 1.5), ~mask & (beyond <= 1.5)
+    inner = (inside > 3) & (inside <= 6)
     outer = (beyond > 3) & (beyond <= 6) & outside
-    contrast = _mean(fields.wrong[line]) - max(_mean(fields.wrong[inner]), _mean(fields.wrong[outer]))
+    # A seam shows on both sides of the border; a leak on the outer one alone.
+    line = min(_mean(fields.wrong[line_in]), _mean(fields.wrong[line_out]))
+    contrast = line - max(_mean(fields.wrong[inner]), _mean(fields.wrong[outer]))
     return PlaceLoss(
         undone=_undone(fields.asked[mask], fields.off[mask]),
         grain=_share(np.maximum(fields.grain[core] - TOLERANCE_LAB, 0), _GRAIN_LAB),
         mottle=_share(np.maximum(fields.mottle[core] - TOLERANCE_LAB, 0), _MOTTLE_LAB),
-        geometry=_geometry(fields, core),
+        geometry=_share(np.maximum(fields.bent[core] - TOLERANCE_LAB, 0), _MOTTLE_LAB),
         tint=_share(fields.wrong[core], _TINT_LAB),
         leak=_share(np.maximum(fields.off[band] - drift, 0), _LEAK_LAB),
         seam=float(np.clip(contrast / _SEAM_LAB, 0, 1)),
@@ -189,16 +215,6 @@ def _undone(asked: NDArray[np.float32], off: NDArray[np.float32]) -> float:
     return float(np.minimum(off, asked).sum()) / total
 
 
-def _geometry(fields: _Fields, where: MaskBool) -> float:
-    """How much more is wrong on the edges of the wanted image than off them."""
-    edges, wrong = fields.edges[where], fields.wrong[where]
-    if edges.size < 16:
-        return 0.0
-    low, high = np.quantile(edges, [0.5, 0.8])
-    excess = _mean(wrong[edges >= high]) - _mean(wrong[edges <= low])
-    return float(np.clip(excess / _GEOMETRY_LAB, 0, 1))
-
-
 def _background_loss(fields: _Fields, outside: MaskBool) -> PlaceLoss:
     """The background's losses; a small part changed much weighs as a power mean, not by its area alone."""
     if not outside.any():
@@ -207,6 +223,6 @@ def _background_loss(fields: _Fields, outside: MaskBool) -> PlaceLoss:
     return PlaceLoss(
         grain=_share(np.maximum(fields.grain[outside] - TOLERANCE_LAB, 0), _GRAIN_LAB),
         mottle=_share(np.maximum(fields.mottle[outside] - TOLERANCE_LAB, 0), _MOTTLE_LAB),
-        geometry=_geometry(fields, outside),
+        geometry=_share(np.maximum(fields.bent[outside] - TOLERANCE_LAB, 0), _MOTTLE_LAB),
         tint=float((off**_BACKGROUND_POWER).mean() ** (1 / _BACKGROUND_POWER)),
     )
