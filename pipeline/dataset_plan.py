@@ -118,7 +118,9 @@ def drop_repeated_requests(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Drop
     """Without requests that give an earlier one's instruction on a near-duplicate of its source."""
     requests = rows.drop_duplicates(["part", "request"])
     first = requests.groupby(["source_cluster", "instruction"], sort=False)[["part", "request"]].first()
-    marked = rows.join(first, on=["source_cluster", "instruction"], suffixes=("", "_first"))
+    marked = rows.merge(
+        first, "left", left_on=["source_cluster", "instruction"], right_index=True, suffixes=("", "_first")
+    )
     keep = (marked["request"] == marked["request_first"]) & (marked["part"] == marked["part_first"])
     return rows[keep], _dropped(marked[~keep], "duplicate_request", "request_first")
 
@@ -128,7 +130,7 @@ def drop_same_edits(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey,
     clusters = cluster(_hashes(rows["key"], rows["edited_fingerprint"]))
     marked = rows.assign(edit_cluster=rows["key"].map(clusters))
     first = marked.groupby("edit_cluster", sort=False)[["key", "source_cluster"]].first()
-    marked = marked.join(first, on="edit_cluster", suffixes=("", "_first"))
+    marked = marked.merge(first, "left", left_on="edit_cluster", right_index=True, suffixes=("", "_first"))
     keep = marked["source_cluster"] == marked["source_cluster_first"]
     return rows[keep.to_numpy()], _dropped(marked[~keep], "duplicate_across_sources", "key_first")
 
