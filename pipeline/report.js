@@ -58,7 +58,7 @@
     const figure = row.closest("figure");
     figure.classList.toggle("focused", on);
     for (const mask of figure.querySelectorAll(".mask")) {
-      mask.classList.toggle("focus", on && mask.dataset.region === row.dataset.region);
+      mask.classList.toggle("focus", on && (mask.dataset.region === row.dataset.region || (row.dataset.region === "+" && mask.dataset.region.startsWith("+"))));
     }
   };
   list.addEventListener("mouseover", (event) => focus(event, true));

@@ -20,7 +20,7 @@ from pipeline.build import stage_counts
 from pipeline.files import write_whole
 from pipeline.report_charts import share_bar
 from pipeline.report_entries import Entry, Tally, choose_requests, read_entries
-from pipeline.report_figures import Number, charts, key_numbers, summary, synthetic_note
+from pipeline.report_figures import charts, key_numbers, summary, synthetic_note
 from pipeline.report_images import Pictures
 from pipeline.report_rejects import reason_views
 from pipeline.report_samples import RequestView, request_views
@@ -29,11 +29,15 @@ from pipeline.shards import read_manifest
 from schemas.manifest import BuildInfo, Manifest, StageCount
 
 TEMPLATES = Path(__file__).parent
+HERO_REWARD = 0.9
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """All that the sections draw from. manifest: None, and entries empty, where no dataset was exported yet."""
+    """All that the sections draw from. views: the requests to show.
+
+    manifest: None, with entries and views empty, where no dataset was exported yet.
+    """
 
     run: Path
     info: BuildInfo
@@ -41,7 +45,7 @@ class Gathered:
     stages: tuple[StageCount, ...]
     entries: list[Entry]
     tally: Tally
-    chosen: list[list[Entry]]
+    views: list[RequestView]
     pictures: Pictures
 
 
@@ -68,14 +72,15 @@ def write_report(run: Path, out: Path | None = None, *, max_requests: int = 60) 
 
 
 def gather(run: Path, max_requests: int) -> Gathered:
-    """What the page is made of: counts from done-files and manifest, rows from some tars, no image yet."""
+    """What the page is made of: counts from done-files and manifest, rows from some tars, images of the chosen ones."""
     info = read_build_info(run)
     dataset = run / "dataset"
     manifest = read_manifest(dataset) if (dataset / "manifest.json").is_file() else None
     entries, tally = read_entries(dataset, manifest) if manifest else ([], Tally())
     stages = manifest.stages if manifest else stage_counts(run, info.n_parts)
-    chosen = choose_requests(entries, max_requests)
-    return Gathered(run, info, manifest, stages, entries, tally, chosen, Pictures())
+    pictures = Pictures()
+    views = request_views(run, info.n_parts, choose_requests(entries, max_requests), pictures)
+    return Gathered(run, info, manifest, stages, entries, tally, views, pictures)
 
 
 def page(gathered: Gathered) -> str:
@@ -92,7 +97,8 @@ def page(gathered: Gathered) -> str:
         summary=summary(gathered.manifest, gathered.stages),
         synthetic=synthetic_note(gathered.tally),
         notices=_notices(gathered),
-        numbers=_numbers(gathered),
+        numbers=key_numbers(gathered.manifest, gathered.stages),
+        hero=_hero(gathered.views),
         sections=sections,
         pictures=gathered.pictures.shared.values(),
         lineage=_lineage(gathered),
@@ -114,8 +120,10 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _numbers(gathered: Gathered) -> list[Number]:
-    return key_numbers(gathered.manifest, gathered.stages)
+def _hero(views: list[RequestView]) -> RequestView | None:
+    """The request in the page's head: the first with several targets and a good candidate, else the first."""
+    several = [view for view in views if len(view.row.targets) > 1 and (view.best or 0) > HERO_REWARD]
+    return next(iter(several or views), None)
 
 
 def _notices(gathered: Gathered) -> list[str]:
@@ -153,15 +161,14 @@ def _distributions(gathered: Gathered) -> Section | None:
 
 
 def _samples(gathered: Gathered) -> Section | None:
-    if not gathered.chosen:
+    if not gathered.views:
         return None
-    views = request_views(gathered.run, gathered.info.n_parts, gathered.chosen, gathered.pictures)
     lead = (
         "A request, its source with the planned boxes, and its candidates, best first. Solid outlines changed as "
         "named, dotted ones were named but did not change, dashed white ones changed though nobody asked for it. "
         "Point at a region's row to single out its mask."
     )
-    data = {"requests": views, "total": _total_requests(gathered), **_choices(views)}
+    data = {"requests": gathered.views, "total": _total_requests(gathered), **_choices(gathered.views)}
     return Section("samples", "Samples", lead, "report_samples.html.jinja", data)
 
 

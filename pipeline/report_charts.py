@@ -11,8 +11,8 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 30
-ROW_HEIGHT, LABEL_WIDTH, COUNT_WIDTH = 20, 116, 52
-MAX_LABEL_CHARS = 18
+ROW_HEIGHT, LABEL_WIDTH, COUNT_WIDTH = 20, 128, 52
+MAX_LABEL_CHARS = 20
 
 
 def histogram(values: Sequence[float], low: float, high: float, bins: int, x_label: str) -> Markup:
@@ -24,6 +24,15 @@ def histogram(values: Sequence[float], low: float, high: float, bins: int, x_lab
     width = (high - low) / bins
     names = [f"{low + i * width:g} to {low + (i + 1) * width:g}" for i in range(bins)]
     return _columns(counts, names, [(0.0, f"{low:g}"), (0.5, f"{(low + high) / 2:g}"), (1.0, f"{high:g}")], x_label)
+
+
+def score_histogram(values: Sequence[float], highest: int, x_label: str) -> Markup:
+    """How often each whole score 0..`highest` was given; means are counted at the nearest score."""
+    counts = [0] * (highest + 1)
+    for value in values:
+        counts[min(highest, max(0, round(value)))] += 1
+    ticks = [((score + 0.5) / (highest + 1), str(score)) for score in range(0, highest + 1, 5)]
+    return _columns(counts, [str(score) for score in range(highest + 1)], ticks, x_label)
 
 
 def binned(values: Sequence[float], edges: Sequence[float], x_label: str) -> Markup:

@@ -45,6 +45,7 @@ class Entry:
     edit_type: str
     kind: str
     photo: bool
+    source: str
     members: dict[str, Place]
 
     def row(self) -> DatasetRow:
@@ -124,6 +125,7 @@ def _entry(row: DatasetRow, members: dict[str, Place]) -> Entry:
         edit_type=row.edit_type,
         kind=row.kind,
         photo="source" not in row.synthetic_parts,
+        source=row.source_pixels_sha256[0],
         members=members,
     )
 
@@ -153,34 +155,37 @@ def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
 def choose_requests(entries: Iterable[Entry], most: int) -> list[list[Entry]]:
     """The entries of at most `most` requests: every edit type, split and kind first, photographs before scenes.
 
-    Scenes keep a fifth of the places where there are any. Neighbours differ in edit type as far as they can.
+    Scenes keep a fifth of the places where there are any. Neighbours differ in edit type and source as far as they can.
     """
     requests: dict[str, list[Entry]] = {}
     for entry in entries:
         requests.setdefault(entry.request, []).append(entry)
-    first = {name: found[0] for name, found in requests.items()}
-    queue = (
-        _round_robin([e for e in first.values() if e.photo]),
-        _round_robin([e for e in first.values() if not e.photo]),
-    )
-    photos, scenes = queue
-    needed = _covering([*photos, *scenes])[:most]
-    scene_places = min(len(scenes), max(most // 5, most - len(photos)))
-    wanted = {entry.request for entry in needed}
-    for entry in [*photos[: max(0, most - scene_places)], *scenes, *photos]:
-        if len(wanted) >= most:
-            break
-        wanted.add(entry.request)
-    return [requests[entry.request] for entry in [*photos, *scenes] if entry.request in wanted]
+    photos = [found[0] for found in requests.values() if found[0].photo]
+    scenes = [found[0] for found in requests.values() if not found[0].photo]
+    chosen = {entry.request: entry for entry in _covering([*photos, *scenes])[:most]}
+    photo_places = max(most - len(scenes), most - most // 5)
+    for entry in [*_mixed(photos, photo_places), *_mixed(scenes, most), *_mixed(photos, most)]:
+        if len(chosen) < most:
+            chosen.setdefault(entry.request, entry)
+    shown = [_mixed([e for e in chosen.values() if e.photo is photo], most) for photo in (True, False)]
+    return [requests[entry.request] for entry in (*shown[0], *shown[1])]
 
 
-def _round_robin(entries: list[Entry]) -> list[Entry]:
-    """Edit types in turn, each in its own order."""
+def _mixed(entries: Iterable[Entry], most: int) -> list[Entry]:
+    """At most `most` entries: edit types in turn, of each the first whose source was taken least often so far."""
     buckets: dict[str, list[Entry]] = {}
     for entry in entries:
         buckets.setdefault(entry.edit_type, []).append(entry)
-    rounds = max((len(bucket) for bucket in buckets.values()), default=0)
-    return [bucket[turn] for turn in range(rounds) for bucket in buckets.values() if turn < len(bucket)]
+    taken: Counter[str] = Counter()
+    mixed: list[Entry] = []
+    while len(mixed) < most and any(buckets.values()):
+        for bucket in buckets.values():
+            if bucket and len(mixed) < most:
+                entry = min(bucket, key=lambda found: taken[found.source])
+                bucket.remove(entry)
+                taken[entry.source] += 1
+                mixed.append(entry)
+    return mixed
 
 
 def _covering(entries: list[Entry]) -> list[Entry]:

@@ -7,14 +7,13 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from pipeline.report_charts import bars, binned, histogram
+from pipeline.report_charts import bars, binned, histogram, score_histogram
 from pipeline.report_entries import Entry, Tally
 from schemas.manifest import Manifest, StageCount
 from schemas.score import SCORE_MAX
 
 AREA_EDGES_PERCENT = (0, 0.3, 1, 3, 10, 30, 100)
 STATUS_NAMES = {"changed": "changed as named", "unchanged": "named, unchanged", "unplanned": "changed, not named"}
-SCORE_BINS = 13
 
 #: key in the tally, title, upper bound
 SCORES = (
@@ -91,13 +90,16 @@ def _megabytes(size_bytes: int) -> str:
 
 def synthetic_note(tally: Tally) -> str:
     """What is synthetic in the rows, in a sentence; '' where nothing is."""
-    names = {"source": "sources", "edit": "edits", "scores": "scores"}
-    made = [f"{names[part]} of {tally.synthetic[part]:,} rows" for part in names if tally.synthetic[part]]
+    made = [
+        f"the {name} of {'all' if tally.synthetic[part] == tally.rows else format(tally.synthetic[part], ',')} rows"
+        for part, name in (("source", "source image"), ("edit", "edit"), ("scores", "scores"))
+        if tally.synthetic[part]
+    ]
     if not made:
         return ""
     return (
-        f"Made by a program, not by people or a real model (out of {tally.rows:,} rows): the {', the '.join(made)}. "
-        "They are for developing and testing, and say nothing about how good a real editor is."
+        f"Synthetic among {tally.rows:,} rows: {', '.join(made)}. A program drew, edited or scored these, no person "
+        "and no real model; they say nothing about how good a real editor is."
     )
 
 
@@ -124,6 +126,6 @@ def _score_chart(tally: Tally, key: str, title: str, high: int) -> Chart:
     values, missing = tally.values.get(key, []), tally.missing[key]
     mean = f"mean {fmean(values):.2f}" if values else "no score"
     note = f"{len(values):,} scores, {mean}, {missing:,} missing"
-    bins = 10 if high == 1 else SCORE_BINS
-    upper = high if high == 1 else high + 1
-    return Chart(title, note, histogram(values, 0, upper, bins, "reward" if high == 1 else "score"))
+    if high == 1:
+        return Chart(title, note, histogram(values, 0, 1, 10, "reward"))
+    return Chart(title, note, score_histogram(values, high, "score"))

@@ -17,11 +17,6 @@ OUTLINE_SCALE = 2
 MOST_OUTLINES = 150
 
 
-def thumbnail(data: bytes) -> str:
-    """The image in `data` as a JPEG data address, at most 256 px a side."""
-    return jpeg_address(decode_image(data))
-
-
 def jpeg_address(image_hwc_u8: ImageU8) -> str:
     """`image_hwc_u8` (RGB) as a JPEG data address, at most 256 px a side."""
     width, height = fit_size_px(image_hwc_u8.shape[1], image_hwc_u8.shape[0], THUMBNAIL_PX)

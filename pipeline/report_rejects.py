@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from pipeline.image_store import read_image_bytes
-from pipeline.report_images import Pictures, thumbnail
+from pipeline.report_images import Pictures
 from pipeline.run_folder import read_columns, read_done
 from schemas.manifest import StageCount
 from schemas.sample import Rejection
@@ -51,11 +51,10 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class RejectView:
-    """One dropped row. picture and address: its source and its edited image, None where it has no images."""
+    """One dropped row. pictures: name, width and height of its source and its edited image; none without images."""
 
     rejection: Rejection
-    picture: tuple[str, int, int] | None
-    address: str | None
+    pictures: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,11 @@ def _left_out(run: Path, reason: str) -> list[Rejection]:
 
 def _example(run: Path, rejection: Rejection, pictures: Pictures) -> RejectView:
     sample = rejection.sample
-    if sample is None or sample.edited is None or not sample.sources:
-        return RejectView(rejection, None, None)
+    if sample is None or sample.edited is None or sample.candidate is None:
+        return RejectView(rejection)
     source = pictures.share(sample.request.sources[0].pixels_sha256, read_image_bytes(run, sample.sources[0]))
-    return RejectView(rejection, source, thumbnail(read_image_bytes(run, sample.edited)))
+    edited = pictures.share(sample.candidate.pixels_sha256, read_image_bytes(run, sample.edited))
+    return RejectView(rejection, (source, edited))
 
 
 def dropped_candidates(run: Path, n_parts: int, requests: set[str]) -> dict[str, list[Rejection]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.image_store import read_image_bytes
 from pipeline.images import rle_to_mask
 from pipeline.report_entries import Entry
-from pipeline.report_images import Pictures, outline, thumbnail
+from pipeline.report_images import Pictures, outline
 from pipeline.report_rejects import dropped_candidates
 from schemas.candidate import Defect
 from schemas.dataset_row import DatasetRegion, DatasetRow
@@ -47,16 +47,42 @@ class RegionView:
 
 @dataclass(frozen=True)
 class CandidateView:
-    """One candidate. row: its scores; None for one that a gate dropped, which has `rejection` instead."""
+    """One candidate. picture: its name on the page.
+
+    row: its scores; None for one that a gate dropped, which has `rejection` instead.
+    """
 
     number: int
-    address: str
+    picture: str
     editor: str
     regions: tuple[RegionView, ...]
     defects: tuple[tuple[Defect, str], ...]
     row: DatasetRow | None
     rejection: Rejection | None
     mean_reward: float | None
+
+    @property
+    def listed(self) -> list[RegionView]:
+        """The regions with a line of their own: planned ones, and any other that has a score."""
+        return [view for view in self.regions if view not in self._unscored()]
+
+    @property
+    def unasked(self) -> int:
+        """How many regions changed though nobody asked for it, and have no score."""
+        return len(self._unscored())
+
+    @property
+    def unasked_share(self) -> float:
+        """Their share of the image, 0..1."""
+        pixels = self.row.width_px * self.row.height_px if self.row else 1
+        return sum(view.region.area_px for view in self._unscored()) / pixels
+
+    def _unscored(self) -> list[RegionView]:
+        return [
+            view
+            for view in self.regions
+            if view.region.status == "unplanned" and view.region.success is None and view.region.preserve is None
+        ]
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ def _request(run: Path, entries: list[Entry], dropped: list[Rejection], pictures
         for index, digest in enumerate(row.source_pixels_sha256)
     ]
     picture, width, height = sources[0]
-    kept = [_candidate(found, entry, width, height) for found, entry in zip(rows, entries, strict=True)]
+    kept = [_candidate(found, entry, pictures, width, height) for found, entry in zip(rows, entries, strict=True)]
     kept.sort(key=lambda view: (-(view.mean_reward if view.mean_reward is not None else -1), view.number))
     rewards = [view.mean_reward for view in kept if view.mean_reward is not None]
     return RequestView(
@@ -101,7 +127,7 @@ def _request(run: Path, entries: list[Entry], dropped: list[Rejection], pictures
         height=height,
         more_sources=tuple(sources[1:]),
         boxes=tuple(_boxes(row, width, height)),
-        candidates=(*kept, *(_dropped(run, rejection) for rejection in dropped if rejection.sample)),
+        candidates=(*kept, *(_dropped(run, rejection, pictures) for rejection in dropped if rejection.sample)),
         best=max(rewards, default=None),
         worst=min(rewards, default=None),
         defects=tuple(sorted({defect.kind for view in kept for defect, _ in view.defects})),
@@ -125,12 +151,12 @@ def _scaled(box: Box, row: DatasetRow, width: int, height: int) -> tuple[float, 
     return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
-def _candidate(row: DatasetRow, entry: Entry, width: int, height: int) -> CandidateView:
+def _candidate(row: DatasetRow, entry: Entry, pictures: Pictures, width: int, height: int) -> CandidateView:
     numbers = {region_id(row.request, index): index for index in range(len(row.targets))}
     extras = [region.region for region in row.regions if region.region not in numbers]
     return CandidateView(
         number=row.candidate_index + 1,
-        address=thumbnail(entry.members["edited"].read()),
+        picture=pictures.share(row.edited_pixels_sha256, entry.members["edited"].read())[0],
         editor=row.editor,
         regions=tuple(_region(row, region, numbers, extras, width, height) for region in row.regions),
         defects=_placed(row.defects),
@@ -170,13 +196,13 @@ def _placed(defects: Iterable[Defect]) -> tuple[tuple[Defect, str], ...]:
     )
 
 
-def _dropped(run: Path, rejection: Rejection) -> CandidateView:
+def _dropped(run: Path, rejection: Rejection, pictures: Pictures) -> CandidateView:
     sample: Sample | None = rejection.sample
     if sample is None or sample.candidate is None or sample.edited is None:
         raise ValueError(f"{rejection.key} is a reject without images")
     return CandidateView(
         number=sample.candidate.index + 1,
-        address=thumbnail(read_image_bytes(run, sample.edited)),
+        picture=pictures.share(sample.candidate.pixels_sha256, read_image_bytes(run, sample.edited))[0],
         editor=sample.candidate.editor,
         regions=(),
         defects=_placed(sample.candidate.defects),
