@@ -4,8 +4,9 @@ Plain functions without weights. A gate drops what nobody should rate: images th
 nothing or tore everything down, and copies. It does not judge how *good* an edit is: a candidate that missed its
 target, spilled over or drifted a little is what reward data needs, and stays.
 
-Dropped on purpose: a candidate that equals its source apart from noise (so: every target missed and nothing else done),
-one whose pixels changed nearly everywhere, one whose untouched part moved grossly (drift or noise at full strength).
+Dropped on purpose: a candidate that equals its source apart from noise (so: every target missed, nothing else done),
+one that is another image outside its planned regions, and one whose background is off grossly (mean Delta E above 25).
+Kept on purpose: every defect that the procedural editor grades, up to full strength, alone or together.
 
 An image that cannot be decoded is dropped earlier, with the code `unreadable` (`pipeline.images.BadImage.reason`).
 """
@@ -40,20 +41,23 @@ class GateSettings:
     """Longest over shortest side: beyond it a policy's crop loses most of the image."""
     max_aspect_change: float = 0.05
     """Relative difference of a candidate's aspect from its source's: beyond it masks do not carry over."""
-    min_spread_levels: float = 4.0
+    min_spread_levels: float = 8.0
     """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
     min_change: float = 1.0
-    """Multiples of the smallest visible change: `min_changed_share` of the area or `min_drift` of colour."""
-    min_changed_share: float = 0.0004
-    """Share of the area that counts as one smallest visible change."""
-    min_drift: float = 1.5
-    """Mean Delta E (CIE76) of a whole-image colour drift that counts as one smallest visible change."""
-    max_changed_outside: float = 0.65
+    """Multiples of the smallest visible change: the largest of the next three, each over what it is a multiple of."""
+    min_changed_share: float = 0.0009
+    """Share of the area, found as changed, that is one smallest visible change."""
+    min_drift: float = 3.0
+    """Whole-image drift of colour, mean levels (0..255) of Y'CbCr, that is one smallest visible change."""
+    min_roughness: float = 4.0
+    """Noise, levels of lightness in its worst 16 px cell, that is one; JPEG of quality 75 and better stays below."""
+    max_changed_outside: float = 0.4
     """Share of the area outside the planned regions that may have changed."""
     min_outside_share: float = 0.05
     """Where less than this share of the image lies outside the planned regions, there is nothing to preserve."""
-    max_preservation_error: float = 14.0
-    """Mean Delta E (CIE76) outside all planned and observed regions, after alignment; drift counts."""
+    max_preservation_error: float = 25.0
+    """Mean Delta E (CIE76) outside the regions that may change. The procedural editor's drift ends at 22 at full
+    strength, so every graded defect passes; another light, heavy noise or a negative do not."""
     difference: DifferenceSettings = field(default_factory=DifferenceSettings)
     """How two images are compared."""
 
@@ -101,13 +105,13 @@ def blank(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult:
 
 
 def unchanged(pair: Comparison, changed: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
-    """Drops a candidate that equals its source apart from noise: nothing changed anywhere, and no drift of colour.
+    """Drops a candidate that equals its source apart from noise: no edit anywhere, no drift of colour, no grain.
 
     pair: of source and candidate; changed: the segmenter's mask (H, W) of it.
     """
-    share = float(changed.mean())
-    value = _visible_change(share, pair.drift, settings)
-    detail = f"smallest visible changes: {share:.2%} of the area changed, colour drift {pair.drift:.2f} Delta E"
+    share, drift, roughness = float(changed.mean()), pair.drift, pair.roughness()
+    value = _visible_change(share, drift, roughness, settings)
+    detail = f"smallest visible changes: {share:.2%} of the area, drift {drift:.2f} and noise {roughness:.2f} levels"
     return _at_least("unchanged", value, settings.min_change, detail)
 
 
@@ -125,8 +129,8 @@ def changed_all_over(changed: MaskBool, planned: MaskBool, settings: GateSetting
 def preservation(pair: Comparison, explained: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
     """Drops a candidate whose untouched part differs grossly from the source.
 
-    explained: mask (H, W) of the planned and observed regions. Value: mean Delta E outside it, source aligned but not
-    colour-fitted, so that drift counts.
+    explained: mask (H, W) of the regions that may change (`pipeline.regions.fuse.explained_mask`); unplanned changes
+    are none of them. Value: mean Delta E outside it, source aligned but not colour-fitted, so that drift counts.
     """
     outside = ~explained
     value = float(pair.delta_e()[outside].mean()) if outside.mean() >= settings.min_outside_share else 0.0
@@ -158,11 +162,11 @@ def _difference(first: ImageU8, second: ImageU8, settings: GateSettings) -> floa
         return 0.0
     pair = compare(first, second, settings.difference)
     share = float(changed_mask(pair, settings.difference).mean())
-    return _visible_change(share, pair.drift, settings)
+    return _visible_change(share, pair.drift, pair.roughness(), settings)
 
 
-def _visible_change(share: float, drift: float, settings: GateSettings) -> float:
-    return max(share / settings.min_changed_share, drift / settings.min_drift)
+def _visible_change(share: float, drift: float, roughness: float, settings: GateSettings) -> float:
+    return max(share / settings.min_changed_share, drift / settings.min_drift, roughness / settings.min_roughness)
 
 
 def _at_least(gate: str, value: float, threshold: float, detail: str) -> GateResult:

@@ -28,6 +28,7 @@ from pipeline.regions.registration import (
 
 #: Cells over which noise is measured.
 ROUGHNESS_CELL_PX = 16
+ROUGHNESS_CONTRAST_SHARE = 0.15
 #: Compression rings within its blocks.
 RINGING_PX = 8
 
@@ -107,10 +108,14 @@ class Comparison:
         return _norm(cast(Float32, before - after))
 
     def roughness(self) -> float:
-        """The largest mean difference of lightness (levels) of any 16 px cell, drift of colour left out: noise, say."""
+        """The largest difference of lightness in any 16 px cell, drift left out: what noise does, in levels.
+
+        Mean of the cell, less a share of its contrast, as compression and shifts by parts of a pixel err with contrast.
+        """
         difference = np.abs(self.fitted[..., 0] - self.edited[..., 0])
+        allowed = ROUGHNESS_CONTRAST_SHARE * local_contrast(self.fitted[..., 0], 2.0)
         cells = [max(1, round(side / ROUGHNESS_CELL_PX)) for side in difference.shape]
-        return float(cv2.resize(difference, cells[::-1], interpolation=cv2.INTER_AREA).max())
+        return max(0.0, float(cv2.resize(difference - allowed, cells[::-1], interpolation=cv2.INTER_AREA).max()))
 
 
 class DifferenceSegmenter:

@@ -144,6 +144,14 @@ def planned_mask(planned: tuple[PlannedRegion, ...], shape: tuple[int, int], mar
     return mask
 
 
+def explained_mask(
+    planned: tuple[PlannedRegion, ...], observed: tuple[ObservedMask, ...], shape: tuple[int, int]
+) -> MaskBool:
+    """Mask (H, W) of what the request explains: the planned boxes and what was observed of planned regions."""
+    of_planned = tuple(region for region in observed if region.status != "unplanned")
+    return planned_mask(planned, shape) | ~background_mask(of_planned, shape)
+
+
 def _target_boxes(request: EditRequest, target: Target, size: tuple[int, int]) -> list[Box]:
     """The target's old and new place in an image of `size` (width, height); empty for a global edit."""
     source = (request.sources[0].width_px, request.sources[0].height_px)

@@ -1,0 +1,302 @@
+"""Procedural cases for the gates, each labelled by how it was made: what a gate shall drop and what it shall keep.
+
+Images as in `benchmarks.edit_cases`: scenes and photographs by turns, `tune` and `test` apart. Kept on purpose: every
+candidate as the procedural editor grades it, up to its gross ones. Dropped on purpose:
+
+| gate | what shall be dropped |
+|---|---|
+| blank | one colour, with noise of up to one level |
+| unchanged | the source itself, recompressed (quality 75 and better), moved by up to 1 px, drifted by up to 1 level |
+| changed_all_over | another image, the image's tiles shuffled, a background that is another image's |
+| preservation | background drift of 35..60 Delta E, noise of sigma 90..120, the background's negative |
+| near_duplicate | a candidate recompressed (quality 75 and better) or moved by up to 1 px |
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from benchmarks.edit_cases import (
+    PHOTOS,
+    SCENE_SEEDS,
+    TEXTURES,
+    Part,
+    case_rng,
+    jpeg,
+    photo_window,
+    random_box,
+    shifted,
+)
+from pipeline.backends import CannotEdit
+from pipeline.editors.operations import compose, from_lab, soft, to_lab
+from pipeline.editors.procedural import ProceduralEditor
+from pipeline.gates import (
+    GateResult,
+    GateSettings,
+    aspect,
+    blank,
+    changed_all_over,
+    near_duplicates,
+    preservation,
+    same_aspect,
+    size,
+    unchanged,
+)  # fmt: skip
+from pipeline.images import ImageU8, MaskBool, pixels_sha256
+from pipeline.regions.difference import changed_mask, compare
+from pipeline.regions.fuse import explained_mask, fuse, plan_regions, planned_mask
+from pipeline.scenes import scene_at
+from pipeline.shapes import COLOURS, SHAPES
+from schemas.candidate import Defect
+from schemas.request import EditRequest, Source, Target, request_id
+
+SIZE_PX = 256
+#: A target missed by less is a faint edit, by more is none; in between is no case.
+FAINT, NONE = 0.8, 0.97
+
+
+@dataclass(frozen=True)
+class GateCase:
+    """One case of one gate. dropped: whether the gate shall drop it."""
+
+    kind: str
+    dropped: bool
+    result: GateResult
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A request with its source and one candidate. masks: of the planned targets' edits (H, W)."""
+
+    request: EditRequest
+    source: ImageU8
+    candidate: ImageU8
+    defects: tuple[Defect, ...]
+
+    def results(self, settings: GateSettings) -> dict[str, GateResult]:
+        """gate -> result, as the gates stage computes them."""
+        shape = (self.source.shape[0], self.source.shape[1])
+        pair = compare(self.source, self.candidate, settings.difference)
+        changed = changed_mask(pair, settings.difference)
+        regions = plan_regions(self.request, shape[1], shape[0])
+        planned = planned_mask(regions, shape)
+        observed = fuse(self.request, "0" * 16, regions, changed, shape)
+        found = (
+            unchanged(pair, changed, settings),
+            changed_all_over(changed, planned, settings),
+            preservation(pair, explained_mask(regions, observed, shape), settings),
+        )
+        return {result.gate: result for result in found}
+
+    def background(self) -> MaskBool:
+        """Mask (H, W) outside the planned boxes, with 8 px around them left out."""
+        shape = (self.source.shape[0], self.source.shape[1])
+        return ~planned_mask(plan_regions(self.request, shape[1], shape[0]), shape, 8)
+
+
+def sources(part: Part, count: int) -> Iterator[tuple[EditRequest, ImageU8]]:
+    """`count` requests with their source images, on scenes and photographs by turns."""
+    for index in range(count):
+        if index % 2 == 0:
+            line, image = scene_at(SCENE_SEEDS[part], 500 + index // 2, SIZE_PX)
+            targets = line.targets
+        else:
+            rng = case_rng("gate-case", part, index)
+            image = photo_window(PHOTOS[part][index // 2 % len(PHOTOS[part])], rng, SIZE_PX)
+            targets = (_photo_target(rng),)
+        yield _request(image, targets), image
+
+
+def candidates(part: Part, count: int) -> Iterator[Edited]:
+    """The four graded candidates of each of `count` requests."""
+    editor = ProceduralEditor()
+    for request, image in sources(part, count):
+        for index in range(4):
+            try:
+                edit = editor.edit(request, [image], index, index)
+            except CannotEdit:
+                continue
+            yield Edited(request, image, edit.image, edit.defects)
+
+
+def edit_gate_cases(part: Part, count: int, settings: GateSettings) -> dict[str, list[GateCase]]:
+    """gate -> cases of the three gates that compare a candidate with its source, from `count` requests."""
+    cases: dict[str, list[GateCase]] = {"unchanged": [], "changed_all_over": [], "preservation": []}
+    others = [image for _, image in sources(part, 9)][1:]
+    for number, edited in enumerate(candidates(part, count)):
+        undone = _undone(edited)
+        for gate, result in edited.results(settings).items():
+            if gate != "unchanged" or undone is not None:
+                cases[gate].append(GateCase("graded candidate", gate == "unchanged" and bool(undone), result))
+        rng = case_rng("gross", part, number)
+        for gate, makers in GROSS.items():
+            kind, maker = list(makers.items())[number % len(makers)]
+            different = [other for other in others if not np.array_equal(other, edited.source)]
+            image = maker(edited, different[number % len(different)], rng)
+            result = Edited(edited.request, edited.source, image, ()).results(settings)[gate]
+            cases[gate].append(GateCase(kind, True, result))
+    return cases
+
+
+def near_duplicate_cases(part: Part, count: int, settings: GateSettings) -> list[GateCase]:
+    """Pairs of candidates: graded ones of one request against each other, and each against a copy of itself."""
+    cases = []
+    groups: dict[str, list[Edited]] = {}
+    for edited in candidates(part, count):
+        groups.setdefault(edited.request.id, []).append(edited)
+    for number, group in enumerate(groups.values()):
+        clean = next(edited for edited in group if not edited.defects)
+        for other in group:
+            rng = case_rng("copy", part, number)
+            kind, copy = list(COPIES.items())[number % len(COPIES)]
+            twin = near_duplicates([other.candidate, copy(other.candidate, rng)], settings)[1]
+            cases.append(GateCase(kind, True, twin))
+            if other is not clean:
+                result = near_duplicates([clean.candidate, other.candidate], settings)[1]
+                cases.append(GateCase("graded candidate", False, result))
+    return cases
+
+
+def blank_cases(part: Part, count: int, settings: GateSettings) -> list[GateCase]:
+    """Images of one colour, against scenes and photographs, some of them dark or faded."""
+    cases = []
+    for number, (_, image) in enumerate(sources(part, count)):
+        rng = case_rng("blank", part, number)
+        flat = np.full(image.shape, rng.integers(0, 256, 3), dtype=np.float64)
+        noisy = flat + rng.normal(0, rng.uniform(0, 1), image.shape)
+        cases.append(GateCase("one colour", True, blank(_u8(noisy), settings)))
+        faded = image * rng.uniform(0.1, 1.0) + rng.uniform(0, 100)
+        cases.append(GateCase("faded image", False, blank(_u8(faded), settings)))
+    return cases
+
+
+def size_cases(part: Part, count: int, settings: GateSettings) -> dict[str, list[GateCase]]:
+    """gate -> cases by definition: sizes drawn on both sides of the thresholds."""
+    cases: dict[str, list[GateCase]] = {"size": [], "aspect": [], "same_aspect": []}
+    for number in range(count):
+        rng = case_rng("size", part, number)
+        width, height = (int(rng.integers(16, 400)) for _ in range(2))
+        cases["size"].append(GateCase("size", min(width, height) < 64, size(width, height, settings)))
+        longest, shortest = max(width, height), min(width, height)
+        cases["aspect"].append(GateCase("aspect", longest > 4 * shortest, aspect(width, height, settings)))
+        stretch = float(rng.uniform(0.85, 1.15))
+        edited = (max(1, round(2 * width * stretch)), 2 * height)
+        ratio = edited[0] / (2 * width)
+        if abs(max(ratio, 1 / ratio) - 1.05) > 0.002:
+            result = same_aspect((width, height), edited, settings)
+            cases["same_aspect"].append(GateCase("stretched", max(ratio, 1 / ratio) > 1.05, result))
+    return cases
+
+
+def _undone(edited: Edited) -> bool | None:
+    """Whether nothing at all was done: every target missed, no other defect; None where that is a matter of taste."""
+    missed = [defect.strength for defect in edited.defects if defect.kind == "missed"]
+    if len(missed) < len(edited.request.targets) or len(missed) < len(edited.defects) or min(missed) < FAINT:
+        return False
+    return True if min(missed) >= NONE else None
+
+
+def _request(image: ImageU8, targets: tuple[Target, ...]) -> EditRequest:
+    digest = pixels_sha256(image)
+    return EditRequest(
+        id=request_id((digest,), "edit", (), targets),
+        name="case",
+        kind="single",
+        sources=(Source(name="case", pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0]),),
+        instruction="edit",
+        targets=targets,
+        edit_type="case",
+        synthetic=True,
+    )
+
+
+def _photo_target(rng: Generator) -> Target:
+    colours = list(COLOURS)
+    colour, shape = colours[int(rng.integers(len(colours)))], SHAPES[int(rng.integers(len(SHAPES)))]
+    orders: tuple[Target, ...] = (
+        Target(label="thing", operation="recolour", parameters={"color": colour}),
+        Target(label="thing", operation="replace", parameters={"shape": shape, "color": colour}),
+        Target(label="thing", operation="insert", role="add", parameters={"shape": shape, "color": colour}),
+        Target(label="thing", operation="texture", parameters={"texture": TEXTURES[int(rng.integers(len(TEXTURES)))]}),
+        Target(label="thing", operation="relight", parameters={"gain": 0.5}),
+    )
+    order = orders[int(rng.integers(len(orders)))]
+    return order.model_copy(update={"box": random_box(rng, SIZE_PX)})
+
+
+def _u8(values: NDArray[np.floating[Any]]) -> ImageU8:
+    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+
+
+def _mixed(edited: Edited, painted: NDArray[Any]) -> ImageU8:
+    """The candidate with its background painted over."""
+    return compose(edited.candidate, np.asarray(painted, dtype=np.float32), soft(edited.background()))
+
+
+def _recompressed(image: ImageU8, rng: Generator) -> ImageU8:
+    return jpeg(image, int(rng.integers(75, 96)))
+
+
+def _moved(image: ImageU8, rng: Generator) -> ImageU8:
+    x, y = rng.uniform(-1, 1, 2)
+    moved: ImageU8 = shifted(image, float(x), float(y))
+    return jpeg(moved, 90)
+
+
+def _drifted(image: ImageU8, rng: Generator) -> ImageU8:
+    return _u8(image + rng.uniform(-1, 1, 3))
+
+
+def _lab_drift(edited: Edited, other: ImageU8, rng: Generator) -> ImageU8:
+    """The background's colours moved by 35..60 Delta E, towards where there is room."""
+    lab = to_lab(edited.candidate)
+    aim, angle = rng.uniform(35, 60), rng.uniform(0, 2 * np.pi)
+    up = -1.0 if float(lab[..., 0][edited.background()].mean()) > 50 else 1.0
+    shift = aim * np.array([0.8 * up, 0.6 * np.cos(angle), 0.6 * np.sin(angle)], dtype=np.float32)
+    return _mixed(edited, from_lab(lab + shift))
+
+
+def _grain(edited: Edited, other: ImageU8, rng: Generator) -> ImageU8:
+    noise = rng.normal(0, rng.uniform(90, 120), edited.candidate.shape)
+    return _mixed(edited, np.clip(edited.candidate + noise, 0, 255))
+
+
+def _shuffled(image: ImageU8, rng: Generator) -> ImageU8:
+    """The 8 x 8 tiles of `image` in another order."""
+    side = image.shape[0] // 8
+    tiles = image.reshape(8, side, 8, side, 3).swapaxes(1, 2).reshape(64, side, side, 3)
+    mixed = tiles[rng.permutation(64)].reshape(8, 8, side, side, 3).swapaxes(1, 2)
+    return np.ascontiguousarray(mixed.reshape(image.shape))
+
+
+COPIES: dict[str, Callable[[ImageU8, Generator], ImageU8]] = {
+    "recompressed": _recompressed,
+    "moved": _moved,
+    "drifted by a level": _drifted,
+    "itself": lambda image, rng: image.copy(),
+}
+
+_Gross = Callable[[Edited, ImageU8, Generator], ImageU8]
+#: gate -> kind -> how such an image is made from a candidate, another image and chance.
+GROSS: dict[str, dict[str, _Gross]] = {
+    "unchanged": {
+        "source recompressed": lambda edited, other, rng: _recompressed(edited.source, rng),
+        "source moved": lambda edited, other, rng: _moved(edited.source, rng),
+        "source drifted by a level": lambda edited, other, rng: _drifted(edited.source, rng),
+        "source": lambda edited, other, rng: edited.source.copy(),
+    },
+    "changed_all_over": {
+        "another image": lambda edited, other, rng: other,
+        "tiles shuffled": lambda edited, other, rng: _shuffled(edited.candidate, rng),
+        "another background": lambda edited, other, rng: _mixed(edited, other),
+    },
+    "preservation": {
+        "strong drift": _lab_drift,
+        "strong noise": _grain,
+        "negative": lambda edited, other, rng: _mixed(edited, 255 - edited.candidate),
+    },
+}
