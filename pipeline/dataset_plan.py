@@ -6,6 +6,7 @@ splits. Shards follow the parts' order, with the candidates of a request side by
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -170,11 +171,14 @@ def cut_shards(rows: pd.DataFrame, splits: dict[str, Split], shard_samples: int)
     for split in SPLITS:
         open_shard: list[tuple[int, str]] = []
         number = 0
-        for _, request in rows[named == split].groupby(["part", "request"], sort=False):
-            if open_shard and len(open_shard) + len(request) > shard_samples:
+        chosen = rows[named == split]
+        places = zip(chosen["part"].tolist(), chosen["request"].tolist(), chosen["key"].tolist(), strict=True)
+        for _, request in groupby(places, key=lambda place: place[:2]):
+            keys = [(part, key) for part, _, key in request]
+            if open_shard and len(open_shard) + len(keys) > shard_samples:
                 yield _shard(split, number, open_shard)
                 open_shard, number = [], number + 1
-            open_shard += zip(request["part"].tolist(), request["key"].tolist(), strict=True)
+            open_shard += keys
         if open_shard:
             yield _shard(split, number, open_shard)
 
