@@ -125,8 +125,8 @@ def report_run(run: Path, out: Path | None, max_requests: int, as_json: bool) ->
     """Writes the page of a run and says where it is."""
     read_build_info(run)
     path = write_report(run, out, max_requests=max_requests)
-    facts = {"report": str(path), "bytes": path.stat().st_size}
-    print(json.dumps(facts) if as_json else f"report: {path} ({facts['bytes'] / 1e6:.1f} MB)")
+    size = path.stat().st_size
+    print(json.dumps({"report": str(path), "bytes": size}) if as_json else f"report: {path} ({size / 1e6:.1f} MB)")
 
 
 def show_status(run: Path, as_json: bool) -> None:

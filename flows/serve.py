@@ -82,7 +82,7 @@ def server_environment(data: Path, port: int) -> dict[str, str]:
 
 def _port(wanted: int | None) -> int:
     if wanted is None:
-        return PORT if _is_free(PORT) else _free_port()
+        return PORT if _is_free(PORT) else free_port()
     if not _is_free(wanted):
         raise BadInput(f"port {wanted}", "is taken", "give another --port, or none for a free one")
     return wanted
@@ -98,7 +98,8 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -33,6 +33,7 @@ def workers(count: int, dask_address: str | None = None) -> Iterator[Executor]:
         pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
         try:
             with _shut_down(pool):
+                _start_processes(pool, count)
                 yield pool
         except BrokenProcessPool:
             raise _killed_worker("ended while it worked (out of memory, or killed)") from None
@@ -60,9 +61,21 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
+def _start_processes(pool: ProcessPoolExecutor, count: int) -> None:
+    """Starts a pool's processes deaf to Ctrl-C, which a terminal sends to them too.
+
+    They finish their part and their parent drops the rest. They inherit the blocked signal, so that it cannot reach them
+    while they start either.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(count):  # a pool starts one process for each unit that finds none idle
+            pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
-    """A terminal sends Ctrl-C to the workers too; they finish their part, and their parent drops the rest."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -82,7 +95,7 @@ def _dask_workers(address: str) -> Iterator[Executor]:
 
     client_of: Any = Client
     try:
-        client = client_of(address, timeout=20)
+        client = client_of(address, timeout=10)
     except (OSError, ValueError) as error:
         remedy = "start it, or leave --dask out"
         raise BadInput(f"Dask scheduler {address}", f"cannot be reached: {error}", remedy) from None

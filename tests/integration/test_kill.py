@@ -1,0 +1,72 @@
+"""A build that is killed again and again, each time at another moment, ends with the tars of one that was not.
+
+Real processes and real SIGKILLs, to the main process or to one of its workers; REGIONWISE_KILLS says how many.
+"""
+
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from builds import attempts, build, command, tars
+
+KILLS = int(os.environ.get("REGIONWISE_KILLS", "4"))
+PARTS, STAGES, WORKERS = 32, 4, 2
+SETTINGS = ("--scenes", str(PARTS), "--part-requests", "1", "--workers", str(WORKERS))
+
+
+def units_done(run: Path) -> int:
+    """Parts of stages and tars that are whole: how far a build is."""
+    return sum(1 for _ in run.glob("*/*.done.json"))
+
+
+def worker_processes(process: psutil.Process) -> list[psutil.Process]:
+    """The pool's processes (multiprocessing's resource tracker is none of them)."""
+    return [child for child in process.children() if any("spawn_main" in word for word in child.cmdline())]
+
+
+def kill_once(run: Path, at_unit: int, chance: random.Random) -> str:
+    """Starts the build and kills it once it did `at_unit` units and a moment more; says who was hit."""
+    with subprocess.Popen(command(run, *SETTINGS), stderr=subprocess.PIPE, text=True) as process:
+        started, watched = units_done(run), psutil.Process(process.pid)
+        while units_done(run) < at_unit and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.03) if units_done(run) > started else chance.uniform(0, 1.5))
+        workers = worker_processes(watched) if process.poll() is None else []
+        victim = chance.choice(workers) if workers and chance.random() < 0.3 else watched
+        try:
+            victim.kill()
+        except psutil.NoSuchProcess:
+            return "nobody"
+        errors = process.communicate(timeout=60)[1]
+    if victim is watched:
+        return "main" if process.returncode == -9 else "nobody"
+    assert process.returncode == 1
+    assert json.loads(errors.strip().splitlines()[-1])["thing"] == "a worker process"
+    return "worker"
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "killed"
+    assert build(whole, *SETTINGS).returncode == 0
+    chance = random.Random(KILLS)
+    moments = [0, *sorted(chance.sample(range(1, units_done(whole)), KILLS - 1))]
+    hits = []
+    for moment in moments:
+        while (hit := kill_once(run, moment, chance)) == "nobody":
+            assert len(hits) < KILLS
+        hits.append((hit, moment, units_done(run)))
+    answer = build(run, *SETTINGS)
+    print(f"\nkilled, at unit, units done then: {hits}; begun again: {sum(attempts(run).values()) - PARTS * STAGES}")
+    assert answer.returncode == 0, answer.stderr
+    assert tars(run) == tars(whole)
+    assert not list(run.rglob(".tmp-*"))
+    again = sum(attempts(run).values()) - PARTS * STAGES
+    assert len(attempts(run)) == PARTS * STAGES
+    assert 0 <= again <= KILLS * WORKERS
+    assert json.loads(build(run, *SETTINGS).stdout)["parts_worked"] == 0
