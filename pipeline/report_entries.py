@@ -189,12 +189,15 @@ def _mixed(entries: Iterable[Entry], most: int) -> list[Entry]:
 
 
 def _covering(entries: list[Entry]) -> list[Entry]:
-    """The first entries that together show every edit type, split and kind."""
-    seen: set[tuple[str, str]] = set()
+    """Few entries that together show every edit type, split and kind: each time the one that adds most."""
+    unseen = {facet for entry in entries for facet in _facets(entry)}
     chosen = []
-    for entry in entries:
-        shows = {("type", entry.edit_type), ("split", entry.split), ("kind", entry.kind)}
-        if not shows <= seen:
-            seen |= shows
-            chosen.append(entry)
+    while unseen:
+        best = max(entries, key=lambda entry: len(_facets(entry) & unseen))
+        unseen -= _facets(best)
+        chosen.append(best)
     return chosen
+
+
+def _facets(entry: Entry) -> set[tuple[str, str]]:
+    return {("type", entry.edit_type), ("split", entry.split), ("kind", entry.kind)}

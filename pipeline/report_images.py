@@ -14,6 +14,8 @@ THUMBNAIL_PX = 256
 JPEG_QUALITY = 85
 #: Outlines are traced on the mask at twice its size, so that a line one pixel wide keeps an area.
 OUTLINE_SCALE = 2
+#: How far a traced line may be off, in those half pixels; below 1, or thin masks would vanish.
+TOLERANCE = 0.9
 MOST_OUTLINES = 150
 
 
@@ -32,7 +34,7 @@ def outline(mask_hw: MaskBool, width_px: int, height_px: int) -> str:
     found, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     largest = sorted(found, key=cv2.contourArea, reverse=True)[:MOST_OUTLINES]
     return "".join(
-        _closed(np.asarray(cv2.approxPolyDP(contour, 1.0, True)[:, 0], dtype=np.int32)) for contour in largest
+        _closed(np.asarray(cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0], dtype=np.int32)) for contour in largest
     )
 
 

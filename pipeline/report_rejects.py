@@ -14,6 +14,8 @@ from schemas.manifest import StageCount
 from schemas.sample import Rejection
 
 EXAMPLES = 4
+#: Rejects of a reason that are read to choose the examples from.
+LOOKED_AT = 64
 #: What each reason says, for readers who have not seen the code; a reason not named here is shown by its code alone.
 MEANINGS = {
     "aspect": "the image is too long for its width",
@@ -90,10 +92,22 @@ def _examples(run: Path, n_parts: int, stage: str, reason: str) -> list[Rejectio
         if done and done.rejected.get(reason):
             table = read_columns(run, stage, part, ["reason", "record"])
             records = table.filter(pc.equal(table["reason"], reason))["record"].to_pylist()
-            found += [Rejection.from_json(record, thing=stage) for record in records[: EXAMPLES - len(found)]]
-        if len(found) >= EXAMPLES:
+            found += [Rejection.from_json(record, thing=stage) for record in records[:LOOKED_AT]]
+        if len(found) >= LOOKED_AT:
             break
-    return found
+    return _different(found)
+
+
+def _different(found: list[Rejection]) -> list[Rejection]:
+    """The first `EXAMPLES` of `found`, of different sources as far as there are any."""
+    seen: set[str] = set()
+    fresh: list[Rejection] = []
+    others: list[Rejection] = []
+    for rejection in found:
+        source = rejection.sample.request.sources[0].pixels_sha256 if rejection.sample else rejection.key
+        (others if source in seen else fresh).append(rejection)
+        seen.add(source)
+    return [*fresh, *others][:EXAMPLES]
 
 
 def _left_out(run: Path, reason: str) -> list[Rejection]:

@@ -17,6 +17,8 @@ from schemas.sample import Rejection, Sample
 
 #: Colours of planned regions, told apart by colour-blind readers too; more regions begin anew, their number stays.
 N_COLOURS = 7
+#: The small sign with a region's number, px.
+MARK_WIDTH, MARK_HEIGHT = 20, 15
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class BoxView:
     width: float
     height: float
     destination: bool = False
+
+    @property
+    def mark_y(self) -> float:
+        """Where its sign goes."""
+        return mark_y(self.y)
 
 
 @dataclass(frozen=True)
@@ -177,9 +184,14 @@ def _region(
         colour=f"c{position % N_COLOURS}" if planned else "cx",
         region=region,
         path=outline(rle_to_mask(region.mask), width, height),
-        mark_x=min(max(x1, 0), width - 20) if region.box else x1,
-        mark_y=min(max(y1, 0), height - 16) if region.box else y1,
+        mark_x=min(x1, width - MARK_WIDTH),
+        mark_y=mark_y(y1) if region.box else y1,
     )
+
+
+def mark_y(top_px: float) -> float:
+    """Where the sign of a region goes: above it where there is room, so that it hides nothing, else inside."""
+    return top_px - MARK_HEIGHT if top_px >= MARK_HEIGHT else top_px
 
 
 def mean_reward(row: DatasetRow) -> float | None:
