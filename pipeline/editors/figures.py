@@ -48,7 +48,7 @@ def texture_pattern(texture: str, box: Box, height_px: int, width_px: int, phase
     patterns = {
         "stripes": lambda: _hard(np.sin(2 * np.pi * (u + v) * 0.75), period),
         "checker": lambda: _hard(np.sin(np.pi * u) * np.sin(np.pi * v) * 2, period),
-        "dots": lambda: _hard(0.34 - np.hypot(u % 1 - 0.5, v % 1 - 0.5), 1.5 * period),
+        "dots": lambda: _hard(0.36 - np.hypot(u % 1 - 0.5, v % 1 - 0.5), 5 * period),
         "waves": lambda: _hard(np.sin(2 * np.pi * (v + 0.22 * np.sin(2 * np.pi * u * 0.5))), period),
         "bricks": lambda: _bricks(u * 0.8, v * 1.3, period),
         "noise": lambda: _clouds(height_px, width_px, period, phase),
@@ -65,7 +65,7 @@ def _bricks(u: NDArray[np.float32], v: NDArray[np.float32], period_px: float) ->
     row = np.floor(v)
     across = (u + 0.5 * (row % 2)) % 1
     joint = np.minimum(np.minimum(across, 1 - across), np.minimum(v % 1, 1 - v % 1))
-    return _hard(np.asarray(joint - 0.13, dtype=np.float32), 2 * period_px)
+    return _hard(np.asarray(joint - 0.14, dtype=np.float32), 5 * period_px)
 
 
 def _clouds(height_px: int, width_px: int, period_px: float, phase: int) -> NDArray[np.float32]:

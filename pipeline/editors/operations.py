@@ -72,7 +72,7 @@ def remove(image: ImageU8, mask: MaskBool) -> Painted:
     kernel = np.ones((3, 3), dtype=np.uint8)
     wider = cv2.dilate(mask.astype(np.uint8), kernel)
     # The thing's own soft rim lies just outside its mask: it goes, too, but nothing further than 2 px.
-    opacity = soft(wider.astype(np.bool_)) * cv2.dilate(wider, kernel)
+    opacity = np.maximum(soft(wider.astype(np.bool_)) * cv2.dilate(wider, kernel), mask)
     return compose(image, fill(image, mask), np.asarray(opacity, dtype=np.float32)), mask
 
 

@@ -185,7 +185,7 @@ def _region_loss(fields: _Fields, mask: MaskBool, union: MaskBool, outside: Mask
     core = core if core.any() else mask
     band = outside & (beyond <= 1 + LEAK_BAND_PX * fields.px)
     far = outside & (beyond > 1 + LEAK_BAND_PX * fields.px)
-    drift = float(np.median(fields.off[far])) if far.any() else 0.0
+    leak = _share(fields.off[band], _LEAK_LAB) - _share(fields.off[far], _LEAK_LAB)
     line_in, line_out = mask & (inside <= 1.5), ~mask & (beyond <= 1.5)
     inner = (inside > 3) & (inside <= 6)
     outer = (beyond > 3) & (beyond <= 6) & outside
@@ -198,7 +198,7 @@ def _region_loss(fields: _Fields, mask: MaskBool, union: MaskBool, outside: Mask
         mottle=_share(np.maximum(fields.mottle[core] - TOLERANCE_LAB, 0), _MOTTLE_LAB),
         geometry=_share(np.maximum(fields.bent[core] - TOLERANCE_LAB, 0), _MOTTLE_LAB),
         tint=_share(fields.wrong[core], _TINT_LAB),
-        leak=_share(np.maximum(fields.off[band] - drift, 0), _LEAK_LAB),
+        leak=max(leak, 0.0),
         seam=float(np.clip(contrast / _SEAM_LAB, 0, 1)),
     )
 
