@@ -64,8 +64,8 @@ def use_one_thread() -> None:
 def _start_processes(pool: ProcessPoolExecutor, count: int) -> None:
     """Starts a pool's processes deaf to Ctrl-C, which a terminal sends to them too.
 
-    They finish their part and their parent drops the rest. They inherit the blocked signal, so that it cannot reach them
-    while they start either.
+    They finish their part and their parent drops the rest. They inherit the blocked signal, so that it cannot reach
+    them while they start either.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
