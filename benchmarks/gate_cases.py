@@ -83,12 +83,12 @@ class Edited:
         pair = compare(self.source, self.candidate, settings.difference)
         changed = changed_mask(pair, settings.difference)
         regions = plan_regions(self.request, shape[1], shape[0])
-        planned = planned_mask(regions, shape)
         observed = fuse(self.request, "0" * 16, regions, changed, shape)
+        explained = explained_mask(regions, observed, shape)
         found = (
             unchanged(pair, changed, settings),
-            changed_all_over(changed, planned, settings),
-            preservation(pair, explained_mask(regions, observed, shape), settings),
+            changed_all_over(pair, explained, settings),
+            preservation(pair, explained, settings),
         )
         return {result.gate: result for result in found}
 

@@ -7,7 +7,7 @@ from pipeline.duplicates import perceptual_hash
 from pipeline.gates import GateResult, GateSettings, blank, changed_all_over, near_duplicates, preservation, unchanged
 from pipeline.images import ImageU8
 from pipeline.regions.difference import changed_mask, compare
-from pipeline.regions.fuse import explained_mask, planned_mask
+from pipeline.regions.fuse import explained_mask
 from pipeline.stage import PartImages
 from schemas.sample import Measure, Rejection, Sample
 
@@ -32,12 +32,11 @@ def _measure(row: Sample, source: ImageU8, edited: ImageU8, gates: GateSettings)
     shape = (edited.shape[0], edited.shape[1])
     pair = compare(source, edited, gates.difference)
     changed = changed_mask(pair, gates.difference)
-    planned = planned_mask(row.planned, shape)
     explained = explained_mask(row.planned, row.observed, shape)
     return [
         blank(edited, gates),
         unchanged(pair, changed, gates),
-        changed_all_over(changed, planned, gates),
+        changed_all_over(pair, explained, gates),
         preservation(pair, explained, gates),
     ]
 

@@ -26,6 +26,7 @@ from pipeline.regions.registration import (
     move,
 )  # fmt: skip
 
+COARSE_CELLS = 11
 #: Cells over which noise is measured.
 ROUGHNESS_CELL_PX = 16
 ROUGHNESS_CONTRAST_SHARE = 0.15
@@ -102,10 +103,21 @@ class Comparison:
     shift_px: tuple[float, float]
     drift: float
 
-    def delta_e(self) -> Float32:
-        """Delta E (CIE76), (H, W), between the aligned source and the edited image; drift of colour counts."""
-        before, after = (cv2.cvtColor(_rgb(image), cv2.COLOR_RGB2LAB) for image in (self.moved, self.edited))
-        return _norm(cast(Float32, before - after))
+    def distance(self) -> Float32:
+        """Distance (H, W), in levels, of the edited image from the aligned source; drift of colour counts."""
+        return norm(self.moved - self.edited)
+
+    def replaced_share(self, where: MaskBool, min_levels: float) -> float:
+        """Share of `where` whose coarse colours, in 11 cells a side, are others by `min_levels`; drift left out.
+
+        Coarse, so that grain and bent outlines count little: what is counted shows something else than the source.
+        """
+        longest = max(where.shape)
+        cells = [max(1, round(COARSE_CELLS * side / longest)) for side in where.shape][::-1]
+        colours = cast(Float32, cv2.resize(self.fitted - self.edited, cells, interpolation=cv2.INTER_AREA))
+        weight = cv2.resize(where.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
+        total = float(weight.sum())
+        return float(weight[norm(colours) > min_levels].sum()) / total if total else 0.0
 
     def roughness(self) -> float:
         """The largest difference of lightness in any 16 px cell, drift left out: what noise does, in levels.
@@ -149,7 +161,7 @@ def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEF
     colour_map = fit_colours(moved_rgb, edited_rgb)
     moved = _levels(moved_rgb)
     fitted = _levels(np.clip(cv2.transform(moved_rgb, colour_map), 0, 255, dtype=np.float32))
-    return Comparison(moved, fitted, after, shift, float(_norm(fitted - moved).mean()))
+    return Comparison(moved, fitted, after, shift, float(norm(fitted - moved).mean()))
 
 
 def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:
@@ -180,7 +192,7 @@ def _evidence(fitted: Float32, edited: Float32, contrast: Float32, settings: Dif
     )
     for sigma_px, strong, weak, share in scales:
         smooth = np.abs(blurred(fitted - edited, sigma_px))
-        for values, factor in ((smooth[..., 0], 1.0), (_norm(smooth[..., 1:]), settings.chroma_factor)):
+        for values, factor in ((smooth[..., 0], 1.0), (norm(smooth[..., 1:]), settings.chroma_factor)):
             yield values, strong * factor, weak * factor, share * _largest(values, 3 * sigma_px)
     halo = settings.halo_share * _largest(contrast, 3 * settings.contrast_sigma_px)
     yield contrast, settings.contrast_strong, settings.contrast_weak, halo
@@ -197,12 +209,8 @@ def _levels(rgb: Float32) -> Float32:
     return cast(Float32, cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb))
 
 
-def _rgb(levels: Float32) -> Float32:
-    """RGB in 0..1 of Y'CrCb levels."""
-    return cast(Float32, np.clip(cv2.cvtColor(levels, cv2.COLOR_YCrCb2RGB) / np.float32(255), 0, 1))
-
-
-def _norm(difference: Float32) -> Float32:
+def norm(difference: Float32) -> Float32:
+    """Length (H, W) of the last axis of (H, W, C)."""
     return cast(Float32, np.sqrt(np.einsum("hwc,hwc->hw", difference, difference)))
 
 
