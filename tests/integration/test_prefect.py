@@ -1,0 +1,145 @@
+"""The deployment on a real Prefect server and worker, started as `make serve` starts them."""
+
+import json
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from builds import attempts, build, tars, written
+
+from flows.serve import PREFECT, ROOT, Served, free_port, serve
+
+CONFIG = {"scenes": 12, "scene_size_px": 64, "size_px": 64, "part_requests": 3, "shard_samples": 16}
+FLAGS = ("--scenes", "12", "--part-requests", "3")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Server, worker and deployment; all their processes are gone at the end."""
+    with serve(tmp_path_factory.mktemp("prefect"), free_port()) as served:
+        yield served
+        processes = [psutil.Process(process.pid) for process in served.processes]
+        processes += [child for process in processes for child in process.children(recursive=True)]
+    assert [process for process in processes if process.is_running()] == []
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tars that the command line makes of the same settings."""
+    run = tmp_path_factory.mktemp("command") / "run"
+    answer = build(run, *FLAGS)
+    assert answer.returncode == 0, answer.stderr
+    return tars(run)
+
+
+@pytest.fixture(scope="module")
+def built(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that the deployment built."""
+    run = tmp_path_factory.mktemp("deployment") / "run"
+    answer = deploy(served, run, CONFIG)
+    assert answer.returncode == 0, answer.stdout
+    assert "finished successfully" in answer.stdout
+    return run
+
+
+def deploy(served: Served, run: Path, config: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+    """`prefect deployment run build-dataset/local --watch`."""
+    parameters = ("--param", f"run={run}", "--param", f"config={json.dumps(config)}")
+    arguments = [*PREFECT, "deployment", "run", "build-dataset/local", *parameters, "--watch"]
+    return subprocess.run(
+        arguments, env=served.environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+    )
+
+
+def ask(served: Served, path: str) -> Any:
+    """What the server lists at `<path>/filter`, newest first."""
+    body = json.dumps({"sort": "CREATED_DESC"} if path == "artifacts" else {"sort": "EXPECTED_START_TIME_DESC"})
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{served.url}/api/{path}/filter", body.encode(), headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def failed_with(served: Served, run: Path, config: dict[str, Any]) -> str:
+    """The state message of a run that must end as Failed."""
+    answer = deploy(served, run, config)
+    assert answer.returncode == 1
+    state = ask(served, "flow_runs")[0]["state"]
+    assert state["type"] == "FAILED"
+    assert "\n" not in state["message"]
+    return str(state["message"])
+
+
+def test_the_deployment_writes_the_same_tars_as_the_command_line(built: Path, wanted: dict[str, str]) -> None:
+    assert tars(built) == wanted
+    assert len(wanted) > 1
+    assert (built / "report.html").stat().st_size > 10_000
+
+
+def test_counts_and_places_are_artifacts(served: Served, built: Path) -> None:
+    artifacts = {artifact["key"]: artifact for artifact in reversed(ask(served, "artifacts"))}
+    assert str(built / "dataset" / "manifest.json") in artifacts["build-places"]["data"]
+    rows = json.loads(artifacts["build-counts"]["data"])
+    assert [row["stage"] for row in rows] == ["requests", "candidates", "regions", "gates", "export"]
+    assert (rows[0]["rows in"], rows[1]["kept"]) == (12, 48)
+
+
+def test_again_it_does_no_work(served: Served, built: Path) -> None:
+    before = attempts(built), written(built)
+    answer = deploy(served, built, CONFIG)
+    assert answer.returncode == 0, answer.stdout
+    assert answer.stdout.count("task-run.Cached") == len(before[0]) == 16
+    assert (attempts(built), written(built)) == before
+
+
+@pytest.mark.parametrize(
+    ("damaged", "stage"),
+    [("regions/part-00002.parquet", "regions"), ("images/candidates/part-00001.tar", "candidates")],
+)
+def test_a_damaged_part_is_made_anew_past_the_cache(
+    served: Served, built: Path, wanted: dict[str, str], damaged: str, stage: str
+) -> None:
+    file, before = built / damaged, attempts(built)
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    answer = deploy(served, built, CONFIG)
+    assert answer.returncode == 0, answer.stdout
+    assert file.read_bytes() == whole
+    begun = {name for name, count in attempts(built).items() if count != before[name]}
+    assert begun == {f"{stage}/{file.stem}.attempts"}
+    assert tars(built) == wanted
+
+
+def test_a_bad_setting_fails_the_run_with_one_line(served: Served, tmp_path: Path) -> None:
+    message = failed_with(served, tmp_path / "run", CONFIG | {"editor": "nosuch"})
+    assert "editor 'nosuch': is not known; choose one of procedural" in message
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_setting_out_of_range_is_refused_before_it_runs(served: Served, tmp_path: Path) -> None:
+    answer = deploy(served, tmp_path / "run", CONFIG | {"k": 0})
+    assert answer.returncode == 1
+    assert "config.k" in answer.stdout
+
+
+def test_another_config_fails_the_run_naming_the_field(served: Served, built: Path) -> None:
+    message = failed_with(served, built, CONFIG | {"seed": 3})
+    assert "was made with seed = 0, now it is 3" in message
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = [sys.executable, "-m", "flows.serve", "--data", str(tmp_path), "--port", str(port)]
+        answer = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert answer.returncode == 2
+    assert answer.stderr == f"regionwise: port {port}: is taken; give another --port, or none for a free one\n"
