@@ -122,7 +122,11 @@ def _policy(style: str, script: str) -> str:
 
 def _hero(views: list[RequestView]) -> RequestView | None:
     """The request in the page's head: the first with several targets and a good candidate, else the first."""
-    several = [view for view in views if len(view.row.targets) > 1 and (view.best or 0) > HERO_REWARD]
+    several = [
+        view
+        for view in views
+        if view.row.kind == "single" and len(view.row.targets) > 1 and (view.best or 0) > HERO_REWARD
+    ]
     return next(iter(several or views), None)
 
 
@@ -166,7 +170,8 @@ def _samples(gathered: Gathered) -> Section | None:
     lead = (
         "A request, its source with the planned boxes, and its candidates, best first. Solid outlines changed as "
         "named, dotted ones were named but did not change, dashed white ones changed though nobody asked for it. "
-        "Point at a region's row to single out its mask."
+        "Point at a region's row to single out its mask. Mean R averages the rewards of the named regions and the "
+        "background."
     )
     data = {"requests": gathered.views, "total": _total_requests(gathered), **_choices(gathered.views)}
     return Section("samples", "Samples", lead, "report_samples.html.jinja", data)

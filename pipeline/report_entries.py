@@ -131,7 +131,7 @@ def _entry(row: DatasetRow, members: dict[str, Place]) -> Entry:
 
 
 def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
-    """The places of each sample's members, by the first part of their extension (`source`, `edited`, `json`, ...)."""
+    """The places of each sample's members, `source`, `edited`, `json`, ...; masks stand in the row, too."""
     if not path.is_file() or path.stat().st_size != shard.size_bytes:
         raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
     key, members = None, dict[str, Place]()
@@ -143,7 +143,8 @@ def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
                     yield members
                     members = {}
                 key = stem
-                members[name] = Place(path, info.offset_data, info.size)
+                if not name.startswith("mask"):
+                    members[name] = Place(path, info.offset_data, info.size)
     except (tarfile.TarError, ValueError) as error:
         raise DamagedFile(
             str(path), f"is not a dataset tar: {type(error).__name__}", "run `regionwise repair`"
@@ -172,10 +173,10 @@ def choose_requests(entries: Iterable[Entry], most: int) -> list[list[Entry]]:
 
 
 def _mixed(entries: Iterable[Entry], most: int) -> list[Entry]:
-    """At most `most` entries: edit types in turn, of each the first whose source was taken least often so far."""
-    buckets: dict[str, list[Entry]] = {}
+    """At most `most` entries: edit types and splits in turn, of each the first of the source least taken so far."""
+    buckets: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
-        buckets.setdefault(entry.edit_type, []).append(entry)
+        buckets.setdefault((entry.edit_type, entry.split), []).append(entry)
     taken: Counter[str] = Counter()
     mixed: list[Entry] = []
     while len(mixed) < most and any(buckets.values()):

@@ -68,7 +68,7 @@ def _count(number: int, name: str) -> str:
 def key_numbers(manifest: Manifest | None, stages: tuple[StageCount, ...]) -> list[Number]:
     """The figures in the page's head."""
     requests, made, gates = (_stage(stages, name) for name in ("requests", "candidates", "gates"))
-    share = f"{100 * gates.kept / made.kept:.0f} % of candidates" if made.kept else ""
+    share = f"{100 * gates.kept / made.kept:.0f} % of them" if made.kept else ""
     numbers = [
         Number("requests", f"{requests.kept:,}", f"of {requests.rows_in:,} read"),
         Number("candidates", f"{made.kept:,}", f"{made.kept / max(1, requests.kept):.3g} a request"),
@@ -78,7 +78,7 @@ def key_numbers(manifest: Manifest | None, stages: tuple[StageCount, ...]) -> li
         return numbers
     size = sum(shard.size_bytes for shard in manifest.shards)
     numbers += [
-        Number("rows in the dataset", f"{manifest.rows:,}", f"of {manifest.requests:,} requests"),
+        Number("dataset rows", f"{manifest.rows:,}", f"of {manifest.requests:,} requests"),
         Number("shards", f"{len(manifest.shards):,}", _megabytes(size)),
     ]
     return numbers + [Number(split, f"{rows:,}", "rows") for split, rows in manifest.splits.items()]

@@ -51,10 +51,14 @@ class Pictures:
         self.shared: dict[str, tuple[str, str, int, int]] = {}
 
     def share(self, key: str, data: bytes) -> tuple[str, int, int]:
-        """Puts an image on the page under `key` unless it is there; returns its name and its size in px."""
+        """Puts an image on the page under `key` unless it is there; returns its name and the size it is drawn in.
+
+        That size has 256 units on the longest side, for small images too, so that signs and lines look alike on all.
+        """
         if key not in self.shared:
             image = decode_image(data)
-            width, height = fit_size_px(image.shape[1], image.shape[0], THUMBNAIL_PX)
+            scale = THUMBNAIL_PX / max(image.shape[:2])
+            width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
             self.shared[key] = f"picture-{len(self.shared)}", jpeg_address(image), width, height
         name, _, width, height = self.shared[key]
         return name, width, height

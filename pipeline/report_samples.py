@@ -17,6 +17,8 @@ from schemas.sample import Rejection, Sample
 
 #: Colours of planned regions, told apart by colour-blind readers too; more regions begin anew, their number stays.
 N_COLOURS = 7
+#: Candidates of one request that are shown.
+MOST_CANDIDATES = 12
 #: The small sign with a region's number, px.
 MARK_WIDTH, MARK_HEIGHT = 20, 15
 
@@ -94,7 +96,7 @@ class CandidateView:
 
 @dataclass(frozen=True)
 class RequestView:
-    """One request with its candidates, best first. picture: name of its source on the page."""
+    """One request with its candidates, best first. picture: its source's name on the page; made: how many it has."""
 
     row: DatasetRow
     photo: bool
@@ -104,6 +106,7 @@ class RequestView:
     more_sources: tuple[tuple[str, int, int], ...]
     boxes: tuple[BoxView, ...]
     candidates: tuple[CandidateView, ...]
+    made: int
     best: float | None
     worst: float | None
     defects: tuple[str, ...]
@@ -116,6 +119,7 @@ def request_views(run: Path, n_parts: int, chosen: list[list[Entry]], pictures: 
 
 
 def _request(run: Path, entries: list[Entry], dropped: list[Rejection], pictures: Pictures) -> RequestView:
+    made, entries = len(entries) + len(dropped), entries[:MOST_CANDIDATES]
     rows = [entry.row() for entry in entries]
     row, members = rows[0], entries[0].members
     sources = [
@@ -134,7 +138,11 @@ def _request(run: Path, entries: list[Entry], dropped: list[Rejection], pictures
         height=height,
         more_sources=tuple(sources[1:]),
         boxes=tuple(_boxes(row, width, height)),
-        candidates=(*kept, *(_dropped(run, rejection, pictures) for rejection in dropped if rejection.sample)),
+        candidates=(
+            *kept,
+            *(_dropped(run, rejection, pictures) for rejection in dropped[: MOST_CANDIDATES - len(kept)]),
+        ),
+        made=made,
         best=max(rewards, default=None),
         worst=min(rewards, default=None),
         defects=tuple(sorted({defect.kind for view in kept for defect, _ in view.defects})),
