@@ -122,6 +122,20 @@ def test_one_regions_defect_lowers_that_region_alone():
         assert score.success == pytest.approx((25 + score.regions[target].success) / 2, abs=1)
 
 
+def test_a_faint_edit_is_charged_to_success_alone():
+    request = request_of((block_target("texture", parameters={"texture": "checker"}),), [picture()])
+    score = seen(rendered(Defect(kind="missed", target=0, strength=0.5), request=request).image, request)
+    assert score.regions[0].success == pytest.approx(12.5, abs=2)
+    assert min(score.regions[0].preserve, score.artifacts, score.naturalness, score.overedit) == 25
+
+
+def test_a_thin_leak_is_no_seam():
+    leak, line = (seen(rendered(Defect(kind=k, target=0, strength=0.2)).image) for k in ("spill", "seam"))
+    assert leak.artifacts >= 20
+    assert line.artifacts <= 18
+    assert leak.overedit < line.overedit
+
+
 def test_any_image_at_all_can_be_scored():
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, picture().shape).astype(np.uint8)
