@@ -1,6 +1,6 @@
 """The vocabulary of drawn things: colours by name and shapes as outlines, rasterised with soft edges.
 
-Covers flat geometry and colour only: light, patterns and shadows belong to `pipeline.scene_render`.
+Covers flat geometry and colour only: light, patterns and shadows belong to `pipeline.scenes.render`.
 """
 
 import math

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.images import mask_box, rle_to_mask
-from pipeline.scene_plan import plan_scene
 from pipeline.scenes import (
     OPERATIONS,
     TEXTURES,
@@ -24,6 +23,7 @@ from pipeline.scenes import (
     scene_request,
     scene_requests,
 )
+from pipeline.scenes.plan import plan_scene
 from pipeline.shapes import (
     COLOURS,
     RING_HOLE,

@@ -1,7 +1,7 @@
 """Procedural scenes as a request source: any number, any size, each with known masks and an edit request of its own.
 
 Scene `index` of a seed does not depend on the scenes before it, so any part can be made alone. What is drawn is in
-`pipeline.scene_render`; here is what is asked for.
+`pipeline.scenes.render`; here is what is asked for.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,28 +10,13 @@ import numpy as np
 
 from pipeline.images import ImageU8, mask_to_rle
 from pipeline.instructions import instruction_for
-from pipeline.scene_plan import clear_colours, plan_scene, scene_rng
-from pipeline.scene_render import MAX_SIZE_PX, MIN_SIZE_PX, Scene, SceneObject, render_scene, render_without
-from pipeline.scene_textures import TEXTURES
+from pipeline.scenes.plan import clear_colours, plan_scene, scene_rng
+from pipeline.scenes.render import Scene, SceneObject, render_scene
+from pipeline.scenes.textures import TEXTURES
 from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
 from schemas.geometry import Box
 from schemas.record import Scalar
 from schemas.request import Operation, RequestLine, Target
-
-__all__ = [
-    "MAX_SIZE_PX",
-    "MIN_SIZE_PX",
-    "OPERATIONS",
-    "TEXTURES",
-    "Scene",
-    "SceneObject",
-    "render_scene",
-    "render_without",
-    "scene_at",
-    "scene_name",
-    "scene_request",
-    "scene_requests",
-]
 
 #: What a scene's request may ask for: every operation of a `Target` but `other`.
 OPERATIONS: tuple[Operation, ...] = (

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from pipeline.images import ImageU8, MaskBool, mask_box
-from pipeline.scene_plan import PATTERN_INK, ObjectPlan, ScenePlan, plan_scene, scene_rng
-from pipeline.scene_textures import TEXTURES, background_mean, background_pixels, vary_background
+from pipeline.scenes.plan import PATTERN_INK, ObjectPlan, ScenePlan, plan_scene, scene_rng
+from pipeline.scenes.textures import TEXTURES, background_mean, background_pixels, vary_background
 from pipeline.shapes import COLOURS, ImageF32, shape_coverage
 from schemas.errors import BadInput
 from schemas.geometry import Box

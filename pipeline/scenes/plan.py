@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scene_textures import BackgroundPlan, background_mean, background_mean_at, check_textures, plan_background
+from pipeline.scenes.textures import (
+    BackgroundPlan,
+    background_mean,
+    background_mean_at,
+    check_textures,
+    plan_background,
+)
 from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab, rgb_lab
 from schemas.record import short_hash
 

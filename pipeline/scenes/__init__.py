@@ -1,0 +1,20 @@
+"""Procedural scenes: objects with known masks over photo textures, any number, any size, several renders of each."""
+
+from pipeline.scenes.render import MAX_SIZE_PX, MIN_SIZE_PX, Scene, SceneObject, render_scene, render_without
+from pipeline.scenes.requests import OPERATIONS, scene_at, scene_name, scene_request, scene_requests
+from pipeline.scenes.textures import TEXTURES
+
+__all__ = [
+    "MAX_SIZE_PX",
+    "MIN_SIZE_PX",
+    "OPERATIONS",
+    "TEXTURES",
+    "Scene",
+    "SceneObject",
+    "render_scene",
+    "render_without",
+    "scene_at",
+    "scene_name",
+    "scene_request",
+    "scene_requests",
+]
