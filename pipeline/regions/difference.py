@@ -22,6 +22,7 @@ from pipeline.regions.registration import (
     equally_sharp,
     find_shift_px,
     fit_colours,
+    known_pixels,
     local_contrast,
     move,
 )  # fmt: skip
@@ -68,6 +69,8 @@ class DifferenceSettings:
     """A smoothed difference counts down to this share of the largest within three scales: below it is its halo."""
     coarse_halo_share: float = 0.46
     """The same on the coarser scale."""
+    contrast_halo_share: float = 0.65
+    """The same for local contrast, which reaches further beyond an edge."""
     ringing_share: float = 0.085
     """A pixel difference counts down to this share of the largest within a compression block (8 px)."""
     neighbour_share: float = 0.34
@@ -150,6 +153,7 @@ class DifferenceSegmenter:
 def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEFAULT) -> Comparison:
     """Both images in Y'CrCb, the source moved and coloured as the edited image's unchanged part is.
 
+    At the border, where a shift shows what the source does not, the source is taken as equal.
     Raises: ValueError where the shapes differ.
     """
     if source.shape != edited.shape:
@@ -158,6 +162,8 @@ def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEF
     after = _levels(edited_rgb)
     shift = find_shift_px(_levels(source_rgb)[..., 0], after[..., 0], settings.max_shift_px)
     moved_rgb = move(source_rgb, shift)
+    unseen = ~known_pixels((source.shape[0], source.shape[1]), shift)
+    moved_rgb = np.where(unseen[..., None], edited_rgb, moved_rgb)
     colour_map = fit_colours(moved_rgb, edited_rgb)
     moved = _levels(moved_rgb)
     fitted = _levels(np.clip(cv2.transform(moved_rgb, colour_map), 0, 255, dtype=np.float32))
@@ -194,7 +200,7 @@ def _evidence(fitted: Float32, edited: Float32, contrast: Float32, settings: Dif
         smooth = np.abs(blurred(fitted - edited, sigma_px))
         for values, factor in ((smooth[..., 0], 1.0), (norm(smooth[..., 1:]), settings.chroma_factor)):
             yield values, strong * factor, weak * factor, share * _largest(values, 3 * sigma_px)
-    halo = settings.halo_share * _largest(contrast, 3 * settings.contrast_sigma_px)
+    halo = settings.contrast_halo_share * _largest(contrast, 3 * settings.contrast_sigma_px)
     yield contrast, settings.contrast_strong, settings.contrast_weak, halo
 
 

@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
+Matrix = NDArray[np.float64]
 
 #: What is finer than this is detail by which images are brought together.
 DETAIL_SIGMA_PX = 3.0
 #: A difference of detail beyond this is an edit, not a misalignment of a pixel's part.
 OUTLIER_LEVELS = 24.0
+#: Residuals (levels) at which a pixel counts a quarter in the colour fit, one iteration after the other.
+FIT_SCALES_LEVELS = (90.0, 60.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0)
+#: Variance of colour (levels squared) at which the fit is drawn half-way to no change.
+GAIN_RIDGE, AFFINE_RIDGE = 3.0, 50.0
 #: What a drift multiplies colours with, least and most; another map means another image.
 COLOUR_GAINS = (0.5, 1.8)
 #: Local contrast of the textured part that differs by a smaller share is no blur of the whole image.
@@ -84,22 +89,37 @@ def move(image: Float32, shift_px: tuple[float, float]) -> Float32:
     return cast(Float32, moved)
 
 
+def known_pixels(shape: tuple[int, int], shift_px: tuple[float, float]) -> NDArray[np.bool_]:
+    """Mask (H, W) of the pixels that an image moved by (x, y) pixels still covers."""
+    known = np.ones(shape, dtype=np.bool_)
+    for axis, shift in ((1, shift_px[0]), (0, shift_px[1])):
+        count = min(int(np.ceil(abs(shift) - 0.05)), shape[axis])
+        if count > 0:
+            lost = slice(0, count) if shift > 0 else slice(shape[axis] - count, None)
+            known[(slice(None), lost) if axis == 1 else (lost, slice(None))] = False
+    return known
+
+
 def fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
     """The colour map (3, 4), matrix and offset, from the source's RGB to the edited RGB of the unchanged pixels.
 
-    Iteratively reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels. The identity
-    where the map is none of a drift: then the images have little in common.
+    Reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels: first a gain and an offset
+    a channel, from a wide scale to a narrow one, so that rare colours have their say; then what mixes channels, drawn
+    to that. The identity where the map is none of a drift: then the images have little in common.
     """
     x, y = (_small_colours(image) for image in (source, edited))
     usable = ((np.minimum(x, y) > 2) & (np.maximum(x, y) < 253)).all(axis=1)
     if usable.mean() > 0.2:
         x, y = x[usable], y[usable]
-    matrix, offset = np.eye(3), np.median(y - x, axis=0)
-    scale = 20.0
-    for _ in range(12):
-        residual = np.linalg.norm(x @ matrix + offset - y, axis=1)
-        scale = max(2.0, min(scale, 2.0 * float(np.median(residual))))
-        matrix, offset = _ridge_affine(x, y, 1 / np.square(1 + np.square(residual / scale)))
+    matrix: Matrix = np.eye(3)
+    offset: Matrix = np.median(y - x, axis=0)
+    for scale in FIT_SCALES_LEVELS:
+        matrix, offset = _gains(x, y, _weights(x @ matrix + offset - y, scale))
+    drawn_to = matrix
+    for _ in range(5):
+        residual = x @ matrix + offset - y
+        scale = min(max(2.0 * float(np.median(np.linalg.norm(residual, axis=1))), 2.0), FIT_SCALES_LEVELS[-1])
+        matrix, offset = _affine(x, y, _weights(residual, scale), drawn_to)
     strengths = np.linalg.svd(matrix, compute_uv=False)
     if strengths.min() < COLOUR_GAINS[0] or strengths.max() > COLOUR_GAINS[1]:
         return np.eye(3, 4)
@@ -127,22 +147,34 @@ def _small_colours(image: Float32) -> NDArray[np.float64]:
     return cast(NDArray[np.float64], small.reshape(-1, 3).astype(np.float64))
 
 
-def _ridge_affine(
-    x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted affine map from x to y (both (N, 3)), its matrix drawn to the identity where colours vary little."""
-    total = weight.sum() + 1e-9
-    x_mean, y_mean = (weight @ x) / total, (weight @ y) / total
-    x_centred, y_centred = x - x_mean, y - y_mean
-    ridge = 50.0 * np.eye(3)
-    left = (x_centred * weight[:, None]).T @ x_centred / total + ridge
-    right = (x_centred * weight[:, None]).T @ y_centred / total + ridge
-    matrix = np.linalg.solve(left, right)
+def _weights(residual: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    weight = 1 / np.square(1 + np.square(residual).sum(axis=1) / scale**2)
+    return cast(NDArray[np.float64], weight / (weight.sum() + 1e-9))
+
+
+def _gains(x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[Matrix, Matrix]:
+    """(diagonal matrix, offset): weighted gain and offset a channel, the gain drawn to 1 where a channel is flat."""
+    x_mean, y_mean = weight @ x, weight @ y
+    x_centred = x - x_mean
+    gains = (weight @ (x_centred * (y - y_mean)) + GAIN_RIDGE) / (weight @ np.square(x_centred) + GAIN_RIDGE)
+    matrix = np.asarray(gains * np.eye(3), dtype=np.float64)
+    return matrix, y_mean - x_mean * gains
+
+
+def _affine(
+    x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64], drawn_to: Matrix
+) -> tuple[Matrix, Matrix]:
+    """(matrix, offset): weighted affine map from x to y (both (N, 3)), drawn to a matrix where colours vary little."""
+    x_mean, y_mean = weight @ x, weight @ y
+    x_centred = x - x_mean
+    weighted = (x_centred * weight[:, None]).T
+    left = weighted @ x_centred + AFFINE_RIDGE * np.eye(3)
+    matrix = np.asarray(np.linalg.solve(left, weighted @ (y - y_mean) + AFFINE_RIDGE * drawn_to), dtype=np.float64)
     return matrix, y_mean - x_mean @ matrix
 
 
 def local_contrast(lightness: Float32, sigma_px: float) -> Float32:
-    """Local standard deviation of L (H, W), in L units."""
+    """Local standard deviation (H, W) of lightness, in its own unit."""
     mean = blurred(lightness, sigma_px)
     return cast(Float32, np.sqrt(np.maximum(blurred(lightness * lightness, sigma_px) - mean * mean, 0)))
 
