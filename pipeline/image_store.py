@@ -14,7 +14,7 @@ EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 
 
 class ImageTar:
-    """Writes the images of one part, the same pixels once. `name`: the tar's final place, relative to the run folder."""
+    """Writes the images of one part, the same pixels once. name: the tar's final place below the run folder."""
 
     def __init__(self, file: IO[bytes], name: str, image_format: ImageFormat) -> None:
         self._file, self._name, self._format = file, name, image_format

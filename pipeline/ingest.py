@@ -54,7 +54,7 @@ class OpenedRequest:
 def ingest(
     rows: Iterable[PlannedLine], images: PartImages, *, size_px: int, gates: GateSettings
 ) -> Iterator[Sample | Rejection]:
-    """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets checked and scaled along."""
+    """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets scaled along."""
     for planned in rows:
         name = _name(planned)
         try:

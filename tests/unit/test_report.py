@@ -16,9 +16,9 @@ from pipeline.build import prepare_run, run_parts, stage_counts
 from pipeline.config import BuildConfig
 from pipeline.export import export_dataset
 from pipeline.report import write_report
-from pipeline.report_charts import bars, binned, histogram, score_histogram
-from pipeline.report_entries import Entry, choose_requests, choose_shards
-from pipeline.report_images import outline
+from pipeline.report.charts import bars, binned, histogram, score_histogram
+from pipeline.report.entries import Entry, choose_requests, choose_shards
+from pipeline.report.images import outline
 from pipeline.run_folder import locked
 from pipeline.shards import read_manifest
 from pipeline.workers import workers

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from pipeline.report_charts import bars, binned, histogram, score_histogram
-from pipeline.report_entries import Entry, Tally
+from pipeline.report.charts import bars, binned, histogram, score_histogram
+from pipeline.report.entries import Entry, Tally
 from schemas.manifest import Manifest, StageCount
 from schemas.score import SCORE_MAX
 

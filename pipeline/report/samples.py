@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipeline.image_store import read_image_bytes
 from pipeline.images import rle_to_mask
-from pipeline.report_entries import Entry
-from pipeline.report_images import Pictures, outline
-from pipeline.report_rejects import dropped_candidates
+from pipeline.report.entries import Entry
+from pipeline.report.images import Pictures, outline
+from pipeline.report.rejects import dropped_candidates
 from schemas.candidate import Defect
 from schemas.dataset_row import DatasetRegion, DatasetRow
 from schemas.geometry import Box

@@ -18,12 +18,12 @@ from markupsafe import Markup
 
 from pipeline.build import stage_counts
 from pipeline.files import write_whole
-from pipeline.report_charts import share_bar
-from pipeline.report_entries import Entry, Tally, choose_requests, read_entries
-from pipeline.report_figures import charts, key_numbers, summary, synthetic_note
-from pipeline.report_images import Pictures
-from pipeline.report_rejects import reason_views
-from pipeline.report_samples import RequestView, request_views
+from pipeline.report.charts import share_bar
+from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
+from pipeline.report.figures import charts, key_numbers, summary, synthetic_note
+from pipeline.report.images import Pictures
+from pipeline.report.rejects import reason_views
+from pipeline.report.samples import RequestView, request_views
 from pipeline.run_folder import read_build_info
 from pipeline.shards import read_manifest
 from schemas.manifest import BuildInfo, Manifest, StageCount
@@ -86,10 +86,10 @@ def gather(run: Path, max_requests: int) -> Gathered:
 def page(gathered: Gathered) -> str:
     """The HTML text of the page."""
     sections = [section for make in SECTIONS if (section := make(gathered))]
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("page.css"), _asset("page.js")
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.globals["share_bar"] = share_bar
-    return environment.get_template("report.html.jinja").render(
+    return environment.get_template("page.html.jinja").render(
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -145,7 +145,7 @@ def _notices(gathered: Gathered) -> list[str]:
 
 def _funnel(gathered: Gathered) -> Section:
     lead = "Every stage keeps a row or drops it with a reason. From the candidates stage on, a row is one edited image."
-    return Section("funnel", "From requests to rows", lead, "report_funnel.html.jinja", {"stages": gathered.stages})
+    return Section("funnel", "From requests to rows", lead, "funnel.html.jinja", {"stages": gathered.stages})
 
 
 def _distributions(gathered: Gathered) -> Section | None:
@@ -159,7 +159,7 @@ def _distributions(gathered: Gathered) -> Section | None:
         "distributions",
         "Distributions",
         lead,
-        "report_charts.html.jinja",
+        "charts.html.jinja",
         {"charts": charts(gathered.tally, gathered.entries)},
     )
 
@@ -174,7 +174,7 @@ def _samples(gathered: Gathered) -> Section | None:
         "background."
     )
     data = {"requests": gathered.views, "total": _total_requests(gathered), **_choices(gathered.views)}
-    return Section("samples", "Samples", lead, "report_samples.html.jinja", data)
+    return Section("samples", "Samples", lead, "samples.html.jinja", data)
 
 
 def _total_requests(gathered: Gathered) -> int:
@@ -193,7 +193,7 @@ def _choices(views: list[RequestView]) -> dict[str, list[str]]:
 def _rejects(gathered: Gathered) -> Section:
     reasons = reason_views(gathered.run, gathered.info.n_parts, gathered.stages, gathered.pictures)
     lead = "What was dropped stays on record with its reason and the measure that decided. A few of each:"
-    return Section("rejects", "Rejects", lead, "report_rejects.html.jinja", {"reasons": reasons})
+    return Section("rejects", "Rejects", lead, "rejects.html.jinja", {"reasons": reasons})
 
 
 #: The sections in the order of the page.
