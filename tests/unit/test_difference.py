@@ -102,6 +102,8 @@ def test_a_recoloured_region_is_found_under_drift_shift_and_compression(source: 
 def test_what_a_shift_brings_in_at_the_border_is_no_change(source: ImageU8) -> None:
     assert not segmenter.changed(source, np.roll(source, 2, axis=1)).any()
     assert not segmenter.changed(source, np.roll(source, -1, axis=0)).any()
+    drifting = drifted(np.roll(source, 2, axis=1), (1.06, 1.0, 0.95), 5)
+    assert not segmenter.changed(source, drifting).any()
 
 
 def test_the_mask_lies_in_the_edited_frame() -> None:
