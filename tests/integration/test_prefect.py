@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from builds import attempts, build, tars, written
+from distributed import LocalCluster
 
 from flows.serve import PREFECT, ROOT, Served, free_port, serve
 
@@ -48,9 +49,9 @@ def built(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def deploy(served: Served, run: Path, config: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+def deploy(served: Served, run: Path, config: dict[str, Any], *more: str) -> "subprocess.CompletedProcess[str]":
     """`prefect deployment run build-dataset/local --watch`."""
-    parameters = ("--param", f"run={run}", "--param", f"config={json.dumps(config)}")
+    parameters = ("--param", f"run={run}", "--param", f"config={json.dumps(config)}", *more)
     arguments = [*PREFECT, "deployment", "run", "build-dataset/local", *parameters, "--watch"]
     return subprocess.run(
         arguments, env=served.environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
@@ -82,10 +83,23 @@ def test_the_deployment_writes_the_same_tars_as_the_command_line(built: Path, wa
     assert (built / "report.html").stat().st_size > 10_000
 
 
+def test_a_dask_cluster_does_the_same_for_the_deployment(
+    served: Served, wanted: dict[str, str], tmp_path: Path
+) -> None:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        answer = deploy(served, tmp_path / "run", CONFIG, "--param", f"dask={cluster.scheduler_address}")
+    assert answer.returncode == 0, answer.stdout
+    assert tars(tmp_path / "run") == wanted
+
+
 def test_counts_and_places_are_artifacts(served: Served, built: Path) -> None:
-    artifacts = {artifact["key"]: artifact for artifact in reversed(ask(served, "artifacts"))}
-    assert str(built / "dataset" / "manifest.json") in artifacts["build-places"]["data"]
-    rows = json.loads(artifacts["build-counts"]["data"])
+    artifacts = ask(served, "artifacts")
+    manifest = str(built / "dataset" / "manifest.json")
+    places = next(found for found in artifacts if found["key"] == "build-places" and manifest in found["data"])
+    same_run = [found for found in artifacts if found["flow_run_id"] == places["flow_run_id"]]
+    rows = json.loads(next(found["data"] for found in same_run if found["key"] == "build-counts"))
     assert [row["stage"] for row in rows] == ["requests", "candidates", "regions", "gates", "export"]
     assert (rows[0]["rows in"], rows[1]["kept"]) == (12, 48)
 
