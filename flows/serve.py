@@ -132,7 +132,7 @@ def _popen(environment: dict[str, str], log: IO[bytes], arguments: tuple[str, ..
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ends a process and what it started: asked twice (a worker may need it), then killed."""
-    with psutil_errors_passed():
+    with _gone_already():
         started = psutil.Process(process.pid).children(recursive=True)
         for _ in range(2):
             if process.poll() is None:
@@ -146,7 +146,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def psutil_errors_passed() -> Iterator[None]:
+def _gone_already() -> Iterator[None]:
     """A process that is gone already needs no ending."""
     try:
         yield
@@ -162,7 +162,7 @@ def _wait(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
 
 
 def _end(child: psutil.Process) -> None:
-    with psutil_errors_passed():
+    with _gone_already():
         child.terminate()
         try:
             child.wait(STOP_TIMEOUT_S)
