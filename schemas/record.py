@@ -104,9 +104,10 @@ def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[st
 def first_fault(error: ValidationError) -> str:
     """The first fault of a validation error as `field: what is wrong`, on one line of at most 300 characters."""
     fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in fault["loc"]) or "record"
+    place = ".".join(str(part)[:80] for part in fault["loc"])
+    what = fault["msg"].removeprefix("Value error, ")
     more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return " ".join(f"{place}: {fault['msg']}{more}".split())[:300]
+    return " ".join(f"{place}{': ' if place else ''}{what}{more}".split())[:300]
 
 
 def canonical_json(value: Any) -> bytes:
