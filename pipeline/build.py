@@ -101,7 +101,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         return info
     sources: list[Iterator[PlannedLine]] = [read_request_file(file) for file in files]
     if config.scenes:
-        sources.append(scene_lines(config.seed, config.scenes, config.scene_size_px))
+        sources.append(scene_lines(config.seed, config.scenes, config.scene_size_px, config.scene_renders))
     n_parts = write_plan(run, sources, config.part_requests)
     info = BuildInfo(
         name=run.resolve().name,

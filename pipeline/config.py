@@ -41,6 +41,7 @@ class BuildConfig(BaseModel):
     requests: Annotated[tuple[str, ...], Field(description="request files (JSONL, CSV, Parquet) or image folders")] = ()
     scenes: Annotated[int, Field(ge=0, description="procedural scenes to add")] = 0
     scene_size_px: Annotated[int, Field(ge=32, le=1024, description="side of a procedural scene")] = 128
+    scene_renders: Annotated[int, Field(ge=1, le=16, description="renders of each scene: other light and texture")] = 1
     size_px: Annotated[int, Field(ge=32, le=4096, description="longest side of a source, scaled down to it")] = 256
     k: Annotated[int, Field(ge=1, le=64, description="candidates per request")] = 4
     editor: Annotated[str, Field(description="editor spec, name or name:checkpoint")] = "procedural"

@@ -68,7 +68,7 @@ class DatasetPlan:
 def plan_dataset(run: Path, n_parts: int, shares: SplitShares, seed: int, shard_samples: int) -> DatasetPlan:
     """The dataset's shards, from the kept rows of the gates stage."""
     rows = read_keys(run, n_parts)
-    rows["source_cluster"] = source_clusters(rows)
+    rows = rows.join(source_clusters(rows), on="request")
     kept, repeated = drop_repeated_requests(rows)
     kept, collapsed = drop_same_edits(kept)
     splits = assign_splits(kept, shares, seed)
@@ -85,8 +85,11 @@ def read_keys(run: Path, n_parts: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else empty
 
 
-def source_clusters(rows: pd.DataFrame) -> "pd.Series[str]":
-    """The cluster of near-duplicate canvases of each row; requests that share any source or a group share a cluster."""
+def source_clusters(rows: pd.DataFrame) -> pd.DataFrame:
+    """By request: `canvas`, the cluster of its near-duplicate canvases, and `source_cluster`, which has one split.
+
+    Requests that share a canvas cluster, any source image or a group share a `source_cluster`.
+    """
     requests = rows.drop_duplicates("request")
     clusters = cluster(_hashes(requests["request"], requests["source_fingerprint"]))
     parent = {name: name for name in clusters.values()}
@@ -95,7 +98,8 @@ def source_clusters(rows: pd.DataFrame) -> "pd.Series[str]":
         for shared in (*sources, *([f"group {group}"] if isinstance(group, str) else [])):
             first = owner.setdefault(shared, clusters[request])
             _join(parent, first, clusters[request])
-    return rows["request"].map({request: _root(parent, name) for request, name in clusters.items()})
+    roots = {request: _root(parent, name) for request, name in clusters.items()}
+    return pd.DataFrame({"canvas": clusters, "source_cluster": roots}, dtype="str")
 
 
 def _hashes(keys: "pd.Series[str]", fingerprints: "pd.Series[str]") -> dict[str, bytes]:
@@ -118,10 +122,8 @@ def _join(parent: dict[str, str], first: str, second: str) -> None:
 def drop_repeated_requests(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
     """Without requests that give an earlier one's instruction on a near-duplicate of its source."""
     requests = rows.drop_duplicates(["part", "request"])
-    first = requests.groupby(["source_cluster", "instruction"], sort=False)[["part", "request"]].first()
-    marked = rows.merge(
-        first, "left", left_on=["source_cluster", "instruction"], right_index=True, suffixes=("", "_first")
-    )
+    first = requests.groupby(["canvas", "instruction"], sort=False)[["part", "request"]].first()
+    marked = rows.merge(first, "left", left_on=["canvas", "instruction"], right_index=True, suffixes=("", "_first"))
     keep = (marked["request"] == marked["request_first"]) & (marked["part"] == marked["part_first"])
     return rows[keep], _dropped(marked[~keep], "duplicate_request", "request_first")
 

@@ -33,7 +33,7 @@ TARGET_COLUMNS = ("label", "role", "operation", "box")
 class PlannedLine:
     """One line of the plan. place: for people, as `requests.jsonl:17`. root: the folder its paths are relative to.
 
-    line: the fields as they came, or None with the `fault` that kept them from being read. scene: [seed, index, size].
+    line: the fields as they came, or None with the `fault` that kept them from being read. scene: [seed, index, size, render].
     duplicate_of: the place of an earlier line with the same id.
     """
 
@@ -41,7 +41,7 @@ class PlannedLine:
     root: str | None = None
     line: dict[str, Any] | None = None
     fault: str | None = None
-    scene: tuple[int, int, int] | None = None
+    scene: tuple[int, int, int, int] | None = None
     duplicate_of: str | None = None
 
 
@@ -147,9 +147,12 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def scene_lines(seed: int, count: int, size_px: int) -> Iterator[PlannedLine]:
-    """The lines of `count` procedural scenes; each is rendered when its part runs."""
-    return (PlannedLine(place=f"scene {seed}/{index}", scene=(seed, index, size_px)) for index in range(count))
+def scene_lines(seed: int, count: int, size_px: int, renders: int = 1) -> Iterator[PlannedLine]:
+    """The lines of `count` procedural scenes, `renders` of each; each is rendered when its part runs."""
+    for index in range(count):
+        for render in range(renders):
+            place = f"scene {seed}/{index}, render {render}"
+            yield PlannedLine(place=place, scene=(seed, index, size_px, render))
 
 
 def write_plan(run: Path, sources: Iterable[Iterable[PlannedLine]], part_requests: int) -> int:

@@ -129,7 +129,8 @@ def fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
 def equally_sharp(fitted: Float32, edited: Float32) -> tuple[Float32, Float32]:
     """Both images, the sharper one blurred to the other's sharpness where they differ as wholes: an encoder's doing."""
     before, after = (local_contrast(image[..., 0], 1.0) for image in (fitted, edited))
-    textured = before + after > max(8.0, float(np.quantile(before + after, 0.6)))
+    shared = np.minimum(before, after)
+    textured = shared > max(2.0, float(np.quantile(shared, 0.6)))
     if textured.mean() < 0.02:
         return fitted, edited
     ratio = float(np.median(after[textured] / np.maximum(before[textured], 0.5)))

@@ -97,7 +97,7 @@ def scene_request(scene: Scene, *, targets: int | None = None) -> RequestLine:
 
     Every target that is there has its exact mask; something to be added has the free box that it shall fill. Boxes and
     masks in pixels of the scene. Fewer targets come out where the scene has no more objects and no free place.
-    Renders of one scene get the same targets. Raises: ValueError for `targets` below 1.
+    Renders of one scene get the same targets and are one source group. Raises: ValueError for `targets` below 1.
     """
     wish = _Wish(scene)
     count = targets if targets is not None else 1 + int(wish.rng.choice(len(_TARGET_SHARES), p=_TARGET_SHARES))
@@ -106,7 +106,8 @@ def scene_request(scene: Scene, *, targets: int | None = None) -> RequestLine:
         drawn.append(target)
     name = scene_name(scene)
     instruction = instruction_for(drawn, (scene.size_px, scene.size_px))
-    return RequestLine(id=name, sources=(name,), instruction=instruction, targets=tuple(drawn))
+    group = name.rpartition("-")[0]
+    return RequestLine(id=name, sources=(name,), instruction=instruction, targets=tuple(drawn), source_group=group)
 
 
 def scene_at(

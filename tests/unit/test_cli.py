@@ -12,7 +12,7 @@ from PIL import Image
 from flows.cli import main
 from pipeline.config import load_config
 from pipeline.images import rle_to_mask
-from pipeline.shards import read_manifest
+from pipeline.shards import read_dataset, read_manifest
 from schemas.errors import BadInput
 from schemas.geometry import CocoRle
 
@@ -191,3 +191,20 @@ def test_a_folder_that_holds_no_run_is_left_alone(
     before = sorted(path.name for path in tmp_path.rglob("*"))
     assert _run(capsys, "status", tmp_path)[0] == 2
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_renders_of_a_scene_share_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--scenes", "6", "--scene-renders", "2", "--scene-size-px", "64", "--k", "1", "--part-requests", "3"]
+    assert _json(capsys, "build", "--run", tmp_path / "run", *flags)[1]["requests"] > 6
+    splits: dict[str, set[str]] = {}
+    for split in ("train", "validation", "test"):
+        for _, row, _ in read_dataset(tmp_path / "run" / "dataset", split):
+            splits.setdefault(row.request_name.rpartition("-")[0], set()).add(split)
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_a_build_that_keeps_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.jsonl").write_text(json.dumps({"id": "a", "sources": ["none.png"], "instruction": "x"}) + "\n")
+    flags = ["--requests", tmp_path / "r.jsonl", "--max-reject-share", "1"]
+    code, facts = _json(capsys, "build", "--run", tmp_path / "run", *flags)
+    assert (code, "no sample that passed the gates" in facts["fault"]) == (2, True)

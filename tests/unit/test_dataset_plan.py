@@ -33,7 +33,9 @@ def test_requests_that_share_a_source_a_group_or_a_near_duplicate_are_one_cluste
         {"request": "e", "sources": ["s5"], "source_fingerprint": HASHES[3], "source_group": "film"},
         {"request": "f", "sources": ["s6"], "source_fingerprint": HASHES[4]},
     )
-    found = dict(zip(rows["request"], source_clusters(rows), strict=True))
+    clusters = source_clusters(rows)
+    found = clusters["source_cluster"].to_dict()
+    assert [clusters["canvas"]["b"] == clusters["canvas"][name] for name in "acde"] == [False, True, False, False]
     assert len({found[name] for name in "abc"}) == 1
     assert found["d"] == found["e"]
     assert len({found["a"], found["d"], found["f"]}) == 3
@@ -41,11 +43,11 @@ def test_requests_that_share_a_source_a_group_or_a_near_duplicate_are_one_cluste
 
 def test_the_same_instruction_on_a_copy_of_a_source_is_left_out() -> None:
     rows = _rows(
-        {"request": "a", "source_cluster": "x"},
-        {"request": "a", "source_cluster": "x"},
-        {"request": "b", "source_cluster": "x", "part": 1},
-        {"request": "c", "source_cluster": "x", "instruction": "another"},
-        {"request": "d", "source_cluster": "y"},
+        {"request": "a", "canvas": "x"},
+        {"request": "a", "canvas": "x"},
+        {"request": "b", "canvas": "x", "part": 1},
+        {"request": "c", "canvas": "x", "instruction": "another"},
+        {"request": "d", "canvas": "y"},
     )
     kept, dropped = drop_repeated_requests(rows)
     assert kept["request"].tolist() == ["a", "a", "c", "d"]

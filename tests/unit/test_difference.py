@@ -13,6 +13,7 @@ from skimage import data
 
 from pipeline.images import ImageU8, MaskBool, box_mask
 from pipeline.regions.difference import DifferenceSegmenter, DifferenceSettings, compare
+from pipeline.regions.registration import _gains, fit_colours
 from pipeline.scenes import render_scene
 
 SIDE = 192
@@ -122,6 +123,32 @@ def test_texture_and_blur_are_seen_where_the_mean_colour_stays() -> None:
     grained = np.clip(image + np.random.default_rng(0).normal(0, 20, image.shape), 0, 255).astype(np.uint8)
     blurred = np.where(EDIT[..., None], cv2.GaussianBlur(grained, (0, 0), 3), grained)
     assert iou(segmenter.changed(grained, blurred), EDIT) > 0.85
+
+
+def test_a_fine_faint_grain_is_seen_by_its_contrast_alone() -> None:
+    """A chequer of single pixels, 18 levels up and down: too faint a difference a pixel, and no mean."""
+    image = np.full((SIDE, SIDE, 3), 120, np.uint8) + (np.arange(SIDE) // 48 * 12).astype(np.uint8)[:, None]
+    ys, xs = np.nonzero(EDIT)
+    grained = image.astype(np.int16)
+    grained[ys, xs] += np.where((xs + ys) % 2 == 0, 18, -18)[:, None].astype(np.int16)
+    assert iou(segmenter.changed(image, grained.astype(np.uint8)), EDIT) > 0.85
+
+
+def test_the_colour_fit_finds_a_drift_under_an_edit(source: ImageU8) -> None:
+    gains, offset = (0.9, 1.0, 1.08), 6.0
+    found = fit_colours(source.astype(np.float32), drifted(recoloured(source), gains, offset).astype(np.float32))
+    seen = source[~EDIT].reshape(-1, 3) @ found[:, :3].T + found[:, 3]
+    wanted = source[~EDIT] * np.array(gains) + offset
+    assert np.abs(np.median(seen - wanted, axis=0)).max() < 0.7
+    assert np.quantile(np.abs(seen - wanted), 0.9) < 2.0
+
+
+def test_the_gains_alone_are_exact_where_gains_were_put_in() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.uniform(20, 200, (4000, 3))
+    matrix, offset = _gains(x, x * np.array([0.9, 1.0, 1.1]) + np.array([5.0, 0.0, -4.0]), np.full(4000, 1 / 4000))
+    assert np.allclose(np.diag(matrix), (0.9, 1.0, 1.1), atol=1e-3)
+    assert np.allclose(offset, (5, 0, -4), atol=0.2)
 
 
 def test_another_image_is_change_nearly_everywhere() -> None:

@@ -107,6 +107,13 @@ def test_no_pair_within_the_sure_distance_is_missed(seed: int, distance: int) ->
     assert cluster(rows) == {0: 0, 1: 0} | {index: index for index in range(2, 30)}
 
 
+def test_near_ends_at_the_stated_number_of_bits() -> None:
+    value, limit = bytes(HASH_BYTES), DuplicateSettings().max_distance_bits
+    assert near(value, flipped(value, list(range(0, 2 * limit, 2))))
+    assert not near(value, flipped(value, list(range(0, 2 * limit + 2, 2))))
+    assert distance_bits(value, flipped(value, [0, 9, 255])) == 3
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32))
 def test_clusters_are_the_components_of_near(seed: int) -> None:

@@ -139,7 +139,7 @@ def test_the_same_request_has_the_same_id_and_its_source_is_stored_once(folder: 
 
 
 def test_a_scene_needs_no_file(tmp_path: Path) -> None:
-    planned = [PlannedLine(place="scene 1/2", scene=(1, 2, 96))]
+    planned = [PlannedLine(place="scene 1/2", scene=(1, 2, 96, 0))]
     images = PartImages(tmp_path, ImageTar(io.BytesIO(), "images/sources/part-00000.tar", "png"))
     (sample,) = ingest(planned, images, size_px=64, gates=GateSettings())
     assert isinstance(sample, Sample)

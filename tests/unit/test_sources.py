@@ -86,11 +86,16 @@ def test_a_bad_csv_row_is_a_fault_of_its_own(tmp_path: Path, row: str) -> None:
 
 def test_the_plan_cuts_parts_within_sources_and_marks_repeated_ids(tmp_path: Path) -> None:
     lines = [PlannedLine(place=f"r:{n}", line={"id": name}) for n, name in enumerate("abcad")]
-    assert write_plan(tmp_path, [iter(lines), scene_lines(7, 3, 64)], 2) == 5
+    assert write_plan(tmp_path, [iter(lines), scene_lines(7, 2, 64), scene_lines(8, 1, 64, renders=2)], 2) == 5
     parts = [list(read_plan(tmp_path / "plan" / f"part-{part:05d}.jsonl")) for part in range(5)]
-    assert [len(part) for part in parts] == [2, 2, 1, 2, 1]
+    assert [len(part) for part in parts] == [2, 2, 1, 2, 2]
     assert [line.duplicate_of for part in parts[:3] for line in part] == [None, None, None, "r:0", None]
-    assert [line.scene for part in parts[3:] for line in part] == [(7, 0, 64), (7, 1, 64), (7, 2, 64)]
+    assert [line.scene for part in parts[3:] for line in part] == [
+        (7, 0, 64, 0),
+        (7, 1, 64, 0),
+        (8, 0, 64, 0),
+        (8, 0, 64, 1),
+    ]
     assert parts[0][0] == lines[0]
 
 
