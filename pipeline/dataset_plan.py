@@ -68,6 +68,8 @@ class DatasetPlan:
 def plan_dataset(run: Path, n_parts: int, shares: SplitShares, seed: int, shard_samples: int) -> DatasetPlan:
     """The dataset's shards, from the kept rows of the gates stage."""
     rows = read_keys(run, n_parts)
+    if rows.empty:
+        return DatasetPlan((), ())
     rows = rows.join(source_clusters(rows), on="request")
     kept, repeated = drop_repeated_requests(rows)
     kept, collapsed = drop_same_edits(kept)
