@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NAMES = ("pipeline", "flows", "annotation", "schemas", "benchmarks")
+NAMES = ("pipeline", "flows", "annotation", "schemas", "training", "benchmarks")
 
 
 @pytest.mark.parametrize("name", NAMES)

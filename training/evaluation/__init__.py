@@ -1,0 +1,1 @@
+"""Tests of rewards and policies, one file per benchmark."""

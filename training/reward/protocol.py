@@ -1,0 +1,59 @@
+"""What a region reward is asked and what it answers: the same for a network, a judge behind an API and an oracle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.images import ImageU8, MaskBool
+
+
+@dataclass(frozen=True)
+class Question:
+    """One edited image to score.
+
+    source, edited: HWC uint8 RGB of one size; masks: region key -> (H, W) bool, in the edited frame.
+    """
+
+    source: ImageU8
+    edited: ImageU8
+    instruction: str
+    masks: Mapping[str, MaskBool]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One score. mean: 0..25, or None where it is missing; std: how unsure, same unit, None where unknown."""
+
+    mean: float | None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class RegionPrediction:
+    """The two scores of one edit region."""
+
+    success: Predicted
+    preserve: Predicted
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """All scores of one edited image, as in `schemas.score.CandidateScore`; regions by key."""
+
+    regions: Mapping[str, RegionPrediction]
+    background: Predicted
+    success: Predicted
+    overedit: Predicted
+    naturalness: Predicted
+    artifacts: Predicted
+
+
+class Reward(Protocol):
+    """Scores edited images. name, revision: what stands as the rater of its scores."""
+
+    name: str
+    revision: str
+
+    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+        """One prediction per question, in order; what cannot be scored is missing, never imputed."""
+        ...
