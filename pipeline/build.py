@@ -20,6 +20,7 @@ from pipeline.ingest import ingest
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.observe import observe
 from pipeline.run_folder import STAGES, read_build_info, read_done
+from pipeline.scenes import TEXTURES
 from pipeline.sift import sift
 from pipeline.sources import PlannedLine, read_plan, read_request_file, request_file, scene_lines, write_plan
 from pipeline.stage import Stage, run_part
@@ -39,7 +40,7 @@ class PartResult:
 
 def make_editor(config: BuildConfig) -> Editor:
     """The editor that the config names."""
-    return ProceduralEditor()
+    return ProceduralEditor(config.leave_out_defects)
 
 
 def make_segmenter(config: BuildConfig) -> Segmenter:
@@ -51,15 +52,16 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
     """The data stages of a build in their order, each with all the settings that its result depends on."""
     editor, segmenter = make_editor(config), make_segmenter(config)
     gates = config.model_dump(mode="json")["gates"]
+    textures = config.scene_textures or TEXTURES
     return (
         Stage(
             name="requests",
             version=1,
             after=None,
-            run=partial(ingest, size_px=config.size_px, gates=config.gates),
+            run=partial(ingest, size_px=config.size_px, gates=config.gates, scene_textures=textures),
             images="sources",
             image_format=config.image_format,
-            settings={"size_px": config.size_px, "gates": gates},
+            settings={"size_px": config.size_px, "gates": gates, "scene_textures": textures},
         ),
         Stage(
             name="candidates",
@@ -74,8 +76,8 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="regions",
             version=1,
             after="candidates",
-            run=partial(observe, segmenter=segmenter),
-            settings={"segmenter": [segmenter.name, segmenter.revision], "difference": gates["difference"]},
+            run=partial(observe, segmenter=segmenter, gates=config.gates),
+            settings={"segmenter": [segmenter.name, segmenter.revision], "gates": gates},
         ),
         Stage(
             name="gates",

@@ -20,7 +20,7 @@ from pipeline.images import (
     rle_to_mask,
     scale_box,
 )
-from pipeline.scenes import render_scene, scene_request
+from pipeline.scenes import TEXTURES, render_scene, scene_request
 from pipeline.sources import PlannedLine, read_outside_image
 from pipeline.stage import PartImages
 from schemas.errors import BadInput, NewerSchema
@@ -52,13 +52,18 @@ class OpenedRequest:
 
 
 def ingest(
-    rows: Iterable[PlannedLine], images: PartImages, *, size_px: int, gates: GateSettings
+    rows: Iterable[PlannedLine],
+    images: PartImages,
+    *,
+    size_px: int,
+    gates: GateSettings,
+    scene_textures: tuple[str, ...] = TEXTURES,
 ) -> Iterator[Sample | Rejection]:
     """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets scaled along."""
     for planned in rows:
         name = _name(planned)
         try:
-            opened = _open(planned)
+            opened = _open(planned, scene_textures)
             sample = _sample(opened, images, size_px, gates)
             brought, bad = _bring(sample, opened, images)
         except (BadRequest, BadImage) as error:
@@ -81,13 +86,13 @@ def _printable(text: str, length: int) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:length]
 
 
-def _open(planned: PlannedLine) -> OpenedRequest:
+def _open(planned: PlannedLine, scene_textures: tuple[str, ...]) -> OpenedRequest:
     if planned.fault:
         raise BadRequest("unreadable_line", planned.fault)
     if planned.duplicate_of:
         raise BadRequest("duplicate_id", f"{planned.place} has the id of {planned.duplicate_of}")
     if planned.scene:
-        scene = render_scene(*planned.scene)
+        scene = render_scene(*planned.scene, textures=scene_textures)
         return OpenedRequest(scene_request(scene), [scene.image_hwc_u8], True)
     line = parse_line(planned.line or {}, planned.place)
     root = Path(planned.root or ".")

@@ -33,8 +33,8 @@ TARGET_COLUMNS = ("label", "role", "operation", "box")
 class PlannedLine:
     """One line of the plan. place: for people, as `requests.jsonl:17`. root: the folder its paths are relative to.
 
-    line: the fields as they came, or None with the `fault` that kept them from being read. scene: [seed, index, size, render].
-    duplicate_of: the place of an earlier line with the same id.
+    line: the fields as they came, or None with the `fault` that kept them from being read. scene: [seed, index,
+    size_px, render]. duplicate_of: the place of an earlier line with the same id.
     """
 
     place: str

@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Iterator
 
 from pipeline.backends import Segmenter
+from pipeline.gates import GateSettings
+from pipeline.images import ImageU8
+from pipeline.regions.difference import compare
 from pipeline.regions.fuse import fuse, plan_regions
 from pipeline.stage import PartImages
+from schemas.request import EditRequest
 from schemas.sample import Sample
 
 
-def observe(rows: Iterable[Sample], images: PartImages, *, segmenter: Segmenter) -> Iterator[Sample]:
+def observe(
+    rows: Iterable[Sample], images: PartImages, *, segmenter: Segmenter, gates: GateSettings
+) -> Iterator[Sample]:
     """Candidates with planned regions and observed masks; a source is read once for its K candidates."""
     source_ref, source = None, None
     for row in rows:
@@ -25,6 +31,16 @@ def observe(rows: Iterable[Sample], images: PartImages, *, segmenter: Segmenter)
             planned,
             changed,
             (edited.shape[0], edited.shape[1]),
-            image_changed=row.candidate.pixels_sha256 != row.request.sources[0].pixels_sha256,
+            image_changed=_is_global(row.request)
+            and compare(source, edited, gates.difference).drift >= gates.min_drift,
         )
         yield row.model_copy(update={"planned": planned, "observed": observed})
+
+
+def _is_global(request: EditRequest) -> bool:
+    """Whether a target means the whole image: then a drift, which the segmenter leaves out, may be the edit."""
+    return any(target.box is None and target.mask is None for target in request.targets)
+
+
+def _has_drifted(source: ImageU8, edited: ImageU8, gates: GateSettings) -> bool:
+    return compare(source, edited, gates.difference).drift >= gates.min_drift

@@ -77,6 +77,8 @@ def test_a_flipped_byte_is_exit_code_1_and_names_the_shard(small_run: Path, caps
         (["build", "--run", "r", "--scenes", "x"], "scenes"),
         (["build", "--run", "r", "--scenes", "2", "--editor", "magic"], "magic"),
         (["build", "--run", "r", "--scenes", "2", "--k", "0"], "k:"),
+        (["build", "--run", "r", "--scenes", "2", "--scene-textures", "silk"], "silk"),
+        (["build", "--run", "r", "--scenes", "2", "--leave-out-defects", "sloth"], "sloth"),
         (["build", "--run", "r", "--scenes", "2", "--image-format", "gif"], "gif"),
         (["build", "--run", "r", "--config", "none.toml"], "none.toml"),
         (["build", "--scenes", "2"], "--run"),
