@@ -11,6 +11,7 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.manifest import BuildInfo, Manifest, PartDone
 from schemas.record import Document
 from schemas.request import EditRequest, RequestLine
+from schemas.reward import RewardExample, RewardMetrics, ScoredPair, ScoreLine, TrainingCurves
 from schemas.sample import Rejection, Sample
 from schemas.score import Annotation, CandidateScore, Consensus
 
@@ -28,6 +29,11 @@ DOCUMENTS: tuple[type[Document], ...] = (
     PartDone,
     BuildInfo,
     Manifest,
+    ScoreLine,
+    ScoredPair,
+    TrainingCurves,
+    RewardMetrics,
+    RewardExample,
 )
 
 
