@@ -13,6 +13,21 @@ from schemas.sample import Measure
 from schemas.score import MeanScore
 
 SyntheticPart = Literal["source", "edit", "scores"]
+RegionScoreName = Literal["success", "preserve"]
+ImageScoreName = Literal["background", "success", "overedit", "naturalness", "artifacts"]
+
+
+class ScoreSpread(Record):
+    """How far raters agree on one score that is a consensus."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    spread: Annotated[float, Field(ge=0)] | None
+    """standard deviation of their answers, 0..25; null for fewer than two"""
+    n_raters: Annotated[int, Field(ge=0)]
+    """how many answered"""
+    n_missing: Annotated[int, Field(ge=0)]
+    """how many were asked and did not answer"""
 
 
 class DatasetRegion(Record):
@@ -57,6 +72,8 @@ class DatasetRegion(Record):
     """min(success, preserve)"""
     reward: Annotated[float, Field(ge=0, le=1)] | None
     """sqrt(phi x AES) / 25, in [0, 1]"""
+    spreads: dict[RegionScoreName, ScoreSpread] = {}
+    """of success and preserve, where they are a consensus of raters; else empty"""
 
 
 class DatasetRow(Document):
@@ -123,8 +140,10 @@ class DatasetRow(Document):
     """is it free of artefacts?"""
     aesthetics: MeanScore
     """AES = min(naturalness, artifacts)"""
+    spreads: dict[ImageScoreName, ScoreSpread] = {}
+    """of the background's and the whole image's scores, where they are a consensus of raters; else empty"""
     rater: str | None
-    """who gave the scores; null where there are none"""
+    """who gave the scores, `consensus:SNAPSHOT` for a robust mean over raters; null where there are none"""
     measures: tuple[Measure, ...]
     """what each gate measured on this candidate, beside its threshold"""
     synthetic: bool

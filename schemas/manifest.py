@@ -57,7 +57,10 @@ class BuildInfo(Document):
 
 
 class Shard(Record):
-    """One tar of the dataset, complete only if size, sha256 and samples all fit. raters: samples by who scored them."""
+    """One tar of the dataset, complete only if size, sha256 and samples all fit.
+
+    raters: samples by who scored them; unscored: samples that nobody scored, all their scores are missing.
+    """
 
     name: ShardName
     split: Split
@@ -66,6 +69,7 @@ class Shard(Record):
     synthetic: Annotated[int, Field(ge=0)]
     edit_types: dict[str, int]
     raters: dict[str, int]
+    unscored: Annotated[int, Field(ge=0)] = 0
     size_bytes: Annotated[int, Field(gt=0)]
     sha256: Sha256
 
@@ -80,7 +84,10 @@ class StageCount(Record):
 
 
 class Manifest(Document):
-    """The dataset's `manifest.json`, written last: its shards, its counts, and where it came from."""
+    """The dataset's `manifest.json`, written last: its shards, its counts, and where it came from.
+
+    scores: where the rows' scores come from: `rows` (what the run's rows carry), `oracle` or `consensus:SNAPSHOT`.
+    """
 
     schema_name: ClassVar[str] = "manifest"
 
@@ -92,6 +99,8 @@ class Manifest(Document):
     splits: dict[Split, int]
     edit_types: dict[str, int]
     raters: dict[str, int]
+    unscored: Annotated[int, Field(ge=0)] = 0
+    scores: str = "rows"
     stages: tuple[StageCount, ...]
     synthetic: Literal["all", "some", "none"]
     build: BuildInfo

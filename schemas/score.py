@@ -11,10 +11,11 @@ A missing score is `None`, a value of its own: the field must still be written, 
 Source: the SFReward record of SpatialFlow-GRPO (arXiv 2606.26872).
 """
 
+from datetime import datetime, timedelta
 from math import sqrt
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.record import Document, Id, Record
 from schemas.region import ObservedMask, RegionKey
@@ -27,6 +28,19 @@ MISSING = None
 Score = Annotated[int, Field(strict=True, ge=0, le=SCORE_MAX)] | None
 MeanScore = Annotated[float, Field(ge=0, le=SCORE_MAX)] | None
 Issue = Literal["missed", "wrong_attribute", "spill", "artefact", "identity_changed", "other"]
+
+
+def _is_utc(text: str) -> str:
+    if datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError(f"time {text} is not in UTC")
+    return text
+
+
+UtcTime = Annotated[str, Field(max_length=40), AfterValidator(_is_utc)]
+SnapshotName = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="a-z, 0-9, - and _; at most 64; it names a folder, too"),
+]
 
 
 class RegionScore(Record):
@@ -66,12 +80,16 @@ class Annotation(Document):
     state: Literal["submitted", "skipped", "cannot_judge", "deleted"]
     comment: Annotated[str, Field(max_length=10_000)] = ""
     lead_time_s: Annotated[float, Field(ge=0)] | None
-    created_at: str
-    updated_at: str
+    created_at: UtcTime
+    updated_at: UtcTime
 
 
 class ScoreSummary(Record):
-    """One score over raters. mean: robust mean or None where nobody answered; spread: standard deviation."""
+    """One score over raters.
+
+    mean: robust mean, None where nobody answered. spread: standard deviation of the answers, None for fewer than two.
+    n_raters: how many answered; n_missing: how many were asked and did not.
+    """
 
     mean: MeanScore
     spread: Annotated[float, Field(ge=0)] | None
@@ -95,7 +113,7 @@ class Consensus(Document):
     schema_name: ClassVar[str] = "consensus"
 
     candidate: Id
-    snapshot: Annotated[str, Field(min_length=1, max_length=200)]
+    snapshot: SnapshotName
     method: str
     synthetic: bool
     regions: tuple[RegionConsensus, ...]
