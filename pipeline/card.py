@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pipeline.files import write_whole
+from pipeline.row_scores import CONSENSUS
 from schemas.dataset_row import DatasetRegion, DatasetRow
 from schemas.manifest import Manifest, Shard, StageCount
 from schemas.record import Record
@@ -215,6 +216,15 @@ def _scores(manifest: Manifest) -> str:
             "procedural editor knows what it did to each region and which defects it put in, and the scores follow "
             "from that by a formula.",
         ]
+    if manifest.scores.startswith(CONSENSUS):
+        lines += [
+            "",
+            f"Scores by `{manifest.scores}` are robust means over the raters of one snapshot of the annotations; "
+            "`spreads` says for each score how far they agree and how many answered. Rows with `scores` in "
+            "`synthetic_parts` were rated by simulated raters, not by people.",
+        ]
+    if manifest.unscored:
+        lines += ["", f"Rows that nobody scored: {manifest.unscored:,}. All their scores are `null`."]
     lines += [
         "",
         f"Per region, phi = min(success, preserve) and reward = sqrt(phi x AES) / {SCORE_MAX} with AES = "

@@ -12,39 +12,59 @@ from pydantic import TypeAdapter
 
 from pipeline.build import config_of, stage_counts
 from pipeline.card import write_card
+from pipeline.consensus_files import consensus_digests
 from pipeline.dataset_plan import SPLITS, DatasetPlan, ShardPlan, plan_dataset
 from pipeline.files import write_whole
+from pipeline.row_scores import ROWS, snapshot_of
 from pipeline.run_folder import is_whole, read_build_info, read_done
 from pipeline.shards import row_schema, write_shard
+from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
+from schemas.json_schema import json_schema
 from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
 from schemas.record import short_hash
 
 SHARD_PLAN = TypeAdapter(ShardPlan)
 
 
-def export_dataset(run: Path, executor: Executor) -> Manifest:
+def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> Manifest:
     """Writes `dataset/` of a run whose data stages are done; shards that are there and whole are kept.
 
-    The caller holds the run's lock. Raises: BadInput where a part is not done yet.
+    scores: where the rows' scores come from, see `pipeline.row_scores`; None for those of the last export, or `rows`.
+    The caller holds the run's lock. Raises: BadInput where a part is not done yet or the scores are not there.
     """
     info = read_build_info(run)
     _check_done(run, info)
+    scores = scores or _last_scores(run)
+    scores_digest = _scores_digest(run, info, scores)
     config = config_of(info)
     plan = plan_dataset(run, info.n_parts, config.splits, config.seed, config.shard_samples)
     if not plan.shards:
         raise BadInput(str(run), "has no sample that passed the gates", "read the rejects: `regionwise report`")
     dataset = run / "dataset"
     dataset.mkdir(exist_ok=True)
+    write_whole(run / "export" / "scores", scores)
     (dataset / "manifest.json").unlink(missing_ok=True)
     _remove_others(dataset, plan)
-    shards = tuple(executor.map(export_shard, *zip(*_units(run, info, plan), strict=True)))
+    units = _units(run, plan, scores, scores_digest)
+    shards = tuple(executor.map(export_shard, *zip(*units, strict=True)))
     stages = stage_counts(run, info.n_parts)
-    manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages)
+    manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages, scores)
     _write_dropped(run, plan)
     write_card(dataset, manifest)
     write_whole(dataset / "manifest.json", manifest.model_dump_json(indent=1))
     return manifest
+
+
+def _last_scores(run: Path) -> str:
+    path = run / "export" / "scores"
+    return path.read_text() if path.is_file() else ROWS
+
+
+def _scores_digest(run: Path, info: BuildInfo, scores: str) -> str:
+    """Over the source of the scores and, for a consensus, its bytes; another one makes every shard anew."""
+    snapshot = snapshot_of(scores)
+    return short_hash(scores, consensus_digests(run, snapshot, info.n_parts) if snapshot else [])
 
 
 def _write_dropped(run: Path, plan: DatasetPlan) -> None:
@@ -67,16 +87,17 @@ def _remove_others(dataset: Path, plan: DatasetPlan) -> None:
             path.unlink()
 
 
-def _units(run: Path, info: BuildInfo, plan: DatasetPlan) -> Iterable[tuple[str, str, str]]:
-    """(run, shard plan, input digest) of every shard: plain text, as workers get it."""
+def _units(run: Path, plan: DatasetPlan, scores: str, scores_digest: str) -> Iterable[tuple[str, str, str, str]]:
+    """(run, shard plan, scores, input digest) of every shard: plain text, as workers get it."""
+    fields = json_schema(DatasetRow)
     for shard in plan.shards:
         parts = [read_done(run, "gates", part) for part, _ in shard.keys]
         origin = [part.input_digest for part in parts if part]
         text = SHARD_PLAN.dump_json(shard).decode()
-        yield str(run.resolve()), text, short_hash(row_schema(), text, origin)
+        yield str(run.resolve()), text, scores, short_hash(fields, text, origin, scores_digest)
 
 
-def export_shard(run: str, plan: str, input_digest: str) -> str:
+def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
     """One shard, as a unit of work: its manifest entry as JSON. A shard that is there, whole and current is kept."""
     folder, shard_plan = Path(run), SHARD_PLAN.validate_json(plan)
     done = folder / "export" / f"{shard_plan.name}.done.json"
@@ -86,13 +107,13 @@ def export_shard(run: str, plan: str, input_digest: str) -> str:
         file = FileDigest(path=f"dataset/{shard.name}", size_bytes=shard.size_bytes, sha256=shard.sha256)
         if note["input_digest"] == input_digest and is_whole(folder, [file]):
             return shard.model_dump_json()
-    shard = write_shard(folder, folder / "dataset", shard_plan)
+    shard = write_shard(folder, folder / "dataset", shard_plan, scores)
     write_whole(done, json.dumps({"input_digest": input_digest, "shard": shard.model_dump(mode="json")}))
     return shard.model_dump_json()
 
 
 def _manifest(
-    info: BuildInfo, plan: DatasetPlan, shards: tuple[Shard, ...], stages: tuple[StageCount, ...]
+    info: BuildInfo, plan: DatasetPlan, shards: tuple[Shard, ...], stages: tuple[StageCount, ...], scores: str
 ) -> Manifest:
     rows = sum(shard.samples for shard in shards)
     dropped = dict(sorted(Counter(drop.reason for drop in plan.dropped).items()))
@@ -106,6 +127,8 @@ def _manifest(
         splits={split: sum(shard.samples for shard in shards if shard.split == split) for split in SPLITS},
         edit_types=_sum(shard.edit_types for shard in shards),
         raters=_sum(shard.raters for shard in shards),
+        unscored=sum(shard.unscored for shard in shards),
+        scores=scores,
         stages=(*stages, StageCount(stage="export", rows_in=rows + len(plan.dropped), kept=rows, rejected=dropped)),
         synthetic="none" if not synthetic else ("all" if synthetic == rows else "some"),
         build=_without_places(info),

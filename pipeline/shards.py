@@ -14,39 +14,49 @@ from pathlib import Path
 
 from webdataset import TarWriter
 
+from pipeline.consensus_files import read_consensus
 from pipeline.dataset_plan import ShardPlan
+from pipeline.dataset_rows import dataset_row
 from pipeline.files import sha256_of_file, whole_file
 from pipeline.image_store import EXTENSIONS, read_image_bytes
 from pipeline.images import BadImage, decode_image, encode_mask_png, pixels_sha256, rle_to_mask
+from pipeline.row_scores import ROWS, RowScores, row_scores, snapshot_of
 from pipeline.run_folder import read_kept
-from schemas.dataset_row import DatasetRegion, DatasetRow, SyntheticPart
+from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import Manifest, Shard
 from schemas.record import canonical_json
-from schemas.region import ObservedMask
 from schemas.request import Split
 from schemas.sample import ImageRef, Sample
-from schemas.score import CandidateScore, aesthetics, phi, region_reward
 
 TAR_OWNER = {"mtime": 0, "user": "regionwise", "group": "regionwise", "mode": 0o444}
 
 
-def write_shard(run: Path, dataset: Path, plan: ShardPlan) -> Shard:
-    """Writes one tar of the dataset, whole or not at all, and returns its manifest entry."""
+def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -> Shard:
+    """Writes one tar of the dataset, whole or not at all, and returns its manifest entry.
+
+    scores: where the rows' scores come from, see `pipeline.row_scores`.
+    """
     path = dataset / plan.name
-    samples: list[Sample] = []
+    requests, edit_types, raters = set[str](), list[str](), list[str | None]()
+    synthetic = 0
     with whole_file(path) as file, TarWriter(file, encoder=False, **TAR_OWNER) as tar:
-        for sample in _planned_samples(run, plan):
-            samples.append(sample)
-            tar.write(sample_members(run, sample, plan.split))
+        for sample, chosen in _planned_samples(run, plan, scores):
+            row = dataset_row(sample, plan.split, chosen)
+            tar.write(sample_members(run, sample, row))
+            requests.add(row.request)
+            edit_types.append(row.edit_type)
+            raters.append(row.rater)
+            synthetic += row.synthetic
     return Shard(
         name=plan.name,
         split=plan.split,
-        samples=len(samples),
-        requests=len({sample.request.id for sample in samples}),
-        synthetic=sum(is_synthetic(sample) for sample in samples),
-        edit_types=_counts(sample.request.edit_type for sample in samples),
-        raters=_counts(score.rater for sample in samples for score in sample.scores),
+        samples=len(raters),
+        requests=len(requests),
+        synthetic=synthetic,
+        edit_types=_counts(edit_types),
+        raters=_counts(rater for rater in raters if rater is not None),
+        unscored=sum(rater is None for rater in raters),
         size_bytes=path.stat().st_size,
         sha256=sha256_of_file(path),
     )
@@ -56,27 +66,13 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def is_synthetic(sample: Sample) -> bool:
-    """Whether anything of a sample was made up: its source, its edit or its scores."""
-    return bool(synthetic_parts(sample))
-
-
-def synthetic_parts(sample: Sample) -> tuple[SyntheticPart, ...]:
-    """What of a sample was made up by a program."""
-    made: dict[SyntheticPart, bool] = {
-        "source": sample.request.synthetic,
-        "edit": sample.candidate is not None and sample.candidate.synthetic,
-        "scores": any(score.synthetic for score in sample.scores),
-    }
-    return tuple(part for part, found in made.items() if found)
-
-
 def row_schema() -> str:
     """The schema of the JSON members, as manifests name it."""
     return f"{DatasetRow.schema_name}/{DatasetRow.schema_version}"
 
 
-def _planned_samples(run: Path, plan: ShardPlan) -> Iterator[Sample]:
+def _planned_samples(run: Path, plan: ShardPlan, scores: str) -> Iterator[tuple[Sample, RowScores]]:
+    snapshot = snapshot_of(scores)
     for part, keys in plan.keys:
         wanted = set(keys)
         found = [row for row in read_kept(run, "gates", part) if row.key in wanted]
@@ -84,12 +80,12 @@ def _planned_samples(run: Path, plan: ShardPlan) -> Iterator[Sample]:
             raise DamagedFile(
                 f"gates/part-{part:05d}", f"holds {len(found)} of {len(keys)} rows", "run the build again"
             )
-        yield from found
+        consensus = read_consensus(run, snapshot, part) if snapshot else {}
+        yield from ((row, row_scores(row, scores, consensus)) for row in found)
 
 
-def sample_members(run: Path, sample: Sample, split: Split) -> dict[str, str | bytes]:
+def sample_members(run: Path, sample: Sample, row: DatasetRow) -> dict[str, str | bytes]:
     """The members of one sample as `TarWriter` takes them: `__key__`, then bytes by extension."""
-    row = dataset_row(sample, split)
     members: dict[str, str | bytes] = {"__key__": row.key}
     for index, ref in enumerate(sample.sources):
         members[f"source{index or ''}.{_extension(ref)}"] = read_image_bytes(run, ref)
@@ -104,76 +100,6 @@ def sample_members(run: Path, sample: Sample, split: Split) -> dict[str, str | b
 
 def _extension(ref: ImageRef) -> str:
     return EXTENSIONS[ref.format]
-
-
-def dataset_row(sample: Sample, split: Split) -> DatasetRow:
-    """The JSON member of a sample: request, candidate, regions and the scores of its first rater."""
-    request, candidate = sample.request, sample.candidate
-    if candidate is None:
-        raise ValueError(f"{sample.key} has no candidate")
-    scores = sample.scores[0] if sample.scores else None
-    quality = aesthetics(scores) if scores else None
-    return DatasetRow(
-        key=sample.key,
-        split=split,
-        request=request.id,
-        request_name=request.name,
-        candidate=candidate.id,
-        candidate_index=candidate.index,
-        kind=request.kind,
-        edit_type=request.edit_type,
-        instruction=request.instruction,
-        turns=request.turns,
-        targets=request.targets,
-        source_names=tuple(source.name for source in request.sources),
-        source_pixels_sha256=tuple(source.pixels_sha256 for source in request.sources),
-        edited_pixels_sha256=candidate.pixels_sha256,
-        width_px=candidate.width_px,
-        height_px=candidate.height_px,
-        editor=candidate.editor,
-        revision=candidate.revision,
-        seed=candidate.seed,
-        parameters=candidate.parameters,
-        edits=candidate.edits,
-        defects=candidate.defects,
-        regions=tuple(_region(sample, observed, scores, quality) for observed in sample.observed),
-        background=scores.background if scores else None,
-        background_reward=region_reward(scores.background, quality) if scores else None,
-        success=scores.success if scores else None,
-        overedit=scores.overedit if scores else None,
-        naturalness=scores.naturalness if scores else None,
-        artifacts=scores.artifacts if scores else None,
-        aesthetics=quality,
-        rater=scores.rater if scores else None,
-        measures=sample.measures,
-        synthetic=is_synthetic(sample),
-        synthetic_parts=synthetic_parts(sample),
-    )
-
-
-def _region(
-    sample: Sample, observed: ObservedMask, scores: CandidateScore | None, quality: float | None
-) -> DatasetRegion:
-    planned = next((region for region in sample.planned if region.id == observed.region), None)
-    score = next((score for score in scores.regions if score.region == observed.region), None) if scores else None
-    region_phi = phi(score) if score else None
-    return DatasetRegion(
-        region=observed.region,
-        label=planned.label if planned else "changed but not named",
-        role=planned.role if planned else None,
-        status=observed.status,
-        origin=observed.origin,
-        frame=observed.frame,
-        planned_box=planned.box if planned else None,
-        box=observed.box,
-        area_px=observed.area_px,
-        confidence=observed.confidence,
-        mask=observed.mask,
-        success=score.success if score else None,
-        preserve=score.preserve if score else None,
-        phi=region_phi,
-        reward=region_reward(region_phi, quality),
-    )
 
 
 @dataclass(frozen=True)
