@@ -86,6 +86,7 @@ def _given(context: click.Context) -> dict[str, Any]:
 RUN = click.option("--run", required=True, type=click.Path(path_type=Path), help="the run's folder")
 JSON = click.option("--json", "as_json", is_flag=True, help="one JSON object instead of a table")
 WORKERS = click.option("--workers", type=click.IntRange(1, 1024), default=1, help="local processes [default: 1]")
+SNAPSHOT = click.option("--snapshot", required=True, help="name of a snapshot of the annotations")
 DASK = click.option("--dask", default=None, help="address of a Dask scheduler that shares this file system")
 
 
@@ -127,14 +128,56 @@ def resume(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
 
 @cli.command()
 @RUN
+@click.option("--scores", default=None, help="rows, oracle or consensus:SNAPSHOT [default: as at the last export]")
 @WORKERS
 @DASK
 @JSON
-def export(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
+def export(run: Path, scores: str | None, workers: int, dask: str | None, as_json: bool) -> None:
     """Write a finished run's dataset anew; tars that are whole and current stay."""
     from flows.commands import export_run
 
-    export_run(run, workers, dask, as_json)
+    export_run(run, scores, workers, dask, as_json)
+
+
+def _count_option(kind: str, default: int, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    shown = f"{what} [default: {default}]"
+    return click.option(f"--{kind}", f"n_{kind}", type=click.IntRange(0, 100), default=default, help=shown)
+
+
+@cli.command()
+@RUN
+@SNAPSHOT
+@_count_option("raters", 5, "simulated raters that err as a consensus assumes")
+@_count_option("random", 0, "beside them, raters that answer at random")
+@_count_option("copying", 0, "beside them, raters that copy a neighbour's answers")
+@_count_option("bimodal", 0, "beside them, raters of two moods")
+@click.option("--seed", type=click.IntRange(0), default=0, help="seed of the raters [default: 0]")
+@JSON
+def rate(
+    run: Path,
+    snapshot: str,
+    n_raters: int,
+    n_random: int,
+    n_copying: int,
+    n_bimodal: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Let simulated raters rate what the gates kept, and name all annotations up to then as a snapshot. Synthetic."""
+    from flows.people import rate_run
+
+    rate_run(run, snapshot, (n_raters, n_random, n_copying, n_bimodal), seed, as_json)
+
+
+@cli.command()
+@RUN
+@SNAPSHOT
+@JSON
+def consensus(run: Path, snapshot: str, as_json: bool) -> None:
+    """Put the raters of a snapshot together: a robust mean of every score, with spread and counts."""
+    from flows.people import consensus_run
+
+    consensus_run(run, snapshot, as_json)
 
 
 @cli.command()

@@ -67,12 +67,12 @@ def _progress(as_json: bool) -> Any:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def export_run(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
-    """Writes the dataset of a run whose stages are done."""
+def export_run(run: Path, scores: str | None, workers: int, dask: str | None, as_json: bool) -> None:
+    """Writes the dataset of a run whose stages are done, with the scores that are asked for."""
     read_build_info(run)
     started = time.monotonic()
     with locked(run), open_workers(workers, dask) as executor:
-        manifest = export_dataset(run, executor)
+        manifest = export_dataset(run, executor, scores)
     _show_manifest(run, manifest, time.monotonic() - started, 0, as_json)
 
 

@@ -1,0 +1,160 @@
+"""What the commands about people do: raters' answers into a run's annotation store, and a snapshot into a consensus."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from annotation.client import AnnotationClient, Task, TaskRegion
+from annotation.consensus import METHOD, consensus, current
+from annotation.simulated import SimulatedClient, panel
+from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
+from pipeline.consensus_files import consensus_stage, write_consensus
+from pipeline.row_scores import ORACLE
+from pipeline.run_folder import locked, read_build_info, read_done, read_kept
+from schemas.errors import BadInput
+from schemas.manifest import BuildInfo
+from schemas.record import canonical_json
+from schemas.sample import Sample
+from schemas.score import CandidateScore
+
+
+def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed: int, as_json: bool) -> None:
+    """Simulated raters rate every kept candidate that the oracle scored, part by part, and the result gets a name.
+
+    numbers: steady, random, copying and bimodal raters. Started again it adds only what is missing; a snapshot that
+    these raters made stays as it is. Raises: BadInput where the run is not through the gates, no candidate has the
+    oracle's scores, or the snapshot's name is taken by other raters.
+    """
+    started = time.monotonic()
+    info = _gated(run)
+    check_snapshot_name(snapshot)
+    n_steady, n_random, n_copying, n_bimodal = numbers
+    raters = panel(n_steady, n_random=n_random, n_copying=n_copying, n_bimodal=n_bimodal, seed=seed)
+    origin = canonical_json([rater.name for rater in raters]).decode()
+    tasks = new = without = 0
+    _check_scored(run, info)
+    with open_store(store_path(run), create=True) as store:
+        taken = store.find_snapshot(snapshot)
+        if taken and taken.origin != origin:
+            raise BadInput(f"snapshot {snapshot}", "exists and is of other raters", "give another --snapshot")
+        index = 0
+        for part in range(info.n_parts if taken is None else 0):
+            samples = list(read_kept(run, "gates", part))
+            truths = {score.candidate: score for sample in samples if (score := _truth(sample))}
+            client = SimulatedClient(raters, truths)
+            scored = [task for task in _tasks(samples, index) if task.candidate in truths]
+            new += _ask(client, store, scored)
+            index, tasks, without = index + len(samples), tasks + len(scored), without + len(samples) - len(scored)
+        named = taken or store.take_snapshot(snapshot, origin)
+    facts = {
+        "snapshot": named.name,
+        "annotations": named.high_water,
+        "new": new,
+        "tasks": tasks,
+        "without_truth": without,
+        "raters": [rater.name for rater in raters],
+        "synthetic": True,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    _show(facts, as_json)
+
+
+def _gated(run: Path) -> BuildInfo:
+    """The run's facts. Raises: BadInput where a part is not through the gates."""
+    info = read_build_info(run)
+    missing = [part for part in range(info.n_parts) if read_done(run, "gates", part) is None]
+    if missing:
+        fault = f"has {len(missing)} of {info.n_parts} parts that are not through the gates"
+        raise BadInput(str(run), fault, "finish it with `regionwise resume`")
+    return info
+
+
+def _check_scored(run: Path, info: BuildInfo) -> None:
+    """Raises: BadInput, before anything is written, where simulated raters would have nothing to hear."""
+    if not any(_truth(sample) for part in range(info.n_parts) for sample in read_kept(run, "gates", part)):
+        fault = "has no candidate with the oracle's scores, which simulated raters hear"
+        raise BadInput(str(run), fault, "build from requests that the procedural editor edits")
+
+
+def _truth(sample: Sample) -> CandidateScore | None:
+    return next((score for score in sample.scores if score.rater.startswith(f"{ORACLE}:")), None)
+
+
+def _tasks(samples: list[Sample], first: int) -> Iterator[Task]:
+    """The task of every sample; the first one's index is `first`."""
+    for index, sample in enumerate(samples, first):
+        if sample.candidate is None or sample.edited is None:
+            raise ValueError(f"{sample.key} has no candidate")
+        planned = {region.id: region for region in sample.planned}
+        named = [(mask, planned.get(mask.region)) for mask in sample.observed]
+        yield Task(
+            candidate=sample.candidate.id,
+            index=index,
+            instruction=sample.request.instruction,
+            sources=sample.sources,
+            edited=sample.edited,
+            regions=tuple(
+                TaskRegion(
+                    label=region.label if region else "changed but not named",
+                    role=region.role if region else None,
+                    mask=mask,
+                )
+                for mask, region in named
+            ),
+        )
+
+
+def _ask(client: AnnotationClient, store: AnnotationStore, tasks: list[Task]) -> int:
+    """Sends tasks, noted before and after, pulls all answers into the store, and returns how many are new."""
+    candidates = [task.candidate for task in tasks]
+    store.intend(client.project, candidates)
+    store.place(client.project, zip(candidates, client.push(tasks), strict=True))
+    new, cursor, more = 0, None, True
+    while more:
+        page = client.pull(cursor)
+        new += store.add(page.annotations)
+        cursor, more = page.cursor, page.more
+    return new
+
+
+def consensus_run(run: Path, snapshot: str, as_json: bool) -> None:
+    """Writes the consensus of a snapshot part by part; parts that are there, whole and the same stay.
+
+    Raises: BadInput where the run has no annotations or not that snapshot.
+    """
+    started = time.monotonic()
+    info = _gated(run)
+    with locked(run), open_store(store_path(run)) as store:
+        known = store.snapshot(snapshot)
+        kept = unrated = synthetic = 0
+        for part in range(info.n_parts):
+            candidates = [sample.candidate.id for sample in read_kept(run, "gates", part) if sample.candidate]
+            found = (current(store.annotations(candidate, known.high_water)) for candidate in candidates)
+            rows = [consensus(annotations, snapshot) for annotations in found if annotations]
+            done = write_consensus(run, snapshot, part, rows, len(candidates))
+            kept, unrated = kept + done.kept, unrated + sum(done.rejected.values())
+            synthetic += sum(row.synthetic for row in rows)
+    facts = {
+        "snapshot": snapshot,
+        "consensus": str(run / consensus_stage(snapshot)),
+        "annotations": known.high_water,
+        "candidates": kept,
+        "not_rated": unrated,
+        "synthetic": synthetic,
+        "method": METHOD,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    _show(facts, as_json)
+
+
+def _show(facts: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    console = Console()
+    for name, value in facts.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        console.print(f"{name:>13}  {shown}", highlight=False, markup=False, soft_wrap=True)
