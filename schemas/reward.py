@@ -76,9 +76,8 @@ class GapRow(Record):
 
 
 class TwinRow(Record):
-    """How often the score of the flawed place falls most among all places, against its clean twin; ties are shared.
-
-    chance: the same for a reward that falls by chance.
+    """How often the flawed place is the one of all places: whose score falls most against its clean twin (`twins`), or
+    whose score is lowest (`named`). Ties are shared. chance: the same for a reward that guesses.
     """
 
     reward: str
@@ -173,6 +172,7 @@ class RewardMetrics(Document):
     table: tuple[AurocRow, ...]
     gaps: tuple[GapRow, ...]
     twins: tuple[TwinRow, ...]
+    named: tuple[TwinRow, ...]
     probes: tuple[ProbeRow, ...]
     calibration: tuple[CalibrationBin, ...]
     reliability: tuple[ReliabilityBin, ...]

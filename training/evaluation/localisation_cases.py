@@ -1,0 +1,276 @@
+"""Test cases for localisation: candidates with exactly one known defect, on a named region or the background.
+
+Scenes come from a seed and from textures that training must not have seen; masks are found as at run time, by the
+segmenter and `fuse`, on the flawed candidate and on its clean twin each for itself. Unplanned regions (`extra-n`) are
+no places: what happens outside the planned regions is the background's.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.backends import CannotEdit, Edit, Segmenter
+from pipeline.editors.defects import DEFECT_KINDS, is_visible
+from pipeline.editors.oracle import construction_score
+from pipeline.editors.procedural import IN_REGION_ONLY, ProceduralEditor
+from pipeline.image_store import read_image
+from pipeline.images import ImageU8, pixels_sha256, rle_to_mask
+from pipeline.ingest import edit_type_of
+from pipeline.regions.difference import DifferenceSegmenter
+from pipeline.regions.fuse import fuse, plan_regions
+from pipeline.run_folder import read_build_info, read_kept
+from pipeline.scenes import TEXTURES, scene_at
+from schemas.candidate import Candidate, Defect, candidate_id
+from schemas.record import short_hash
+from schemas.region import region_id
+from schemas.request import EditRequest, RequestLine, Source, request_id
+from schemas.reward import BACKGROUND, Band
+from schemas.sample import Sample
+from schemas.score import SCORE_MAX, CandidateScore, phi
+from training.reward.protocol import Question
+
+#: Never to be trained on: the last four textures, and the seed of the test scenes.
+HELD_OUT_TEXTURES = TEXTURES[-4:]
+HELD_OUT_SEED = 904_211
+#: Strengths of each band, as the editor draws them from 0.15 up.
+BANDS: dict[Band, tuple[float, float]] = {"weak": (0.15, 0.39), "medium": (0.4, 0.69), "strong": (0.7, 1.0)}
+BACKGROUND_KINDS = ("background_drift", *(kind for kind in DEFECT_KINDS if kind not in IN_REGION_ONLY))
+
+Opened = tuple[EditRequest, list[ImageU8]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One candidate with one defect, and its clean twin: the same request carried out without a flaw.
+
+    source: the unit of the bootstrap. labels: region id -> what the request calls it. truth: scores by construction;
+    every score of the twin is 25.
+    """
+
+    key: str
+    source: str
+    request: EditRequest
+    defect: Defect
+    band: Band
+    question: Question
+    twin: Question
+    labels: Mapping[str, str]
+    truth: CandidateScore
+
+    @property
+    def place(self) -> str:
+        """The key of the flawed place."""
+        return BACKGROUND if self.defect.target is None else region_id(self.request.id, self.defect.target)
+
+    @cached_property
+    def true_phi(self) -> dict[str, float | None]:
+        """phi of every place by construction, 0..25."""
+        return {**{region.region: phi(region) for region in self.truth.regions}, BACKGROUND: self.truth.background}
+
+    @cached_property
+    def verdicts(self) -> dict[str, bool | None]:
+        """place -> whether it is flawed; None where the defect sits elsewhere but costs this place points, too."""
+        return {
+            key: True if key == self.place else (False if points == SCORE_MAX else None)
+            for key, points in self.true_phi.items()
+        }
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a case shall be: a defect of a band of strength, in a region or in the background."""
+
+    defect: str
+    background: bool
+    band: Band
+
+
+def all_kinds() -> tuple[Kind, ...]:
+    """Every defect in every sort of place where it can sit, in every band."""
+    places = [(kind, False) for kind in DEFECT_KINDS if kind != "background_drift"]
+    places += [(kind, True) for kind in dict.fromkeys(BACKGROUND_KINDS)]
+    return tuple(Kind(defect, background, band) for defect, background in places for band in BANDS)
+
+
+def scene_cases(
+    sources: int,
+    per_source: int = 3,
+    *,
+    seed: int = HELD_OUT_SEED,
+    size_px: int = 128,
+    textures: tuple[str, ...] = HELD_OUT_TEXTURES,
+) -> tuple[list[Case], dict[str, int]]:
+    """Cases on `sources` procedural scenes, kinds and bands evenly; as `make_cases`."""
+    return make_cases(_scenes(sources, seed, size_px, textures), per_source, seed)
+
+
+def photo_cases(
+    run: Path, photo: str, per_request: int = 4, *, seed: int = HELD_OUT_SEED
+) -> tuple[list[Case], dict[str, int]]:
+    """Cases on one photograph of a built run, for a reward that was trained without it; as `make_cases`.
+
+    photo: the name of a source as the requests have it.
+    """
+    return make_cases((opened for opened in _photo_requests(run) if _photo(opened[0]) == photo), per_request, seed)
+
+
+def photos(run: Path) -> tuple[str, ...]:
+    """The names of the photographs that a run has requests on."""
+    return tuple(sorted({_photo(row.request) for row in _photo_rows(run)}))
+
+
+def _photo(request: EditRequest) -> str:
+    return request.sources[0].name
+
+
+def _photo_rows(run: Path) -> Iterator[Sample]:
+    for part in range(read_build_info(run).n_parts):
+        yield from (row for row in read_kept(run, "requests", part) if _is_usable(row.request))
+
+
+def _is_usable(request: EditRequest) -> bool:
+    """A photograph with targets that leave a background."""
+    placed = all(target.box is not None or target.mask is not None for target in request.targets)
+    return not request.synthetic and bool(request.targets) and placed
+
+
+def _photo_requests(run: Path) -> Iterator[Opened]:
+    for row in _photo_rows(run):
+        yield row.request, [read_image(run, ref) for ref in row.sources]
+
+
+def _scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]) -> Iterator[Opened]:
+    for index in range(count):
+        line, image = scene_at(seed, index, size_px, textures=textures)
+        yield _request(line, image), [image]
+
+
+def _request(line: RequestLine, image: ImageU8) -> EditRequest:
+    digest = pixels_sha256(image)
+    source = Source(name=line.id, pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0])
+    return EditRequest(
+        id=request_id((digest,), line.instruction, line.turns, line.targets),
+        name=line.id,
+        kind=line.kind,
+        sources=(source,),
+        instruction=line.instruction,
+        targets=line.targets,
+        edit_type=edit_type_of(line.targets),
+        synthetic=True,
+    )
+
+
+def make_cases(requests: Iterable[Opened], per_request: int, seed: int) -> tuple[list[Case], dict[str, int]]:
+    """(cases, kind of defect -> how often it could not be put in so that it is seen).
+
+    Each request gets up to `per_request` different kinds, the least used so far first; the same arguments give the
+    same cases. A request that the editor cannot carry out gives none.
+    """
+    editor, segmenter = ProceduralEditor(), DifferenceSegmenter()
+    used: Counter[Kind] = Counter()
+    unmade: Counter[str] = Counter()
+    cases: list[Case] = []
+    for request, images in requests:
+        rng = np.random.default_rng(int(short_hash("localisation", seed, request.id), 16))
+        made = _cases_of(request, images, _in_turn(used, rng), per_request, editor, segmenter, rng, unmade)
+        used.update(Kind(case.defect.kind, case.defect.target is None, case.band) for case in made)
+        cases += made
+    return cases, dict(sorted(unmade.items()))
+
+
+def _in_turn(used: Counter[Kind], rng: np.random.Generator) -> list[Kind]:
+    """All kinds, the least used first, equally used ones shuffled."""
+    kinds = [all_kinds()[place] for place in rng.permutation(len(all_kinds()))]
+    return sorted(kinds, key=lambda kind: used[kind])
+
+
+def _cases_of(
+    request: EditRequest,
+    images: list[ImageU8],
+    kinds: Sequence[Kind],
+    most: int,
+    editor: ProceduralEditor,
+    segmenter: Segmenter,
+    rng: np.random.Generator,
+    unmade: Counter[str],
+) -> list[Case]:
+    try:
+        clean = editor.render(request, images, 0, ())
+    except CannotEdit as error:
+        unmade[error.reason] += 1
+        return []
+    twin = _question(request, images[0], clean, segmenter)
+    cases: list[Case] = []
+    for kind in kinds:
+        if len(cases) == most:
+            break
+        defect = _defect(kind, len(request.targets), rng)
+        if defect is None:
+            continue
+        flawed = _flawed(editor, request, images, defect)
+        if flawed is None:
+            unmade[kind.defect] += 1
+            continue
+        cases.append(_case(request, kind, flawed, _question(request, images[0], flawed, segmenter), twin))
+    return cases
+
+
+def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | None:
+    """The defect, its strength drawn in its band; None where it needs another target and there is none."""
+    target = None if kind.background else int(rng.integers(n_targets))
+    if kind.defect == "other_object" and not kind.background and n_targets < 2:
+        return None
+    return Defect(kind=kind.defect, target=target, strength=round(float(rng.uniform(*BANDS[kind.band])), 2))
+
+
+def _flawed(editor: ProceduralEditor, request: EditRequest, images: list[ImageU8], defect: Defect) -> Edit | None:
+    """The flawed rendering; None where the defect has no place or cannot be seen."""
+    try:
+        edit = editor.render(request, images, 0, (defect,))
+        return edit if is_visible(editor.plan(request, images), defect, edit.image) else None
+    except CannotEdit:
+        return None
+
+
+def _question(request: EditRequest, source: ImageU8, edit: Edit, segmenter: Segmenter) -> Question:
+    """What a reward is asked about a candidate: the masks of its planned regions as the pipeline finds them."""
+    height, width = edit.image.shape[:2]
+    planned = plan_regions(request, width, height)
+    changed = segmenter.changed(source, edit.image)
+    observed = fuse(request, "0" * 16, planned, changed, (height, width))
+    masks = {region.region: rle_to_mask(region.mask) for region in observed if region.status != "unplanned"}
+    return Question(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
+
+
+def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin: Question) -> Case:
+    defect = edit.defects[0]
+    candidate = Candidate(
+        id=candidate_id(request.id, ProceduralEditor.name, ProceduralEditor.revision, edit.seed, edit.parameters),
+        request=request.id,
+        index=0,
+        editor=ProceduralEditor.name,
+        revision=ProceduralEditor.revision,
+        seed=edit.seed,
+        parameters=edit.parameters,
+        pixels_sha256=pixels_sha256(edit.image),
+        width_px=edit.image.shape[1],
+        height_px=edit.image.shape[0],
+        synthetic=True,
+        edits=edit.edits,
+        defects=edit.defects,
+    )
+    return Case(
+        key=f"{request.id}-{candidate.id}",
+        source=request.sources[0].pixels_sha256,
+        request=request,
+        defect=defect,
+        band=kind.band,
+        question=question,
+        twin=twin,
+        labels={region_id(request.id, index): target.label for index, target in enumerate(request.targets)},
+        truth=construction_score(request, candidate),
+    )

@@ -1,0 +1,162 @@
+"""Probes: what becomes of a reward's scores when what it sees is tampered with.
+
+| probe | what is done | a reward that looks |
+|---|---|---|
+| source_swapped | another request's source | loses much |
+| source_dropped | a grey source | loses what needs the source: missed edits, spill, drift |
+| instruction_swapped | another request's instruction | loses wrong attributes |
+| masks_permuted | the regions' masks change places | its scores follow the masks |
+| mirrored | both images and all masks flipped | loses nothing |
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from schemas.reward import BACKGROUND, ProbeRow
+from training.evaluation.answers import ask, phi_of
+from training.evaluation.bootstrap import Floats, Ints, estimate
+from training.evaluation.localisation import Localisation, pairs_of
+from training.evaluation.localisation_cases import Case
+from training.reward.protocol import Prediction, Question, Reward
+
+GREY = 128
+
+
+def drop_source(question: Question) -> Question:
+    """`question` with a grey source."""
+    return replace(question, source=np.full_like(question.source, GREY))
+
+
+def drop_instruction(question: Question) -> Question:
+    """`question` with an instruction that says nothing."""
+    return replace(question, instruction="Edit the image.")
+
+
+def mirror(question: Question) -> Question:
+    """`question` with both images and all masks flipped left to right; the instruction stays."""
+    return Question(
+        source=np.ascontiguousarray(question.source[:, ::-1]),
+        edited=np.ascontiguousarray(question.edited[:, ::-1]),
+        instruction=question.instruction,
+        masks={key: np.ascontiguousarray(mask[:, ::-1]) for key, mask in question.masks.items()},
+    )
+
+
+def permute_masks(question: Question) -> tuple[Question, dict[str, str]] | None:
+    """(`question` with each region's mask given to the next, region -> whose mask it has now); None for one region."""
+    keys = list(question.masks)
+    if len(keys) < 2:
+        return None
+    origin = dict(zip(keys, keys[1:] + keys[:1], strict=True))
+    return replace(question, masks={key: question.masks[origin[key]] for key in keys}), origin
+
+
+class Blinded:
+    """A reward that never gets to see one part of its input. change: what is done to each question."""
+
+    def __init__(self, reward: Reward, name: str, change: Callable[[Question], Question]) -> None:
+        self.name, self.revision = name, reward.revision
+        self._reward, self._change = reward, change
+
+    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+        """The inner reward's predictions on the changed questions."""
+        return self._reward.score([self._change(question) for question in questions])
+
+
+@dataclass(frozen=True)
+class Tampered:
+    """A probe's questions. index: the cases they belong to. moved: region -> whose mask it has, for permuted masks."""
+
+    index: list[int]
+    questions: list[Question]
+    moved: list[Mapping[str, str]] | None = None
+
+
+def _each(cases: Sequence[Case], change: Callable[[Question], Question]) -> Tampered:
+    return Tampered(list(range(len(cases))), [change(case.question) for case in cases])
+
+
+def _swapped(cases: Sequence[Case], change: Callable[[Case, Case], Question | None]) -> Tampered:
+    """Each case with a part of the next case, in a circle, that has another source and fits."""
+    index, questions = [], []
+    for number, case in enumerate(cases):
+        for step in range(1, len(cases)):
+            other = cases[(number + step) % len(cases)]
+            question = change(case, other) if other.source != case.source else None
+            if question is not None:
+                index.append(number)
+                questions.append(question)
+                break
+    return Tampered(index, questions)
+
+
+def _other_source(case: Case, other: Case) -> Question | None:
+    if other.question.source.shape != case.question.source.shape:
+        return None
+    return replace(case.question, source=other.question.source)
+
+
+def _other_instruction(case: Case, other: Case) -> Question | None:
+    if other.question.instruction == case.question.instruction:
+        return None
+    return replace(case.question, instruction=other.question.instruction)
+
+
+def _permuted(cases: Sequence[Case]) -> Tampered:
+    found = [(number, made) for number, case in enumerate(cases) if (made := permute_masks(case.question))]
+    return Tampered([n for n, _ in found], [made[0] for _, made in found], [made[1] for _, made in found])
+
+
+PROBES: dict[str, Callable[[Sequence[Case]], Tampered]] = {
+    "source_swapped": lambda cases: _swapped(cases, _other_source),
+    "source_dropped": lambda cases: _each(cases, drop_source),
+    "instruction_swapped": lambda cases: _swapped(cases, _other_instruction),
+    "masks_permuted": _permuted,
+    "mirrored": lambda cases: _each(cases, mirror),
+}
+
+
+def probe(
+    name: str, reward: Reward, cases: Sequence[Case], untouched: Sequence[Prediction], sources: Ints, weights: Floats
+) -> ProbeRow:
+    """One probe: macro AUROC before and after on the cases that it can be done to. untouched: their predictions."""
+    tampered = PROBES[name](cases)
+    chosen = [cases[number] for number in tampered.index]
+    index = sources[tampered.index]
+    before = [untouched[number] for number in tampered.index]
+    after = ask(reward, tampered.questions)
+    macro_before = Localisation(pairs_of(chosen, before, index), weights).macro()
+    macro_after = Localisation(pairs_of(chosen, after, index), weights).macro()
+    change = estimate(macro_after - macro_before)
+    follows = None
+    if tampered.moved is not None:
+        verdicts = [_moved(case, moved) for case, moved in zip(chosen, tampered.moved, strict=True)]
+        follows = estimate(Localisation(pairs_of(chosen, after, index, verdicts), weights).macro()).value
+    return ProbeRow(
+        probe=name,
+        n_candidates=len(chosen),
+        before=estimate(macro_before).value,
+        auroc=estimate(macro_after).value,
+        change=change.value,
+        low=change.low,
+        high=change.high,
+        follows=follows,
+        score_change=_mean_change(chosen, before, after),
+    )
+
+
+def _moved(case: Case, moved: Mapping[str, str]) -> dict[str, bool | None]:
+    """The verdict of each region's mask, wherever it went; the background keeps its own."""
+    return {key: case.verdicts[moved.get(key, key)] for key in case.verdicts}
+
+
+def _mean_change(cases: Sequence[Case], before: Sequence[Prediction], after: Sequence[Prediction]) -> float | None:
+    changes = []
+    for case, old, new in zip(cases, before, after, strict=True):
+        for key in (*case.question.masks, BACKGROUND):
+            then, now = phi_of(old, key).mean, phi_of(new, key).mean
+            if then is not None and now is not None:
+                changes.append(abs(now - then))
+    return float(np.mean(changes)) if changes else None
