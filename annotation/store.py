@@ -1,7 +1,7 @@
 """The annotations of a run: one append-only SQLite file, `annotations.sqlite`.
 
     ledger        which candidate was meant for, and placed in, which project: (project, candidate, event) once
-    annotations   every annotation as received: (id, updated_at) once; `seq` counts up in the order of arrival
+    annotations   every annotation as received: (id, updated_at) once; `seq` grows in the order of arrival, with gaps
     snapshots     a name for everything that had arrived: the highest `seq` at that time
 
 Rows are never changed and never go (triggers refuse it). Every write is one whole transaction that begins by taking the
@@ -24,6 +24,7 @@ from schemas.score import Annotation, SnapshotName
 FILE_NAME = "annotations.sqlite"
 VERSION = 1
 BUSY_TIMEOUT_S = 60.0
+MAX_SEQ = 2**63 - 1
 _TABLES = (
     """CREATE TABLE ledger (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, candidate TEXT NOT NULL,
@@ -164,9 +165,10 @@ class AnnotationStore:
         records = self._connection.execute(statement, (candidate, high_water)).fetchall()
         return [Annotation.from_json(record, thing="annotation") for (record,) in records]
 
-    def count(self) -> int:
-        """How many annotations there are, every version counted."""
-        return int(self._connection.execute("SELECT count(*) FROM annotations").fetchone()[0])
+    def count(self, high_water: int = MAX_SEQ) -> int:
+        """How many annotations had arrived up to `high_water`, every version counted."""
+        statement = "SELECT count(*) FROM annotations WHERE seq <= ?"
+        return int(self._connection.execute(statement, (high_water,)).fetchone()[0])
 
     def find_snapshot(self, name: str) -> Snapshot | None:
         """The snapshot of that name, or None."""

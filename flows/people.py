@@ -49,9 +49,10 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
             new += _ask(client, store, scored)
             index, tasks, without = index + len(samples), tasks + len(scored), without + len(samples) - len(scored)
         named = taken or store.take_snapshot(snapshot, origin)
+        annotations = store.count(named.high_water)
     facts = {
         "snapshot": named.name,
-        "annotations": named.high_water,
+        "annotations": annotations,
         "new": new,
         "tasks": tasks,
         "without_truth": without,
@@ -129,18 +130,19 @@ def consensus_run(run: Path, snapshot: str, as_json: bool) -> None:
     info = _gated(run)
     with locked(run), open_store(store_path(run)) as store:
         known = store.snapshot(snapshot)
+        annotations = store.count(known.high_water)
         kept = unrated = synthetic = 0
         for part in range(info.n_parts):
             candidates = [sample.candidate.id for sample in read_kept(run, "gates", part) if sample.candidate]
             found = (current(store.annotations(candidate, known.high_water)) for candidate in candidates)
-            rows = [consensus(annotations, snapshot) for annotations in found if annotations]
+            rows = [consensus(standing, snapshot) for standing in found if standing]
             done = write_consensus(run, snapshot, part, rows, len(candidates))
             kept, unrated = kept + done.kept, unrated + sum(done.rejected.values())
             synthetic += sum(row.synthetic for row in rows)
     facts = {
         "snapshot": snapshot,
         "consensus": str(run / consensus_stage(snapshot)),
-        "annotations": known.high_water,
+        "annotations": annotations,
         "candidates": kept,
         "not_rated": unrated,
         "synthetic": synthetic,

@@ -1,0 +1,161 @@
+"""The annotation store: it only grows, keeps whole transactions, and several processes write to it at once."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from annotation.store import FILE_NAME, Snapshot, open_store, store_path
+from schemas.errors import BadInput, DamagedFile, NewerSchema
+from schemas.record import short_hash
+from schemas.score import Annotation
+from tests.unit.rater_cases import annotation, scores
+
+SPAWN = multiprocessing.get_context("spawn")
+LATER = "2026-02-01T00:00:00+00:00"
+
+
+def _numbered(number: int, score: int = 13) -> Annotation:
+    return annotation(scores(score, short_hash("candidate", number % 7), [], f"rater-{number}"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with three annotations and a snapshot `first` of them."""
+    with open_store(store_path(tmp_path), create=True) as store:
+        store.intend("p", ["c"])
+        store.place("p", [("c", "1")])
+        assert store.add([_numbered(n) for n in range(3)]) == 3
+        store.take_snapshot("first")
+    return tmp_path / FILE_NAME
+
+
+@pytest.mark.parametrize("table", ["ledger", "annotations", "snapshots"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET {}"])
+def test_nothing_is_changed_and_nothing_goes(path: Path, table: str, statement: str) -> None:
+    column = {"ledger": "task = '2'", "annotations": "record = ''", "snapshots": "high_water = 9"}[table]
+    connection = sqlite3.connect(path)
+    with pytest.raises(sqlite3.DatabaseError, match="only grows"):
+        connection.execute(statement.format(table, column))
+    connection.close()
+
+
+def test_the_same_answer_is_stored_once_and_a_later_version_beside_it(path: Path) -> None:
+    first = _numbered(0)
+    later = first.model_copy(update={"updated_at": LATER, "state": "deleted"})
+    with open_store(path) as store:
+        assert store.add([first, _numbered(1), first]) == 0
+        assert store.add([later]) == 1
+        mark = store.take_snapshot("second").high_water
+        assert store.annotations(first.scores.candidate, mark) == [first, later]
+        assert store.annotations(first.scores.candidate, store.snapshot("first").high_water) == [first]
+        assert store.count() == 4
+
+
+def test_another_answer_with_the_same_time_is_refused_and_nothing_of_its_batch_stays(path: Path) -> None:
+    with open_store(path) as store:
+        with pytest.raises(BadInput, match=r"rater-0.*other answers"):
+            store.add([_numbered(3), _numbered(4), _numbered(0, score=25)])
+        assert store.count() == 3
+        assert store.add([_numbered(3)]) == 1
+
+
+def test_the_ledger_takes_each_candidate_of_a_project_once(path: Path) -> None:
+    with open_store(path) as store:
+        assert store.intend("p", ["c", "d", "d", "e"]) == ["d", "e"]
+        assert store.intend("q", ["c"]) == ["c"]
+        assert store.place("p", [("c", "2"), ("d", "3")]) == 1
+        assert store.tasks("p") == {"c": "1", "d": "3"}
+        assert store.tasks("q") == {}
+
+
+def test_a_snapshot_keeps_its_meaning(path: Path) -> None:
+    with open_store(path) as store:
+        assert store.take_snapshot("first") == Snapshot("first", 3, "")
+        with pytest.raises(BadInput, match="other annotations"):
+            store.take_snapshot("first", "by others")
+        store.add([_numbered(5)])
+        with pytest.raises(BadInput, match="other annotations"):
+            store.take_snapshot("first")
+        assert store.snapshot("first").high_water == 3
+        with pytest.raises(BadInput, match="there are: first"):
+            store.snapshot("second")
+        for name in ("../up", "", "a/b", "A", "a" * 65, "a\n"):
+            with pytest.raises(BadInput, match="is no name"):
+                store.take_snapshot(name)
+
+
+def test_a_run_without_annotations_is_not_given_a_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="has no annotations"), open_store(store_path(tmp_path)):
+        pass
+    assert not store_path(tmp_path).exists()
+
+
+def test_a_file_that_is_no_store_or_of_a_later_version_is_named(path: Path, tmp_path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    with pytest.raises(NewerSchema, match="version 9"), open_store(path):
+        pass
+    other = tmp_path / "other.sqlite"
+    other.write_text("this is no database, and it is long enough to be told apart from an empty file" * 20)
+    with pytest.raises(DamagedFile, match="not a database"), open_store(other):
+        pass
+
+
+def _write(path: str, first: int, last: int) -> None:
+    """Adds numbered annotations in batches of ten, opening a store that may not be there yet."""
+    for begin in range(first, last, 10):
+        with open_store(Path(path), create=True) as store:
+            store.intend("p", [str(number) for number in range(begin, begin + 10)])
+            store.add([_numbered(number) for number in range(begin, begin + 10)])
+
+
+def test_two_processes_write_at_once_and_nothing_is_lost_or_stored_twice(tmp_path: Path) -> None:
+    path = store_path(tmp_path)
+    writers = [SPAWN.Process(target=_write, args=(str(path), *span)) for span in ((0, 120), (60, 180))]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    with open_store(path) as store:
+        assert store.count() == 180
+        assert store.count(0) == 0
+        assert len(store.intend("p", [str(number) for number in range(200)])) == 20
+        found = [row.scores.rater for n in range(7) for row in store.annotations(short_hash("candidate", n), 10**6)]
+    assert sorted(found) == sorted(f"rater-{number}" for number in range(180))
+
+
+def _write_for_ever(path: str) -> None:
+    for begin in count(_count(Path(path)), 10):
+        _write(path, begin, begin + 10)
+
+
+def _count(path: Path) -> int:
+    with open_store(path, create=True) as store:
+        return store.count()
+
+
+def test_a_killed_writer_leaves_whole_batches_and_the_next_goes_on(tmp_path: Path) -> None:
+    path = store_path(tmp_path)
+    seen = [0]
+    for pause_s in (0.0, 0.03):
+        writer = SPAWN.Process(target=_write_for_ever, args=(str(path),))
+        writer.start()
+        while _count(path) <= seen[-1]:
+            time.sleep(0.1)
+        time.sleep(pause_s)
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+        seen.append(_count(path))
+    assert [number % 10 for number in seen] == [0, 0, 0]
+    with open_store(path) as store:
+        before = store.count()
+        assert before == seen[-1] > seen[1] > 0
+        assert store.add([_numbered(n) for n in range(before + 5)]) == 5
