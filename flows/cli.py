@@ -235,5 +235,38 @@ def trace(run: Path, key: str, as_json: bool) -> None:
     trace_key(run, key, as_json)
 
 
+@cli.command()
+@click.option("--reward", "spec", required=True, help="region:FOLDER, endpoint:URL, pixel-difference or pixel-change")
+@click.option("--source", type=click.Path(path_type=Path), default=None, help="the image before the edit")
+@click.option("--edited", type=click.Path(path_type=Path), default=None, help="the image after it")
+@click.option("--instruction", default=None, help="what was asked for")
+@click.option(
+    "--mask", "masks", type=click.Path(path_type=Path), multiple=True, help="a region: an image, white inside"
+)
+@click.option("--box", "boxes", multiple=True, help="a region: x1,y1,x2,y2 in pixels of the source")
+@click.option("--pairs", type=click.Path(path_type=Path), default=None, help="JSONL of pairs instead of one")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="JSONL of scores")
+@click.option("--picture", type=click.Path(path_type=Path), default=None, help="PNG to look at; with --pairs a folder")
+@click.option("--size-px", type=click.IntRange(32, 4096), default=256, help="longest side looked at [default: 256]")
+@JSON
+def score(
+    spec: str,
+    source: Path | None,
+    edited: Path | None,
+    instruction: str | None,
+    masks: tuple[Path, ...],
+    boxes: tuple[str, ...],
+    pairs: Path | None,
+    out: Path | None,
+    picture: Path | None,
+    size_px: int,
+    as_json: bool,
+) -> None:
+    """Score every region of an edit with a reward; without --mask and --box the regions are found by comparing."""
+    from flows.score import Asked, score_pairs
+
+    score_pairs(Asked(source, edited, instruction, masks, boxes, pairs), spec, out, picture, size_px, as_json)
+
+
 if __name__ == "__main__":
     main()

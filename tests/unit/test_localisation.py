@@ -76,6 +76,32 @@ def test_seeing_that_an_image_is_bad_is_no_localisation(oracle: RewardMetrics) -
     assert _all(oracle.twins, "whole").share_right == pytest.approx(_all(oracle.twins, "whole").chance)
 
 
+class DislikesBackgrounds(Constant):
+    """Few points for every background, full points for every region, whatever is seen."""
+
+    def score(self, questions: list[Question]) -> list[Prediction]:
+        return [prediction(dict.fromkeys(question.masks, 25.0), 1.0) for question in questions]
+
+
+def test_flawed_backgrounds_are_compared_with_sound_backgrounds_alone(cases: list[Case]) -> None:
+    found = evaluate(DislikesBackgrounds(), cases, {}, bootstrap_samples=20).metrics
+    assert found.localisation_auroc == 0.5
+    assert set(found.localisation_auroc_by_defect.values()) == {0.5}
+
+
+def test_unplanned_regions_are_shown_on_demand(cases: list[Case]) -> None:
+    """The same candidates; `extra-n` stands among the masks, has no verdict, and keeps its place in the mask probe."""
+    shown = scene_cases(24, 3, size_px=96, extras=True)[0]
+    assert [case.key for case in shown] == [case.key for case in cases]
+    with_extras = [case for case in shown if set(case.question.masks) > set(case.verdicts) - {BACKGROUND}]
+    assert with_extras
+    assert all(case.verdicts == plain.verdicts for case, plain in zip(shown, cases, strict=True))
+    for case in with_extras:
+        made = permute_masks(case.question)
+        assert made is None or not [key for key in made[1] if key.startswith("extra-")]
+    assert evaluate(PixelDifference(), shown, {}, bootstrap_samples=20).metrics.coverage == 1.0
+
+
 def test_counts_and_gaps(oracle: RewardMetrics, cases: list[Case]) -> None:
     labelled = sum(flawed is not None for case in cases for flawed in case.verdicts.values())
     assert (oracle.n_pairs, oracle.n_candidates, oracle.n_defective) == (labelled, len(cases), len(cases))

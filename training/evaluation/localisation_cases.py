@@ -1,8 +1,8 @@
 """Test cases for localisation: candidates with exactly one known defect, on a named region or the background.
 
 Scenes come from a seed and from textures that training must not have seen; masks are found as at run time, by the
-segmenter and `fuse`, on the flawed candidate and on its clean twin each for itself. Unplanned regions (`extra-n`) are
-no places: what happens outside the planned regions is the background's.
+segmenter and `fuse`, on the flawed candidate and on its clean twin each for itself. Unplanned regions (`extra-n`) have
+no verdict; with `extras` a reward is given their masks all the same, and else what lies there is the background's.
 """
 
 from collections import Counter
@@ -103,19 +103,21 @@ def scene_cases(
     seed: int = HELD_OUT_SEED,
     size_px: int = 128,
     textures: tuple[str, ...] = HELD_OUT_TEXTURES,
+    extras: bool = False,
 ) -> tuple[list[Case], dict[str, int]]:
     """Cases on `sources` procedural scenes, kinds and bands evenly; as `make_cases`."""
-    return make_cases(_scenes(sources, seed, size_px, textures), per_source, seed)
+    return make_cases(_scenes(sources, seed, size_px, textures), per_source, seed, extras=extras)
 
 
 def photo_cases(
-    run: Path, photo: str, per_request: int = 4, *, seed: int = HELD_OUT_SEED
+    run: Path, photo: str, per_request: int = 4, *, seed: int = HELD_OUT_SEED, extras: bool = False
 ) -> tuple[list[Case], dict[str, int]]:
     """Cases on one photograph of a built run, for a reward that was trained without it; as `make_cases`.
 
     photo: the name of a source as the requests have it.
     """
-    return make_cases((opened for opened in _photo_requests(run) if _photo(opened[0]) == photo), per_request, seed)
+    opened = (opened for opened in _photo_requests(run) if _photo(opened[0]) == photo)
+    return make_cases(opened, per_request, seed, extras=extras)
 
 
 def photos(run: Path) -> tuple[str, ...]:
@@ -164,19 +166,21 @@ def _request(line: RequestLine, image: ImageU8) -> EditRequest:
     )
 
 
-def make_cases(requests: Iterable[Opened], per_request: int, seed: int) -> tuple[list[Case], dict[str, int]]:
+def make_cases(
+    requests: Iterable[Opened], per_request: int, seed: int, *, extras: bool = False
+) -> tuple[list[Case], dict[str, int]]:
     """(cases, kind of defect -> how often it could not be put in so that it is seen).
 
     Each request gets up to `per_request` different kinds, the least used so far first; the same arguments give the
     same cases. A request that the editor cannot carry out gives none.
     """
-    editor, segmenter = ProceduralEditor(), DifferenceSegmenter()
+    maker = _Maker(ProceduralEditor(), DifferenceSegmenter(), extras)
     used: Counter[Kind] = Counter()
     unmade: Counter[str] = Counter()
     cases: list[Case] = []
     for request, images in requests:
         rng = np.random.default_rng(int(short_hash("localisation", seed, request.id), 16))
-        made = _cases_of(request, images, _in_turn(used, rng), per_request, editor, segmenter, rng, unmade)
+        made = _cases_of(maker, (request, images), _in_turn(used, rng), per_request, rng, unmade)
         used.update(Kind(case.defect.kind, case.defect.target is None, case.band) for case in made)
         cases += made
     return cases, dict(sorted(unmade.items()))
@@ -188,34 +192,61 @@ def _in_turn(used: Counter[Kind], rng: np.random.Generator) -> list[Kind]:
     return sorted(kinds, key=lambda kind: used[kind])
 
 
+@dataclass(frozen=True)
+class _Maker:
+    """What edits and what finds masks. extras: whether questions hold the masks of unplanned regions."""
+
+    editor: ProceduralEditor
+    segmenter: Segmenter
+    extras: bool
+
+    def question(self, opened: Opened, edit: Edit) -> Question:
+        """What a reward is asked about a candidate: the masks of its regions as the pipeline finds them."""
+        request, (source, *_) = opened
+        height, width = edit.image.shape[:2]
+        planned = plan_regions(request, width, height)
+        observed = fuse(request, "0" * 16, planned, self.segmenter.changed(source, edit.image), (height, width))
+        masks = {
+            region.region: rle_to_mask(region.mask)
+            for region in observed
+            if self.extras or region.status != "unplanned"
+        }
+        return Question(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
+
+    def flawed(self, opened: Opened, defect: Defect) -> Edit | None:
+        """The flawed rendering; None where the defect has no place or cannot be seen."""
+        try:
+            edit = self.editor.render(*opened, 0, (defect,))
+            return edit if is_visible(self.editor.plan(*opened), defect, edit.image) else None
+        except CannotEdit:
+            return None
+
+
 def _cases_of(
-    request: EditRequest,
-    images: list[ImageU8],
+    maker: _Maker,
+    opened: Opened,
     kinds: Sequence[Kind],
     most: int,
-    editor: ProceduralEditor,
-    segmenter: Segmenter,
     rng: np.random.Generator,
     unmade: Counter[str],
 ) -> list[Case]:
     try:
-        clean = editor.render(request, images, 0, ())
+        twin = maker.question(opened, maker.editor.render(*opened, 0, ()))
     except CannotEdit as error:
         unmade[error.reason] += 1
         return []
-    twin = _question(request, images[0], clean, segmenter)
     cases: list[Case] = []
     for kind in kinds:
         if len(cases) == most:
             break
-        defect = _defect(kind, len(request.targets), rng)
+        defect = _defect(kind, len(opened[0].targets), rng)
         if defect is None:
             continue
-        flawed = _flawed(editor, request, images, defect)
-        if flawed is None:
+        edit = maker.flawed(opened, defect)
+        if edit is None:
             unmade[kind.defect] += 1
             continue
-        cases.append(_case(request, kind, flawed, _question(request, images[0], flawed, segmenter), twin))
+        cases.append(_case(opened[0], kind, edit, maker.question(opened, edit), twin))
     return cases
 
 
@@ -225,25 +256,6 @@ def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | No
     if kind.defect == "other_object" and not kind.background and n_targets < 2:
         return None
     return Defect(kind=kind.defect, target=target, strength=round(float(rng.uniform(*BANDS[kind.band])), 2))
-
-
-def _flawed(editor: ProceduralEditor, request: EditRequest, images: list[ImageU8], defect: Defect) -> Edit | None:
-    """The flawed rendering; None where the defect has no place or cannot be seen."""
-    try:
-        edit = editor.render(request, images, 0, (defect,))
-        return edit if is_visible(editor.plan(request, images), defect, edit.image) else None
-    except CannotEdit:
-        return None
-
-
-def _question(request: EditRequest, source: ImageU8, edit: Edit, segmenter: Segmenter) -> Question:
-    """What a reward is asked about a candidate: the masks of its planned regions as the pipeline finds them."""
-    height, width = edit.image.shape[:2]
-    planned = plan_regions(request, width, height)
-    changed = segmenter.changed(source, edit.image)
-    observed = fuse(request, "0" * 16, planned, changed, (height, width))
-    masks = {region.region: rle_to_mask(region.mask) for region in observed if region.status != "unplanned"}
-    return Question(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
 
 
 def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin: Question) -> Case:

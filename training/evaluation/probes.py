@@ -45,12 +45,12 @@ def mirror(question: Question) -> Question:
 
 
 def permute_masks(question: Question) -> tuple[Question, dict[str, str]] | None:
-    """(`question` with each region's mask given to the next, region -> whose mask it has now); None for one region."""
-    keys = list(question.masks)
+    """(`question` with each planned region's mask given to the next, region -> whose mask it has); None for one."""
+    keys = [key for key in question.masks if not key.startswith("extra-")]
     if len(keys) < 2:
         return None
     origin = dict(zip(keys, keys[1:] + keys[:1], strict=True))
-    return replace(question, masks={key: question.masks[origin[key]] for key in keys}), origin
+    return replace(question, masks=dict(question.masks) | {key: question.masks[origin[key]] for key in keys}), origin
 
 
 class Blinded:

@@ -1,0 +1,47 @@
+"""Rewards by their spec, `name` or `name:place`; what a name needs is imported only when it is asked for.
+
+| spec | reward |
+|---|---|
+| `region:PATH` | the region network, from the folder that `regionwise train-reward` wrote |
+| `endpoint:URL` | a vision-language model behind an OpenAI-compatible API |
+| `pixel-difference`, `pixel-change` | rivals that compare pixels alone |
+"""
+
+from pathlib import Path
+
+from pipeline.backends import parse_spec
+from schemas.errors import BadInput
+from training.reward.protocol import Reward
+
+REWARDS = ("region", "endpoint", "pixel-difference", "pixel-change")
+
+
+def make_reward(spec: str) -> Reward:
+    """The reward of a spec. Raises: BadInput for a spec that is not known, misses its place, or names a bad one."""
+    name, place = parse_spec(spec, REWARDS, "reward")
+    if name.startswith("pixel-"):
+        return _pixel(spec, name, place)
+    if place is None:
+        wanted = "region:FOLDER" if name == "region" else "endpoint:URL"
+        raise BadInput(f"reward {spec!r}", "does not say where it is", f"write {wanted}")
+    return _region(place) if name == "region" else _endpoint(place)
+
+
+def _pixel(spec: str, name: str, place: str | None) -> Reward:
+    from training.reward.pixel import PixelDifference
+
+    if place is not None:
+        raise BadInput(f"reward {spec!r}", f"{name} takes nothing after its name", f"write {name}")
+    return PixelDifference(wants_change=name == "pixel-change")
+
+
+def _region(place: str) -> Reward:
+    from training.reward.region import load
+
+    return load(Path(place))
+
+
+def _endpoint(url: str) -> Reward:
+    from training.reward.judge import make_judge
+
+    return make_judge(url)
