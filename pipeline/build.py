@@ -27,7 +27,7 @@ from pipeline.stage import Stage, run_part
 from schemas.errors import RunConflict, TooManyRejected
 from schemas.manifest import BuildInfo, PartDone, StageCount
 
-PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy", "webdataset")
+PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Files that exist only when they are whole: a temporary name in the same folder, fsync, rename."""
 
+import io
 import os
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
@@ -31,6 +33,13 @@ def write_whole(path: Path, data: bytes | str) -> None:
     """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
     with whole_file(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Adds a member without time, owner or host, so that the same data gives the same bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o444
+    tar.addfile(info, io.BytesIO(data))
 
 
 def sha256_of_file(path: Path) -> str:

@@ -1,11 +1,11 @@
 """The images of a build: plain tars written once, each image found by (tar, offset, length) and checked by its hash."""
 
-import io
 import tarfile
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from pipeline.files import add_to_tar
 from pipeline.images import ImageU8, decode_image, encode_image, pixels_sha256
 from schemas.errors import DamagedFile
 from schemas.sample import ImageFormat, ImageRef
@@ -29,10 +29,8 @@ class ImageTar:
         return self._written[name]
 
     def _add_bytes(self, name: str, data: bytes) -> ImageRef:
-        info = tarfile.TarInfo(f"{name[:32]}.{EXTENSIONS[self._format]}")
-        info.size, info.mode = len(data), 0o444
         offset = self._file.tell() + tarfile.BLOCKSIZE
-        self._tar.addfile(info, io.BytesIO(data))
+        add_to_tar(self._tar, f"{name[:32]}.{EXTENSIONS[self._format]}", data)
         digest = sha256(data).hexdigest()
         return ImageRef(tar=self._name, offset=offset, length=len(data), sha256=digest, format=self._format)
 

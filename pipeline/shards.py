@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from webdataset import TarWriter
-
 from pipeline.consensus_files import read_consensus
 from pipeline.dataset_plan import ShardPlan
 from pipeline.dataset_rows import dataset_row
-from pipeline.files import sha256_of_file, whole_file
+from pipeline.files import add_to_tar, sha256_of_file, whole_file
 from pipeline.image_store import EXTENSIONS, read_image_bytes
 from pipeline.images import BadImage, decode_image, encode_mask_png, pixels_sha256, rle_to_mask
 from pipeline.row_scores import ROWS, RowScores, row_scores, snapshot_of
@@ -29,8 +27,6 @@ from schemas.record import canonical_json
 from schemas.request import Split
 from schemas.sample import ImageRef, Sample
 
-TAR_OWNER = {"mtime": 0, "user": "regionwise", "group": "regionwise", "mode": 0o444}
-
 
 def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -> Shard:
     """Writes one tar of the dataset, whole or not at all, and returns its manifest entry.
@@ -40,10 +36,11 @@ def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -
     path = dataset / plan.name
     requests, edit_types, raters = set[str](), list[str](), list[str | None]()
     synthetic = 0
-    with whole_file(path) as file, TarWriter(file, encoder=False, **TAR_OWNER) as tar:
+    with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample, chosen in _planned_samples(run, plan, scores):
             row = dataset_row(sample, plan.split, chosen)
-            tar.write(sample_members(run, sample, row))
+            for extension, data in sample_members(run, sample, row).items():
+                add_to_tar(tar, f"{row.key}.{extension}", data)
             requests.add(row.request)
             edit_types.append(row.edit_type)
             raters.append(row.rater)
@@ -84,9 +81,9 @@ def _planned_samples(run: Path, plan: ShardPlan, scores: str) -> Iterator[tuple[
         yield from ((row, row_scores(row, scores, consensus)) for row in found)
 
 
-def sample_members(run: Path, sample: Sample, row: DatasetRow) -> dict[str, str | bytes]:
-    """The members of one sample as `TarWriter` takes them: `__key__`, then bytes by extension."""
-    members: dict[str, str | bytes] = {"__key__": row.key}
+def sample_members(run: Path, sample: Sample, row: DatasetRow) -> dict[str, bytes]:
+    """The members of one sample: bytes by extension, in the order of the tar."""
+    members: dict[str, bytes] = {}
     for index, ref in enumerate(sample.sources):
         members[f"source{index or ''}.{_extension(ref)}"] = read_image_bytes(run, ref)
     if sample.edited is None:
