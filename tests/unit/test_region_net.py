@@ -1,0 +1,122 @@
+"""The network: shapes, strict pooling, any number of regions, inputs that are left out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.errors import BadInput, MissingPackage
+from training.reward.backbone import FrozenBackbone
+from training.reward.data import views_to_inputs
+from training.reward.model import EXPECTED, IMAGE_SCORES, NetworkConfig, RegionNet, pooled, spread
+from training.reward.protocol import Question
+from training.reward.text import encode, word_buckets
+from training.reward.views import view_of
+
+SIDE = 64
+TINY = NetworkConfig(channels=8, text=8, hidden=16)
+
+
+def net(config: NetworkConfig = TINY) -> RegionNet:
+    torch.manual_seed(0)
+    return RegionNet(config).eval()
+
+
+def question(regions: int, seed: int = 0, instruction: str = "Make the red disc blue.") -> Question:
+    rng = np.random.default_rng(seed)
+    source, edited = (rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(2))
+    masks = {}
+    for n in range(regions):
+        mask = np.zeros((SIDE, SIDE), dtype=np.bool_)
+        y, x = divmod(n, 8)
+        mask[8 * y : 8 * y + 6, 8 * x : 8 * x + 6] = True
+        masks[f"{n:016x}"] = mask
+    return Question(source, edited, instruction, masks)
+
+
+def test_pooling_by_hand() -> None:
+    maps = torch.tensor([[[[1.0, 2.0], [3.0, 100.0]]]])
+    weights = torch.tensor([[[[1.0, 1.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]])
+    assert pooled(maps, weights).flatten().tolist() == [2.25, 0]
+    assert spread(maps, weights)[0, 0, 0].item() == pytest.approx(0.8292, abs=1e-3)
+
+
+def test_no_gradient_reaches_a_cell_outside_the_mask() -> None:
+    maps = torch.rand(1, 3, 8, 8, requires_grad=True)
+    weights = torch.zeros(1, 1, 8, 8)
+    weights[0, 0, 2:5, 3:6] = 1
+    (pooled(maps, weights).sum() + spread(maps, weights).sum()).backward()
+    assert maps.grad is not None
+    touched = maps.grad.abs().sum(dim=1)[0] > 0
+    assert torch.equal(touched, weights[0, 0] > 0)
+
+
+def test_the_network_looks_at_spots_inside_alone() -> None:
+    network = net()
+    maps = torch.rand(1, 16, 16, 16, requires_grad=True)
+    inside = torch.zeros(1, 1, 16, 16)
+    inside[0, 0, 4:6, 4:6] = 1
+    known = 2 * TINY.text + 41
+    network._spots(maps, inside, torch.rand(1, 1, TINY.hidden + known)).sum().backward()
+    assert maps.grad is not None
+    outside = maps.grad.abs().sum(dim=1) * (inside[:, 0] == 0)
+    assert outside.max() < 1e-6 * maps.grad.abs().max()
+
+
+@pytest.mark.parametrize("regions", [0, 1, 40])
+def test_any_number_of_regions(regions: int) -> None:
+    outputs = net()(views_to_inputs([view_of(question(regions), SIDE)]))
+    assert outputs.region_logit.shape == outputs.region_log_variance.shape == (1, regions, 2)
+    assert outputs.image_logit.shape == (1, len(IMAGE_SCORES))
+    assert outputs.expected.shape == (1, regions, EXPECTED)
+    for tensor in (outputs.region_logit, outputs.image_logit, outputs.region_log_variance):
+        assert torch.isfinite(tensor).all()
+
+
+def test_a_question_scores_the_same_alone_and_in_a_batch() -> None:
+    network = net()
+    views = [view_of(question(n, seed=n), SIDE) for n in (1, 3)]
+    together = network(views_to_inputs(views))
+    alone = network(views_to_inputs(views[:1]))
+    assert torch.allclose(alone.region_logit[0], together.region_logit[0, :1], atol=1e-4)
+    assert torch.allclose(alone.image_logit[0], together.image_logit[0], atol=1e-4)
+
+
+def test_the_order_of_regions_does_not_matter() -> None:
+    network, asked = net(), question(3)
+    turned = replace(asked, masks=dict(reversed(list(asked.masks.items()))))
+    first, second = (network(views_to_inputs([view_of(q, SIDE)])).region_logit[0] for q in (asked, turned))
+    assert torch.allclose(first, second.flip(0), atol=1e-4)
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_inputs_that_are_left_out_change_nothing_and_others_do() -> None:
+    def answer(use_source: bool, use_instruction: bool, **changes: object) -> torch.Tensor:
+        network = net(replace(TINY, use_source=use_source, use_instruction=use_instruction))
+        asked = replace(question(2), **changes)  # type: ignore[arg-type]
+        return network(views_to_inputs([view_of(asked, SIDE, use_source=use_source)])).region_logit
+
+    other_source = {"source": np.zeros((SIDE, SIDE, 3), dtype=np.uint8)}
+    other_words = {"instruction": "Remove the green star, then enlarge the white cross."}
+    assert torch.equal(answer(False, True), answer(False, True, **other_source))
+    assert torch.equal(answer(True, False), answer(True, False, **other_words))
+    assert not torch.equal(answer(True, True), answer(True, True, **other_source))
+    assert not torch.equal(answer(True, True), answer(True, True, **other_words))
+
+
+def test_words_and_their_parts_have_buckets() -> None:
+    assert word_buckets("red") != word_buckets("blue")
+    assert set(word_buckets("squares")) & set(word_buckets("square"))
+    codes = encode(["Red!", ""])
+    assert codes.shape[:2] == (2, 2)
+    assert codes[1].sum() == 0
+    assert encode(["RED"]).equal(encode(["red"]))
+
+
+def test_a_backbone_needs_a_folder_and_its_package(tmp_path) -> None:
+    with pytest.raises(BadInput, match=r"config\.json"):
+        FrozenBackbone(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises((MissingPackage, BadInput), match=r"transformers|no model"):
+        FrozenBackbone(tmp_path)

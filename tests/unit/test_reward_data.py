@@ -1,0 +1,130 @@
+"""Training data: what a tar says, what is missing, mirrors, batches."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.shards import read_dataset
+from schemas.errors import BadInput, TooManyRejected
+from schemas.region import region_id
+from training.reward.data import (
+    OPERATIONS,
+    Counts,
+    Item,
+    by_request,
+    check_counts,
+    collate,
+    item_of,
+    load_items,
+    mirrored,
+    training_batches,
+)
+from training.reward.model import ASKED, NetworkConfig, RegionNet
+from training.reward.objective import LossWeights, objective, ordered_pairs
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def items(built_run: Path) -> list[Item]:
+    return load_items(built_run / "dataset", "train", SIDE)[0]
+
+
+def test_items_hold_what_the_rows_say(built_run: Path, items: list[Item]) -> None:
+    rows = [row for _, row, _ in read_dataset(built_run / "dataset", "train")]
+    assert [item.key for item in items] == [row.key for row in rows]
+    for item, row in zip(items, rows, strict=True):
+        assert item.view.keys == tuple(region.region for region in row.regions)
+        assert item.image_scores[0] == row.background
+        for scores, asked, region in zip(item.region_scores, item.asked, row.regions, strict=True):
+            if region.status == "unplanned":
+                assert np.isnan(scores).all()
+                assert (asked == -100).all()
+            else:
+                target = next(t for n, t in enumerate(row.targets) if region_id(row.request, n) == region.region)
+                assert scores.tolist() == [region.success, region.preserve]
+                assert OPERATIONS[asked[0] - 1] == target.operation
+
+
+def test_missing_scores_are_counted_and_give_no_gradient(built_run: Path) -> None:
+    _, row, members = next(iter(read_dataset(built_run / "dataset", "train")))
+    regions = tuple(region.model_copy(update={"success": None, "phi": None}) for region in row.regions)
+    item = item_of(row.model_copy(update={"regions": regions, "naturalness": None}), members, SIDE)
+    assert np.isnan(item.region_scores[:, 0]).all()
+    assert np.isnan(item.image_scores[3])
+    network = RegionNet(NetworkConfig(channels=8, text=8, hidden=16))
+    batch = collate([item])
+    outputs = network(batch.inputs)
+    outputs.region_logit.retain_grad()
+    outputs.image_logit.retain_grad()
+    weights = LossWeights(asked=0, expected=0)
+    objective(outputs, batch, weights, torch.Generator().manual_seed(0), 10.0).total.backward()
+    assert outputs.region_logit.grad is not None
+    assert outputs.image_logit.grad is not None
+    assert outputs.region_logit.grad[..., 0].abs().max() == 0
+    assert outputs.region_logit.grad[0, 0, 1] != 0
+    assert outputs.image_logit.grad[0, 3] == 0
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_a_dataset_that_cannot_teach_is_one_clear_line(built_run: Path) -> None:
+    with pytest.raises(BadInput, match="has no scores"):
+        check_counts(Counts(rows=3, unscored_rows=3, scores=21, missing=21), "d", 0.2)
+    with pytest.raises(TooManyRejected, match=r"5 of 20 scores are missing.*0\.2"):
+        check_counts(Counts(rows=3, scores=20, missing=5), "d", 0.2)
+    with pytest.raises(BadInput, match="has no rows"):
+        check_counts(Counts(), "d", 0.2)
+    check_counts(Counts(rows=3, scores=20, missing=4), "d", 0.2)
+    with pytest.raises(BadInput, match=r"manifest\.json"):
+        load_items(built_run / "nowhere", "train", SIDE)
+
+
+def test_a_mirror_turns_pixels_places_and_words(items: list[Item]) -> None:
+    item = replace(items[0], view=replace(items[0].view, instruction="Move the disc to the left, not right."))
+    turned = mirrored(item)
+    assert turned.view.instruction == "Move the disc to the right, not left."
+    assert np.array_equal(turned.view.edited[:, ::-1], item.view.edited)
+    assert np.array_equal(turned.view.places[..., ::-1], item.view.places)
+    assert turned.view.geometry[0, 0] == -item.view.geometry[0, 0]
+    assert np.array_equal(turned.region_scores, item.region_scores, equal_nan=True)
+    again = mirrored(turned).view
+    assert again.instruction == item.view.instruction
+    assert np.array_equal(again.maps, item.view.maps)
+
+
+def test_lettering_is_not_mirrored(items: list[Item]) -> None:
+    item = replace(items[0], view=replace(items[0].view, instruction='Write "HI" on the left disc.'))
+    assert mirrored(item) is item
+
+
+def test_batches_hold_whole_requests_and_do_not_hang_on_where_they_start(items: list[Item]) -> None:
+    groups = by_request(items)
+    assert sum(map(len, groups)) == len(items)
+    whole = [[item.key for item in batch] for batch in training_batches(groups, 2, 5, 0, 9)]
+    late = [[item.key for item in batch] for batch in training_batches(groups, 2, 5, 6, 9)]
+    assert whole[6:] == late
+    first_epoch = [key for batch in whole[: len(groups) // 2] for key in batch]
+    assert len(first_epoch) == len(set(first_epoch))
+
+
+def test_a_batch_lines_up_regions_scores_and_groups(items: list[Item]) -> None:
+    first, second = by_request(items)[:2]
+    batch = collate([*first, *second])
+    assert batch.asked.shape[-1] == len(ASKED)
+    assert batch.image_group[: len(first)].unique().numel() == 1
+    assert batch.image_group.unique().numel() == 2
+    assert torch.equal(batch.region_group[0] >= 0, torch.arange(batch.region_group.shape[1]) < len(first[0].view.keys))
+    planned = batch.region_group[: len(first), 0]
+    assert planned.unique().numel() == 1, "the first planned region is the same for all candidates of a request"
+    assert not torch.isin(batch.region_group[len(first) :, 0], planned).any()
+
+
+def test_pairs_are_ordered_within_a_group_and_only_where_both_are_scored() -> None:
+    scores = torch.tensor([1.0, 0.5, 0.99, math.nan, 0.2, 0.9])
+    groups = torch.tensor([0, 0, 0, 0, 1, -1])
+    better, worse = ordered_pairs(scores, groups, 0.04)
+    assert list(zip(better.tolist(), worse.tolist(), strict=True)) == [(0, 1), (2, 1)]

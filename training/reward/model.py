@@ -1,0 +1,307 @@
+"""The network of the `region` reward: source, edited, instruction and region masks in, all scores and variances out.
+
+Both images go through one encoder and are compared by attention across them; a second, early-fused encoder sees both at
+once, with their difference. Both are pooled on the masks: inside, rims and neighbourhood. Each region reads the
+instruction's words with what the source shows there; they say what it should have become, and how far what is seen lies
+from that is given to the heads. Pooling is strict: no cell outside a place is pooled into it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.reward.backbone import FrozenBackbone
+from training.reward.text import BUCKETS
+from training.reward.views import DETAILS, GEOMETRY, MAPS, PLACES
+
+ARCHITECTURE = "region-net/1"
+#: Scores of a region and of the image, in the order of the network's outputs.
+REGION_SCORES = ("success", "preserve")
+IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
+#: What the instruction asks of a region, as far as requests say it: name -> classes; class 0: not said.
+ASKED = {"operation": 12, "color": 13, "shape": 9, "texture": 7}
+#: The measures that source and instruction let one expect inside a region: colour, its spread, detail and difference.
+EXPECTED = 3 + 3 + 3 + 5 + 2
+#: What the source shows of a region: colour inside, its spread, detail, and the colour around.
+_BEFORE = 3 + 3 + 3 + 3
+_SPOT = 16
+_CHANNELS_LAST = torch.channels_last
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The sizes of the network. use_source, use_instruction: False sets that input to zero, in training and use."""
+
+    channels: int = 40
+    text: int = 64
+    hidden: int = 160
+    heads: int = 4
+    use_source: bool = True
+    use_instruction: bool = True
+    backbone: str | None = None
+
+
+class Inputs(NamedTuple):
+    """A batch of views. Rows: R regions (absent ones empty), then the background."""
+
+    source: Tensor
+    """(B, 3, S, S) in [-0.5, 0.5]"""
+    edited: Tensor
+    """(B, 3, S, S)"""
+    maps: Tensor
+    """(B, MAPS, S/2, S/2)"""
+    places: Tensor
+    """(B, R + 1, PLACES, S/4, S/4) in [0, 1]"""
+    means: Tensor
+    """(B, R + 1, PLACES, DETAILS)"""
+    spreads: Tensor
+    """(B, R + 1, PLACES, DETAILS)"""
+    geometry: Tensor
+    """(B, R + 1, GEOMETRY)"""
+    words: Tensor
+    """(B, T, PARTS) int64, from `text.encode`"""
+
+
+class Outputs(NamedTuple):
+    """Logits are of the share of the full score; log-variances are of that share, too."""
+
+    region_logit: Tensor
+    """(B, R, 2) in the order of `REGION_SCORES`"""
+    region_log_variance: Tensor
+    """(B, R, 2)"""
+    image_logit: Tensor
+    """(B, 5) in the order of `IMAGE_SCORES`"""
+    image_log_variance: Tensor
+    """(B, 5)"""
+    asked: dict[str, Tensor]
+    """for each of `ASKED` (B, R, classes): what the network takes the instruction to want there"""
+    expected: Tensor
+    """(B, R, EXPECTED): what it expects to see there"""
+    observed: Tensor
+    """(B, R, EXPECTED): what is there"""
+
+
+def pooled(maps: Tensor, weights: Tensor) -> Tensor:
+    """The mean of each map under each weight: (B, N, C) from maps (B, C, h, w) and weights (B, N, h, w) >= 0.
+
+    A weight without mass gives 0.
+    """
+    flat = weights.flatten(2)
+    share = flat / flat.sum(dim=2, keepdim=True).clamp(min=1e-6)
+    return torch.bmm(share, maps.flatten(2).transpose(1, 2))
+
+
+def spread(maps: Tensor, weights: Tensor) -> Tensor:
+    """The standard deviation of each map under each weight; shapes as `pooled`."""
+    mean = pooled(maps, weights)
+    return (pooled(maps.square(), weights) - mean.square()).clamp(min=1e-6).sqrt()
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(4, outputs), nn.ReLU(inplace=True)
+    )
+
+
+class SharedEncoder(nn.Module):
+    """One image to features at 1/4 and 1/8 of its side; the same weights for source and edited."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.near = _block(12, channels, stride=2)
+        self.deep = _block(channels, channels, stride=2)
+
+    def forward(self, unshuffled: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 12, S/2, S/2) -> (B, C, S/4, S/4), (B, C, S/8, S/8)."""
+        near = self.near(unshuffled)
+        return near, self.deep(near)
+
+
+class CrossAttention(nn.Module):
+    """Every place of the edited image looks for its like in the source, wherever that is."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
+        self.out = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, edited: Tensor, source: Tensor) -> Tensor:
+        """edited, source (B, C, h, w) -> (B, C, h, w)."""
+        query, key, value = (
+            layer(x).flatten(2).transpose(1, 2)
+            for layer, x in ((self.query, edited), (self.key, source), (self.value, source))
+        )
+        found = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(edited.shape)
+        return functional.relu(self.out(torch.cat([edited, found - edited], dim=1)))
+
+
+class InstructionEncoder(nn.Module):
+    """Hashed words to features: each word itself, and its context from both sides."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(BUCKETS, size, mode="sum", padding_idx=0)
+        self.context = nn.GRU(size, size // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """words (B, T, PARTS) -> (B, T, 2 * size)."""
+        batch, length, parts = words.shape
+        own = self.table(words.reshape(-1, parts)).view(batch, length, -1)
+        return torch.cat([own, self.context(own)[0]], dim=-1)
+
+
+class RegionNet(nn.Module):
+    """The whole network; see the module's docstring."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, text, hidden = config.channels, config.text, config.hidden
+        self.encoder = SharedEncoder(channels)
+        self.across = CrossAttention(channels)
+        self.compare = nn.Sequential(_block(24 + MAPS, channels, stride=2), _block(channels, channels))
+        self.mix = nn.Conv2d(4 * channels, 2 * channels, 1)
+        self.backbone = FrozenBackbone(Path(config.backbone)) if config.backbone else None
+        self.adapt = nn.Conv2d(2 * self.backbone.channels, 2 * channels, 1) if self.backbone else None
+        self.instruction = InstructionEncoder(text)
+        self.look = _mlp(6 + channels + GEOMETRY, hidden, 2 * text)
+        self.context = nn.Linear(2 * text, 2 * text)
+        self.asked = nn.ModuleDict({name: nn.Linear(2 * text, count) for name, count in ASKED.items()})
+        known = 2 * text + sum(ASKED.values())
+        self.expect = _mlp(known + _BEFORE + GEOMETRY, hidden, EXPECTED)
+        seen = 2 * PLACES * DETAILS + (PLACES + 1) * 2 * channels + GEOMETRY + 2 * EXPECTED
+        self.norm = nn.LayerNorm(seen)
+        self.seen = nn.Linear(seen, hidden)
+        self.film = nn.Linear(known, 2 * hidden)
+        self.spot = nn.Linear(hidden + known, config.heads * _SPOT)
+        self.spot_key = nn.Conv2d(2 * channels, _SPOT, 1)
+        self.judge = nn.Sequential(_mlp(hidden + config.heads * 2 * channels + known, hidden, hidden), nn.GELU())
+        self.region_head = nn.Linear(hidden, 2 * len(REGION_SCORES))
+        self.image_head = _mlp(3 * hidden, hidden, 2 * len(IMAGE_SCORES))
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """One pass; see `Outputs`."""
+        words = inputs.words if self.config.use_instruction else torch.zeros_like(inputs.words[:, :1])
+        near_source, maps = self._maps(inputs)
+        before, observed = _before(inputs), _observed(inputs)
+        known, asked = self._understood(words, near_source, inputs, before[..., :6])
+        expected = self.expect(torch.cat([known, before, inputs.geometry], dim=-1))
+        hidden = self._judged(maps, inputs, known, observed - expected)
+        regions = self.region_head(hidden[:, :-1]).unflatten(-1, (2, -1))
+        image = self.image_head(_over_image(hidden, inputs.places[:, :-1, 0].sum(dim=(2, 3)) > 0)).unflatten(
+            -1, (2, -1)
+        )
+        return Outputs(
+            region_logit=regions[..., 0, :],
+            region_log_variance=_bounded(regions[..., 1, :]),
+            image_logit=image[:, 0],
+            image_log_variance=_bounded(image[:, 1]),
+            asked={name: logits[:, :-1] for name, logits in asked.items()},
+            expected=expected[:, :-1],
+            observed=observed[:, :-1],
+        )
+
+    def _maps(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The source's near features (B, C, S/4, S/4), and what each image shows and how they differ (B, 2C, ...)."""
+        both = functional.pixel_unshuffle(torch.cat([inputs.source, inputs.edited]), 2)
+        both = both.contiguous(memory_format=_CHANNELS_LAST)
+        source, edited = both.chunk(2)
+        near, deep = self.encoder(both)
+        (near_source, near_edited), (deep_source, deep_edited) = near.chunk(2), deep.chunk(2)
+        far = functional.interpolate(self.across(deep_edited, deep_source), scale_factor=2.0, mode="nearest")
+        fused = torch.cat([edited, 3 * (edited - source), inputs.maps], dim=1)
+        joined = torch.cat(
+            [near_edited, near_edited - near_source, far, self.compare(fused.contiguous(memory_format=_CHANNELS_LAST))],
+            dim=1,
+        )
+        mixed = self.mix(joined)
+        if self.backbone is not None and self.adapt is not None:
+            seen, before = (self.backbone.features(image + 0.5) for image in (inputs.edited, inputs.source))
+            coarse = self.adapt(torch.cat([seen, seen - before], dim=1))
+            mixed = mixed + functional.interpolate(coarse, size=mixed.shape[2:], mode="bilinear", align_corners=False)
+        return near_source, functional.relu(mixed)
+
+    def _understood(
+        self, words: Tensor, near_source: Tensor, inputs: Inputs, colours: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the instruction asks of each row: (B, R + 1, known), and that in classes."""
+        look = self.look(torch.cat([colours, pooled(near_source, inputs.places[:, :, 0]), inputs.geometry], dim=-1))
+        tokens = self.instruction(words)
+        heads = self.config.heads
+        query, key = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (look, tokens))
+        there = (words > 0).any(dim=-1)
+        there = there | ~there.any(dim=1, keepdim=True)
+        found = functional.scaled_dot_product_attention(query, key, key, attn_mask=there[:, None, None, :])
+        context = self.context(found.transpose(1, 2).flatten(2))
+        asked = {name: layer(context) for name, layer in self.asked.items()}
+        return torch.cat([context, *(logits.softmax(dim=-1) for logits in asked.values())], dim=-1), asked
+
+    def _judged(self, maps: Tensor, inputs: Inputs, known: Tensor, surprise: Tensor) -> Tensor:
+        """(B, R + 1, hidden): all that is seen in a row's places, read in the light of what is asked there."""
+        inside = inputs.places[:, :, 0]
+        in_places = pooled(maps, inputs.places.flatten(1, 2))
+        parts = [
+            inputs.means.flatten(2),
+            inputs.spreads.flatten(2),
+            in_places.reshape(*inside.shape[:2], -1),
+            spread(maps, inside),
+        ]
+        parts += [inputs.geometry, surprise, surprise.abs()]
+        seen = self.seen(self.norm(torch.cat(parts, dim=-1)))
+        scale, shift = self.film(known).chunk(2, dim=-1)
+        seen = functional.gelu(seen * (1 + scale) + shift)
+        spots = self._spots(maps, inside, torch.cat([seen, known], dim=-1))
+        judged: Tensor = self.judge(torch.cat([seen, spots, known], dim=-1))
+        return judged
+
+    def _spots(self, maps: Tensor, inside: Tensor, asker: Tensor) -> Tensor:
+        """(B, R + 1, heads * 2C): the maps in those cells inside that a row looks at most."""
+        query = self.spot(asker).unflatten(-1, (self.config.heads, _SPOT)).flatten(1, 2)
+        logits = torch.bmm(query, self.spot_key(maps).flatten(2)) / 4
+        weights = torch.log(inside.flatten(2).clamp(min=1e-9)).repeat_interleave(self.config.heads, dim=1)
+        found = torch.bmm((logits + weights).softmax(dim=-1), maps.flatten(2).transpose(1, 2))
+        return found.reshape(*inside.shape[:2], -1)
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
+
+
+def _before(inputs: Inputs) -> Tensor:
+    """(B, R + 1, _BEFORE): what the source alone shows of each row."""
+    inside, around = inputs.means[:, :, 0], inputs.means[:, :, PLACES - 1]
+    return torch.cat([inside[..., :3], inputs.spreads[:, :, 0, :3], inside[..., [9, 12, 15]], around[..., :3]], dim=-1)
+
+
+def _observed(inputs: Inputs) -> Tensor:
+    """(B, R + 1, EXPECTED): what the edited image shows of each row, and how it differs from the source there."""
+    inside, rim = inputs.means[:, :, 0], inputs.means[:, :, 2]
+    return torch.cat(
+        [
+            inside[..., 3:6],
+            inputs.spreads[:, :, 0, 3:6],
+            inside[..., [10, 13, 16]],
+            inside[..., [6, 7, 8, 11, 19]],
+            rim[..., [11, 19]],
+        ],
+        dim=-1,
+    )
+
+
+def _over_image(hidden: Tensor, present: Tensor) -> Tensor:
+    """(B, 3 * hidden): mean and maximum over the regions that are there, and the background."""
+    regions, there = hidden[:, :-1], present[..., None].float()
+    if regions.shape[1] == 0:
+        return hidden[:, -1].repeat(1, 3)
+    mean = (regions * there).sum(dim=1) / there.sum(dim=1).clamp(min=1)
+    highest = (regions * there - (1 - there)).amax(dim=1)
+    return torch.cat([mean, highest, hidden[:, -1]], dim=-1)
+
+
+def _bounded(log_variance: Tensor) -> Tensor:
+    """The log-variance of a share, held between a hundredth of a point and the whole scale."""
+    return 6 * torch.tanh(log_variance / 6) - 4

@@ -1,0 +1,157 @@
+"""The `region` reward: the trained network behind the Protocol `Reward`, loaded from its folder."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.record import short_hash
+from schemas.score import SCORE_MAX
+from training.reward.calibration import Calibration, as_json
+from training.reward.checkpoint import (
+    SCHEMA,
+    VERSION,
+    check_architecture,
+    load_weights,
+    read_document,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+from training.reward.config import RewardConfig, parse_config
+from training.reward.data import views_to_inputs
+from training.reward.model import ARCHITECTURE, IMAGE_SCORES, REGION_SCORES, NetworkConfig, Outputs, RegionNet
+from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.reward.views import View, view_of
+
+#: Scores by the names that calibrations go by, in the order of the network's outputs.
+REGION_NAMES = tuple(f"region.{name}" for name in REGION_SCORES)
+IMAGE_NAMES = tuple(f"image.{name}" for name in IMAGE_SCORES)
+_BATCH = 16
+
+
+def make_network(config: RewardConfig) -> RegionNet:
+    """A network with fresh weights that hang on the config's seed alone."""
+    network_config = NetworkConfig(
+        channels=config.channels,
+        text=config.text,
+        hidden=config.hidden,
+        use_source=config.use_source,
+        use_instruction=config.use_instruction,
+        backbone=config.backbone,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = RegionNet(network_config)
+    return network.to(memory_format=torch.channels_last)
+
+
+class RegionReward:
+    """A `Reward` of a `RegionNet`; see `load` and `untrained`."""
+
+    def __init__(
+        self, name: str, network: RegionNet, config: RewardConfig, calibrations: dict[str, Calibration] | None = None
+    ) -> None:
+        self.name, self.network, self.config = name, network.eval(), config
+        self.calibrations = calibrations or {}
+        numbers = {key: float(tensor.double().abs().sum()) for key, tensor in network.state_dict().items()}
+        self.revision = short_hash(ARCHITECTURE, numbers, as_json(self.calibrations))
+
+    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+        """One prediction per question, in order; a region whose mask is empty is missing.
+
+        Raises: BadInput where source, edited image and masks of a question differ in size.
+        """
+        predictions: list[Prediction] = []
+        for start in range(0, len(questions), _BATCH):
+            views = [self.view(question) for question in questions[start : start + _BATCH]]
+            predictions += self.score_views(views)
+        return predictions
+
+    def view(self, question: Question) -> View:
+        """What the network sees of a question."""
+        return view_of(question, self.config.side_px, use_source=self.config.use_source)
+
+    def score_views(self, views: Sequence[View]) -> list[Prediction]:
+        """As `score`, from views that were made before."""
+        with torch.inference_mode():
+            outputs = self.network(views_to_inputs(views))
+        means, stds = self.calibrated(outputs)
+        return [_prediction(view, means, stds, row) for row, view in enumerate(views)]
+
+    def calibrated(self, outputs: Outputs) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """Means and standard deviations in points, by the names of `REGION_NAMES` (B, R) and `IMAGE_NAMES` (B,)."""
+        means, stds = {}, {}
+        for names, logits, log_variances in (
+            (REGION_NAMES, outputs.region_logit, outputs.region_log_variance),
+            (IMAGE_NAMES, outputs.image_logit, outputs.image_log_variance),
+        ):
+            for index, name in enumerate(names):
+                calibration = self.calibrations.get(name, Calibration())
+                means[name] = SCORE_MAX * calibration.mean(_column(logits, index))
+                stds[name] = SCORE_MAX * calibration.std(_column(log_variances, index))
+        return means, stds
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, then `reward.json`, which makes them exist."""
+        write_tensors(folder / "reward.safetensors", self.network.state_dict())
+        document = {
+            "schema": f"{SCHEMA}/{VERSION}",
+            "architecture": ARCHITECTURE,
+            "network": asdict(self.network.config),
+            "config": self.config.model_dump(mode="json"),
+            "config_digest": short_hash(self.config.model_dump(mode="json")),
+            "calibration": as_json(self.calibrations),
+            "revision": self.revision,
+        }
+        write_json(folder / "reward.json", document)
+
+
+def load(path: Path) -> RegionReward:
+    """The reward in a folder that `train_reward` wrote.
+
+    Raises: BadInput for another architecture or schema, naming it, or where files are missing or damaged; NewerSchema.
+    """
+    document = read_document(path / "reward.json", SCHEMA, "train one: `regionwise train-reward`")
+    check_architecture(path / "reward.json", document)
+    config = parse_config(document.get("config") or {}, str(path / "reward.json"))
+    network = make_network(config)
+    load_weights(network, read_tensors(path / "reward.safetensors"), path / "reward.safetensors")
+    calibrations = {name: Calibration(*values) for name, values in document["calibration"].items()}
+    return RegionReward(_name(config), network, config, calibrations)
+
+
+def untrained(config: RewardConfig) -> RegionReward:
+    """The same network with fresh weights: a rival that pools alike and knows nothing."""
+    return RegionReward("region:untrained", make_network(config), config)
+
+
+def _name(config: RewardConfig) -> str:
+    blind = [name for name in ("source", "instruction") if not getattr(config, f"use_{name}")]
+    return f"region:{'-and-'.join(blind)}-blind" if blind else "region"
+
+
+def _column(tensor: Tensor, index: int) -> NDArray[np.float64]:
+    return np.asarray(tensor[..., index].double().numpy())
+
+
+def _prediction(
+    view: View, means: dict[str, NDArray[np.float64]], stds: dict[str, NDArray[np.float64]], row: int
+) -> Prediction:
+    def predicted(name: str, *place: int) -> Predicted:
+        mean, std = float(means[name][(row, *place)]), float(stds[name][(row, *place)])
+        return Predicted(min(max(mean, 0.0), float(SCORE_MAX)), std) if np.isfinite(mean) else Predicted(None)
+
+    regions = {}
+    for index, key in enumerate(view.keys):
+        empty = not view.places[index, 0].any()
+        success, preserve = (Predicted(None) if empty else predicted(name, index) for name in REGION_NAMES)
+        regions[key] = RegionPrediction(success, preserve)
+    image = {name: predicted(f"image.{name}") for name in IMAGE_SCORES}
+    if not view.places[-1, 0].any():
+        image["background"] = Predicted(None)
+    return Prediction(regions=regions, **image)

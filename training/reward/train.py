@@ -1,0 +1,308 @@
+"""Trains the `region` reward from a dataset's tars: `python -m training.reward.train --out FOLDER --dataset DATASET`.
+
+Flat on purpose, top to bottom: read, train, calibrate, write. Regression of every score, uncertainty-aware ranking
+within requests, and two readings of the instruction (see `objective`). Killed and started again, it goes on from its
+last checkpoint to the same weights. Left out: several processes, mixed precision, early stopping.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from pipeline.shards import read_manifest
+from schemas.errors import BadInput, RegionwiseError
+from schemas.score import SCORE_MAX
+from training.reward.calibration import Calibration, coverage, curve, expected_calibration_error, fit
+from training.reward.checkpoint import (
+    STATE_SCHEMA,
+    VERSION,
+    check_same_config,
+    read_document,
+    read_tensors,
+    restore_training,
+    training_state,
+    write_json,
+    write_tensors,
+)
+from training.reward.config import RewardConfig, load_config
+from training.reward.data import Batch, Counts, Item, by_request, collate, load_items, training_batches
+from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
+from training.reward.region import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
+
+log = logging.getLogger(__name__)
+_HISTORY_STEPS = 20
+_EVALUATION_BATCH = 32
+
+
+def train_reward(
+    config: RewardConfig, out: Path, max_minutes: float | None = None, on_step: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """Trains a reward into `out` and returns its metrics; a finished training of the same config is left as it is.
+
+    max_minutes: at most so long for this call's steps; where it ends early the metrics say `stopped: time`.
+    on_step: told the number of steps done, after each.
+    Raises: RunConflict where `out` was trained with another config; BadInput, TooManyRejected as `load_items`.
+    """
+    # 1. The same numbers every time.
+    started = time.monotonic()
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    state_file = out / "training" / "state.json"
+    state = read_document(state_file, STATE_SCHEMA, "remove the folder") if state_file.is_file() else None
+    if state is not None:
+        check_same_config(out, state, config)
+        if state["finished"]:
+            return dict(json.loads((out / "training.json").read_bytes()))
+
+    # 2. Data: whole requests, all in memory.
+    dataset = Path(config.dataset)
+    limits: dict[str, Any] = {"use_source": config.use_source, "max_missing_share": config.max_missing_share}
+    with threadpool_limits(1):  # small products: more threads only wait for one another
+        items, counts = load_items(dataset, "train", config.side_px, **limits)
+        held_out, held_out_counts = list[Item](), Counts()
+        if any(shard.split == "validation" for shard in read_manifest(dataset).shards):
+            held_out, held_out_counts = load_items(dataset, "validation", config.side_px, **limits)
+    if config.supervision == "image":
+        items = [whole_image_scores(item) for item in items]
+    groups = by_request(items)
+    read_s = time.monotonic() - started
+
+    # 3. Network and optimiser, fresh or from the last checkpoint.
+    network = make_network(config)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+    )
+    first_step, history = 0, list[dict[str, float]]()
+    if state is not None:
+        tensors_file = out / "training" / state["tensors"]
+        restore_training(network, optimizer, read_tensors(tensors_file), tensors_file)
+        first_step, history = int(state["step"]), list(state["history"])
+
+    # 4. Steps. What is random in a step hangs on seed and step alone, so a resumed training draws the same.
+    weights = LossWeights(
+        image=config.image_weight,
+        variance=config.variance_weight,
+        ranking=config.ranking_weight,
+        asked=config.asked_weight,
+        expected=config.expected_weight,
+    )
+    network.train()
+    step, train_started = first_step, time.monotonic()
+    sums = np.zeros(len(Parts._fields))
+    for chosen in training_batches(groups, config.batch_requests, config.seed, first_step, config.steps):
+        if max_minutes is not None and time.monotonic() - train_started > 60 * max_minutes:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        batch = collate(chosen)
+        noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        parts = objective(network(batch.inputs), batch, weights, noise, config.rank_scale)
+        optimizer.zero_grad(set_to_none=True)
+        parts.total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+        optimizer.step()
+        step += 1
+        sums += [part.detach().item() for part in parts]
+        if step % _HISTORY_STEPS == 0:
+            history.append({"step": step, **dict(zip(Parts._fields, (sums / _HISTORY_STEPS).round(5), strict=True))})
+            sums[:] = 0
+            log.info("step %d of %d: loss %.4f", step, config.steps, history[-1]["total"])
+        if step % config.checkpoint_steps == 0 and step < config.steps:
+            write_state(out, config, network, optimizer, step, history, finished=False)
+        on_step(step)
+    train_s = time.monotonic() - train_started
+
+    # 5. Calibration on the validation split, and what the reward is worth there.
+    reward = RegionReward("region", network, config)
+    metrics = calibrate(reward, held_out)
+    reward.save(out)
+    metrics |= {
+        "steps": step,
+        "stopped": "steps" if step == config.steps else "time",
+        "n_train": len(items),
+        "n_requests": len(groups),
+        "n_validation": len(held_out),
+        "scores_missing": counts.missing + held_out_counts.missing,
+        "scores": counts.scores + held_out_counts.scores,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "read_s": round(read_s, 1),
+        "train_s": round(train_s, 1),
+        "revision": reward.revision,
+    }
+    write_json(out / "training.json", metrics)
+    write_json(out / "curves.json", {"history": history, "calibration": metrics["calibration"]})
+    write_state(out, config, network, optimizer, step, history, finished=True)
+    return metrics
+
+
+def learning_rate(config: RewardConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a fiftieth."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * rise * (0.02 + 0.49 * (1 + math.cos(math.pi * step / config.steps)))
+
+
+def whole_image_scores(item: Item) -> Item:
+    """`item` as whole-image training has it: every region gets the image's success and overedit for its own scores."""
+    scores = item.region_scores.copy()
+    present = ~np.isnan(scores)
+    image = np.broadcast_to(item.image_scores[[1, 2]], scores.shape)
+    scores[present] = image[present]
+    return replace(item, region_scores=scores)
+
+
+def write_state(
+    out: Path,
+    config: RewardConfig,
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    history: list[dict[str, float]],
+    *,
+    finished: bool,
+) -> None:
+    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go."""
+    name = f"state-{step:07d}.safetensors"
+    if not finished:
+        write_tensors(out / "training" / name, training_state(network, optimizer))
+    document = {
+        "schema": f"{STATE_SCHEMA}/{VERSION}",
+        "config": config.model_dump(mode="json"),
+        "step": step,
+        "history": history,
+        "tensors": None if finished else name,
+        "finished": finished,
+    }
+    write_json(out / "training" / "state.json", document)
+    for path in (out / "training").glob("state-*.safetensors"):
+        if finished or path.name != name:
+            path.unlink()
+
+
+def calibrate(reward: RegionReward, items: list[Item]) -> dict[str, Any]:
+    """Fits the reward's calibrations to `items`, and says by score how well it then fits, and how it ranks them.
+
+    Every second request fits, the others measure, so that no figure comes from what it was fitted to; the calibration
+    that is kept is fitted to all.
+    """
+    logits, log_variances, shares, groups = gathered(reward, items)
+    report: dict[str, Any] = {"calibration": {}, "ranking": {}}
+    errors, before = [], []
+    for name, share in shares.items():
+        present = ~np.isnan(share)
+        half = present & (groups[name] % 2 == 0)
+        other = present & ~half
+        fitted = fit(logits[name][half], log_variances[name][half], share[half])
+        mean, std = fitted.mean(logits[name][other]), fitted.std(log_variances[name][other])
+        raw = Calibration().mean(logits[name][other])
+        error, raw_error = (expected_calibration_error(m, share[other]) for m in (mean, raw))
+        errors += [error] if error is not None else []
+        before += [raw_error] if raw_error is not None else []
+        report["calibration"][name] = {
+            "n": int(other.sum()),
+            "error": error,
+            "error_uncalibrated": raw_error,
+            "mean_absolute_error": SCORE_MAX * float(np.abs(mean - share[other]).mean()) if other.any() else None,
+            "coverage_90": coverage(mean, std, share[other]),
+            "curve": curve(mean, share[other]),
+        }
+        report["ranking"][name] = _pair_accuracy(logits[name], share, groups[name])
+        reward.calibrations[name] = fit(logits[name][present], log_variances[name][present], share[present])
+    report["calibration_error"] = float(np.mean(errors)) if errors else None
+    report["calibration_error_uncalibrated"] = float(np.mean(before)) if before else None
+    return report
+
+
+Columns = dict[str, np.ndarray[Any, Any]]
+
+
+def gathered(reward: RegionReward, items: list[Item]) -> tuple[Columns, Columns, Columns, Columns]:
+    """(logits, log-variances, scores as shares, groups) by name, over all regions and images of `items`."""
+    columns: tuple[dict[str, list[Any]], ...] = ({}, {}, {}, {})
+    numbers = {request: n for n, request in enumerate(dict.fromkeys(item.request for item in items))}
+    for start in range(0, len(items), _EVALUATION_BATCH):
+        chunk = items[start : start + _EVALUATION_BATCH]
+        batch = collate(chunk)
+        with torch.inference_mode():
+            outputs = reward.network(batch.inputs)
+        request = torch.tensor([numbers[item.request] for item in chunk])
+        _add(
+            columns,
+            REGION_NAMES,
+            (outputs.region_logit, outputs.region_log_variance, batch.region_scores),
+            batch,
+            request,
+        )
+        _add(
+            columns, IMAGE_NAMES, (outputs.image_logit, outputs.image_log_variance, batch.image_scores), batch, request
+        )
+    joined = [
+        {name: np.concatenate(column.get(name, [np.empty(0)])) for name in (*REGION_NAMES, *IMAGE_NAMES)}
+        for column in columns
+    ]
+    return joined[0], joined[1], joined[2], joined[3]
+
+
+def _add(
+    columns: Any, names: tuple[str, ...], tensors: tuple[torch.Tensor, ...], batch: Batch, request: torch.Tensor
+) -> None:
+    for index, name in enumerate(names):
+        flat = [tensor[..., index] for tensor in tensors]
+        groups = request if flat[0].dim() == 1 else request[:, None].expand_as(flat[0])
+        for column, values in zip(columns, (*flat, groups), strict=True):
+            column.setdefault(name, []).append(values.double().flatten().numpy())
+
+
+def _pair_accuracy(
+    logits: np.ndarray[Any, Any], share: np.ndarray[Any, Any], groups: np.ndarray[Any, Any]
+) -> dict[str, Any]:
+    """Share of pairs of one request, a point apart or more, that the means order as the scores do."""
+    pairs = ordered_pairs(torch.from_numpy(share), torch.from_numpy(groups), margin=0.04)
+    better, worse = pairs.better.numpy(), pairs.worse.numpy()
+    right = logits[better] > logits[worse]
+    return {"n_pairs": len(right), "accuracy": float(right.mean()) if len(right) else None}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process of a training: settings from a TOML file and flags; metrics as JSON on stdout. Returns: exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.reward.train", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the reward's folder")
+    parser.add_argument("--config", type=Path, default=None, help="settings in TOML")
+    parser.add_argument("--max-minutes", type=float, default=None, help="at most so long for the steps")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, over the file's")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    try:
+        settings = dict(_setting(text) for text in given.set)
+        metrics = train_reward(load_config(given.config, settings), given.out, given.max_minutes)
+    except RegionwiseError as error:
+        print(f"regionwise: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps({name: value for name, value in metrics.items() if name not in ("calibration", "ranking")}))
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise BadInput(f"--set {text!r}", "has no `=`", "write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(main())
