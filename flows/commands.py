@@ -85,6 +85,8 @@ def _show_manifest(run: Path, manifest: Manifest, seconds: float, worked: int, a
         "rows": manifest.rows,
         "requests": manifest.requests,
         "splits": manifest.splits,
+        "scores": manifest.scores,
+        "unscored": manifest.unscored,
         "synthetic": manifest.synthetic,
         "parts_worked": worked,
         "seconds": round(seconds, 2),

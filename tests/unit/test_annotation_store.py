@@ -109,11 +109,12 @@ def test_a_file_that_is_no_store_or_of_a_later_version_is_named(path: Path, tmp_
 
 
 def _write(path: str, first: int, last: int) -> None:
-    """Adds numbered annotations in batches of ten, opening a store that may not be there yet."""
+    """Adds numbered annotations in batches of ten, naming each, into a store that may not be there yet."""
     for begin in range(first, last, 10):
         with open_store(Path(path), create=True) as store:
             store.intend("p", [str(number) for number in range(begin, begin + 10)])
             store.add([_numbered(number) for number in range(begin, begin + 10)])
+            store.take_snapshot(f"by-{os.getpid()}-{begin}")
 
 
 def test_two_processes_write_at_once_and_nothing_is_lost_or_stored_twice(tmp_path: Path) -> None:
