@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from annotation.client import AnnotationClient, Task, TaskRegion
 from annotation.consensus import METHOD, consensus, current
-from annotation.simulated import SimulatedClient, panel
+from annotation.simulated import Rater, SimulatedClient, panel
 from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
 from pipeline.consensus_files import consensus_stage, write_consensus
 from pipeline.row_scores import ORACLE
@@ -34,33 +35,39 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
     n_steady, n_random, n_copying, n_bimodal = numbers
     raters = panel(n_steady, n_random=n_random, n_copying=n_copying, n_bimodal=n_bimodal, seed=seed)
     origin = canonical_json([rater.name for rater in raters]).decode()
-    tasks = new = without = 0
     _check_scored(run, info)
     with open_store(store_path(run), create=True) as store:
         taken = store.find_snapshot(snapshot)
         if taken and taken.origin != origin:
             raise BadInput(f"snapshot {snapshot}", "exists and is of other raters", "give another --snapshot")
-        index = 0
-        for part in range(info.n_parts if taken is None else 0):
-            samples = list(read_kept(run, "gates", part))
-            truths = {score.candidate: score for sample in samples if (score := _truth(sample))}
-            client = SimulatedClient(raters, truths)
-            scored = [task for task in _tasks(samples, index) if task.candidate in truths]
-            new += _ask(client, store, scored)
-            index, tasks, without = index + len(samples), tasks + len(scored), without + len(samples) - len(scored)
+        counts = Counter[str]() if taken else _rate_parts(run, info, raters, store)
         named = taken or store.take_snapshot(snapshot, origin)
         annotations = store.count(named.high_water)
     facts = {
         "snapshot": named.name,
         "annotations": annotations,
-        "new": new,
-        "tasks": tasks,
-        "without_truth": without,
+        "new": counts["new"],
+        "tasks": counts["tasks"],
+        "without_truth": counts["without_truth"],
         "raters": [rater.name for rater in raters],
         "synthetic": True,
         "seconds": round(time.monotonic() - started, 2),
     }
     _show(facts, as_json)
+
+
+def _rate_parts(run: Path, info: BuildInfo, raters: tuple[Rater, ...], store: AnnotationStore) -> Counter[str]:
+    """All raters rate every part; counts tasks, new annotations, and candidates without the oracle's scores."""
+    counts = Counter[str]()
+    first = 0
+    for part in range(info.n_parts):
+        samples = list(read_kept(run, "gates", part))
+        truths = {score.candidate: score for sample in samples if (score := _truth(sample))}
+        tasks = [task for task in _tasks(samples, first) if task.candidate in truths]
+        new = _ask(SimulatedClient(raters, truths), store, tasks)
+        counts.update(tasks=len(tasks), new=new, without_truth=len(samples) - len(tasks))
+        first += len(samples)
+    return counts
 
 
 def _gated(run: Path) -> BuildInfo:
