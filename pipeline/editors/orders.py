@@ -1,6 +1,8 @@
-"""What exactly shall be done to a target: the request's own words, and a visible choice where they leave it open.
+"""What exactly shall be done to a target: the request's own words, never a guess at what they might have meant.
 
-Open choices hang on the request and the target alone, so all candidates of a request share them.
+A request that does not say which colour, shape, texture or words is refused: whatever was painted instead would be
+scored as if it had been asked for. Amounts (how blurred, how bright) and the colour of letters may stay open; open
+choices hang on the request and the target alone, so all candidates of a request share them.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +22,9 @@ from schemas.request import Operation, Reference, Target
 SIGMA_RANGE_PX = (0.5, 64.0)
 GAIN_RANGE = (0.05, 4.0)
 TEXT_MAX_CHARS = 40
+#: What a target without an operation asks for, where its role says it.
+OF_ROLE: dict[str, Operation] = {"remove": "remove", "add": "insert"}
+VOCABULARY = "recolour, remove, replace, insert, texture, blur, relight, move, resize, text"
 #: A colour this far (CIE Lab) from what is there is plainly another one.
 _VISIBLE_LAB = 45.0
 
@@ -38,17 +43,19 @@ class Order:
 def order_of(target: Target, image: ImageU8, mask: MaskBool, rng: np.random.Generator) -> Order:
     """The order that `target` gives; what it leaves open is drawn from `rng`, and drawn so that it can be seen.
 
-    Raises: CannotEdit with reason `bad_parameter` for a word or number that the vocabulary lacks, or
-    `no_destination` for a move or resize that does not say where to.
+    Raises: CannotEdit with reason `unknown_operation` for one that the vocabulary lacks, `missing_parameter` or
+    `bad_parameter` for a word or number, `no_destination` for a move or resize that does not say where to.
     """
-    operation = target.operation
+    operation = OF_ROLE.get(target.role, target.operation) if target.operation == "other" else target.operation
     if operation == "other":
-        open_choice: Operation = "recolour" if rng.random() < 0.6 else "texture"
-        operation = {"remove": "remove", "add": "insert", "change": open_choice}[target.role]  # type: ignore[assignment]
+        raise CannotEdit("unknown_operation", f"{target.label!r}: operation {operation!r} is none of {VOCABULARY}")
     if operation in ("move", "resize") and target.destination is None:
         raise CannotEdit("no_destination", f"{target.label!r} shall {operation}, but has no destination")
+    target = target.model_copy(update={"operation": operation})
     here = mean_lab(image, mask)
-    parameters = {name: value(target, here, rng) for name, value in _needed(operation, target)}
+    needed = _needed(operation, target)
+    _check_names(target, [name for name, _ in needed if name != "phase"])
+    parameters = {name: value(target, here, rng) for name, value in needed}
     return Order(operation, parameters, target.box, target.destination, target.reference)
 
 
@@ -67,23 +74,33 @@ def _needed(operation: Operation, target: Target) -> list[tuple[str, Any]]:
     return needed.get(operation, [])
 
 
+def _check_names(target: Target, known: list[str]) -> None:
+    unknown = sorted(set(target.parameters) - set(known))
+    if unknown:
+        fault = f"{target.operation} takes {', '.join(known) or 'no parameters'}, not {unknown[0][:40]!r}"
+        raise CannotEdit("bad_parameter", f"{target.label!r}: {fault}")
+
+
 def _colour(target: Target, here: tuple[float, float, float], rng: np.random.Generator) -> str:
-    plain = [name for name in COLOURS if colour_distance(colour_lab(name), here) >= _VISIBLE_LAB]
-    return _word(target, "color", tuple(COLOURS), plain or list(COLOURS), rng)
+    if target.operation != "text" or "color" in target.parameters:
+        return _word(target, "color", tuple(COLOURS))
+    plain = [name for name in COLOURS if colour_distance(colour_lab(name), here) >= _VISIBLE_LAB] or list(COLOURS)
+    return plain[int(rng.integers(len(plain)))]
 
 
 def _shape(target: Target, here: tuple[float, float, float], rng: np.random.Generator) -> str:
-    return _word(target, "shape", SHAPES, list(SHAPES), rng)
+    return _word(target, "shape", SHAPES)
 
 
 def _texture(target: Target, here: tuple[float, float, float], rng: np.random.Generator) -> str:
-    return _word(target, "texture", TEXTURES, list(TEXTURES), rng)
+    return _word(target, "texture", TEXTURES)
 
 
-def _word(target: Target, name: str, known: tuple[str, ...], open_choice: list[str], rng: np.random.Generator) -> str:
+def _word(target: Target, name: str, known: tuple[str, ...]) -> str:
     given = target.parameters.get(name)
     if given is None:
-        return open_choice[int(rng.integers(len(open_choice)))]
+        fault = f"{target.operation} needs the parameter {name}, one of {', '.join(known)}"
+        raise CannotEdit("missing_parameter", f"{target.label!r}: {fault}")
     if given not in known:
         raise CannotEdit("bad_parameter", f"{name} {str(given)[:40]!r} is not one of {', '.join(known)}")
     return str(given)
@@ -94,10 +111,12 @@ def _phase(target: Target, here: tuple[float, float, float], rng: np.random.Gene
 
 
 def _words(target: Target, here: tuple[float, float, float], rng: np.random.Generator) -> str:
-    given = target.parameters.get("text")
-    words = " ".join(str("HELLO" if given is None else given).split())[:TEXT_MAX_CHARS]
+    words = " ".join(str(target.parameters.get("text") or "").split())
     if not words:
-        raise CannotEdit("bad_parameter", f"{target.label!r} shall get a text, but it is empty")
+        raise CannotEdit("missing_parameter", f"{target.label!r}: text needs the parameter text, the words to write")
+    if len(words) > TEXT_MAX_CHARS or not words.isascii():
+        fault = f"text is ASCII of at most {TEXT_MAX_CHARS} characters (the embedded font has no others)"
+        raise CannotEdit("bad_parameter", f"{target.label!r}: {fault}")
     return words
 
 

@@ -18,8 +18,10 @@ from schemas.record import short_hash
 from schemas.region import region_id
 from schemas.request import EditRequest, Target
 
-#: Operations that may have the whole image as their target.
+#: Operations that may have the whole image as their target, and the labels that mean it.
 GLOBAL_OPERATIONS = ("recolour", "relight")
+WHOLE_IMAGE = {"image", "picture", "photo", "photograph", "scene", "everything"}
+_BESIDE_IT = {"the", "this", "whole", "entire", "full"}
 #: How far the soft border of an edit reaches over its region.
 BORDER_PX = 2
 
@@ -112,9 +114,14 @@ def make_plan(request: EditRequest, sources: list[ImageU8]) -> Plan:
     return Plan(request=request.id, sources=tuple(sources), steps=tuple(steps), wanted=image)
 
 
+def _means_everything(label: str) -> bool:
+    words = set(label.casefold().split()) - _BESIDE_IT
+    return bool(words) and words <= WHOLE_IMAGE
+
+
 def _mask(canvas: ImageU8, target: Target) -> MaskBool:
     if target.box is None and target.mask is None:
-        if target.operation in GLOBAL_OPERATIONS:
+        if target.operation in GLOBAL_OPERATIONS and _means_everything(target.label):
             return np.ones(canvas.shape[:2], dtype=np.bool_)
         raise CannotEdit("no_target_box", f"target {target.label!r} has neither box nor mask")
     try:

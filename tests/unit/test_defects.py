@@ -96,7 +96,7 @@ def test_a_defect_without_a_place_is_refused(plan):
     with pytest.raises(CannotEdit, match="sits in a region") as caught:
         flawed(plan, "seam", None, 0.5)
     assert caught.value.reason == "no_place"
-    whole = disc_target("relight", box=None, mask=None, parameters={"gain": 0.5})
+    whole = disc_target("relight", box=None, mask=None, label="everything", parameters={"gain": 0.5})
     everything = make_plan(request_of((whole,), [picture()]), [picture()])
     with pytest.raises(CannotEdit, match="no pixel"):
         flawed(everything, "background_drift", None, 0.5)
