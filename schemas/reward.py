@@ -10,7 +10,7 @@ with regions and backgrounds with backgrounds; 0.5 is chance.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.geometry import Box, CocoRle
 from schemas.record import Document, Record
@@ -32,19 +32,38 @@ class PredictedScore(Record):
     std: Annotated[float, Field(ge=0)] | None = None
 
 
-class CurvePoint(Record):
-    """What was measured after `step` optimiser steps: name -> value, names as `train/loss`, `validation/loss`."""
+class CurveBin(Record):
+    """Held-out scores of about the same predicted mean, and what raters gave them on average; both 0..25."""
 
-    step: Annotated[int, Field(ge=0)]
-    values: dict[str, float]
+    predicted: float
+    scored: float
+    n: int
+
+
+class ScoreCalibration(Record):
+    """How well one score fits the held-out split. error: mean distance of predicted from given means over bins, 0..25;
+    coverage_90: share of given scores inside the 90 % intervals. Further fields are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    n: int
+    error: float | None
+    mean_absolute_error: float | None
+    coverage_90: Share | None
+    curve: tuple[CurveBin, ...]
 
 
 class TrainingCurves(Document):
-    """The course of one training, in the order of its steps."""
+    """The course of one training. history: `step` and what was measured since the point before it, by name.
 
+    calibration: by score, as `region.success`, `image.background`. Further fields are passed over.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
     schema_name: ClassVar[str] = "training-curves"
 
-    points: tuple[CurvePoint, ...]
+    history: tuple[dict[str, float], ...]
+    calibration: dict[str, ScoreCalibration] = {}
 
 
 class AurocRow(Record):

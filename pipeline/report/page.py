@@ -23,6 +23,7 @@ from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
 from pipeline.report.figures import charts, key_numbers, summary, synthetic_note
 from pipeline.report.images import Pictures
 from pipeline.report.rejects import reason_views
+from pipeline.report.reward import reward_data
 from pipeline.report.samples import RequestView, request_views
 from pipeline.run_folder import read_build_info
 from pipeline.shards import read_manifest
@@ -177,6 +178,17 @@ def _samples(gathered: Gathered) -> Section | None:
     return Section("samples", "Samples", lead, "samples.html.jinja", data)
 
 
+def _reward(gathered: Gathered) -> Section | None:
+    data = reward_data(gathered.run, gathered.pictures)
+    if data is None:
+        return None
+    lead = (
+        "A reward was trained on this dataset; it scores every region of an edit with an uncertainty. Tested on "
+        "candidates with exactly one flaw in a known place, on sources and textures that it never saw."
+    )
+    return Section("reward", "The region reward", lead, "reward.html.jinja", data)
+
+
 def _total_requests(gathered: Gathered) -> int:
     return gathered.manifest.requests if gathered.manifest else 0
 
@@ -197,7 +209,7 @@ def _rejects(gathered: Gathered) -> Section:
 
 
 #: The sections in the order of the page.
-SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (_funnel, _samples, _distributions, _rejects)
+SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (_funnel, _samples, _distributions, _reward, _rejects)
 
 
 def _public(gathered: Gathered) -> BuildInfo:

@@ -259,6 +259,10 @@ def test_probe_figures_tell_looking_from_remembering(cases: list[Case]) -> None:
     known = {row.probe: row for row in evaluate(Known(cases), cases, {}, bootstrap_samples=50).metrics.probes}
     assert known["source_swapped"].change == 0
     assert (known["masks_permuted"].follows or 0) < 0.8
+    for row in (*pixels.values(), *known.values()):
+        assert row.auroc is not None
+        assert row.before is not None
+        assert row.change == pytest.approx(row.auroc - row.before)
     blind = Blinded(PixelDifference(), "source_blind", drop_source).score([cases[0].question])[0]
     assert blind == PixelDifference().score([drop_source(cases[0].question)])[0]
 

@@ -35,7 +35,7 @@ BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Tested:
+class Examined:
     """A reward's figures and what it predicted: flawed candidates in the order of the cases, and their clean twins."""
 
     metrics: RewardMetrics
@@ -64,7 +64,7 @@ def evaluate(
     probe_cases: int | None = None,
     bootstrap_samples: int = BOOTSTRAP_SAMPLES,
     seed: int = 0,
-) -> Tested:
+) -> Examined:
     """Every test of `reward` on `cases`, with `rivals` and pixel difference on the same cases.
 
     rivals: name -> reward, as `untrained`, `source_blind`, `instruction_blind`. left_out: the defect that training
@@ -120,7 +120,7 @@ def evaluate(
         bootstrap_samples=bootstrap_samples,
         unmade=dict(unmade or {}),
     )
-    return Tested(metrics, own.flawed, own.twins)
+    return Examined(metrics, own.flawed, own.twins)
 
 
 def photo_row(reward: Reward, photo: str, cases: Sequence[Case]) -> PhotoRow:

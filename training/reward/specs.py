@@ -3,6 +3,7 @@
 | spec | reward |
 |---|---|
 | `region:PATH` | the region network, from the folder that `regionwise train-reward` wrote |
+| `untrained:PATH` | the same network with fresh weights, a rival |
 | `endpoint:URL` | a vision-language model behind an OpenAI-compatible API |
 | `pixel-difference`, `pixel-change` | rivals that compare pixels alone |
 """
@@ -13,7 +14,7 @@ from pipeline.backends import parse_spec
 from schemas.errors import BadInput
 from training.reward.protocol import Reward
 
-REWARDS = ("region", "endpoint", "pixel-difference", "pixel-change")
+REWARDS = ("region", "untrained", "endpoint", "pixel-difference", "pixel-change")
 
 
 def make_reward(spec: str) -> Reward:
@@ -22,9 +23,8 @@ def make_reward(spec: str) -> Reward:
     if name.startswith("pixel-"):
         return _pixel(spec, name, place)
     if place is None:
-        wanted = "region:FOLDER" if name == "region" else "endpoint:URL"
-        raise BadInput(f"reward {spec!r}", "does not say where it is", f"write {wanted}")
-    return _region(place) if name == "region" else _endpoint(place)
+        raise BadInput(f"reward {spec!r}", "does not say where it is", f"write {name}:{_PLACES[name]}")
+    return _MAKERS[name](place)
 
 
 def _pixel(spec: str, name: str, place: str | None) -> Reward:
@@ -41,7 +41,17 @@ def _region(place: str) -> Reward:
     return load(Path(place))
 
 
+def _untrained(place: str) -> Reward:
+    from training.reward.region import load, untrained
+
+    return untrained(load(Path(place)).config)
+
+
 def _endpoint(url: str) -> Reward:
     from training.reward.judge import make_judge
 
     return make_judge(url)
+
+
+_PLACES = {"region": "FOLDER", "untrained": "FOLDER", "endpoint": "URL"}
+_MAKERS = {"region": _region, "untrained": _untrained, "endpoint": _endpoint}

@@ -1,0 +1,70 @@
+"""Tests a reward and writes what the report shows: `python -m training.evaluation.run --reward SPEC --out FOLDER`.
+
+Writes `metrics.json`, `predictions.jsonl` and `pictures/` into the folder, which for a run is `<run>/reward`.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from schemas.errors import BadInput, RegionwiseError
+from schemas.reward import RewardMetrics
+from training.evaluation.examples import write_examples
+from training.evaluation.localisation_cases import scene_cases
+from training.evaluation.reward_metrics import evaluate, write_metrics
+from training.reward.protocol import Reward
+from training.reward.specs import make_reward
+
+SOURCES, CASES_A_SOURCE = 100, 3
+
+
+def write_tests(
+    folder: Path,
+    reward: Reward,
+    rivals: Mapping[str, Reward],
+    *,
+    left_out: str | None = None,
+    sources: int = SOURCES,
+    probe_cases: int | None = None,
+    extras: bool = False,
+) -> RewardMetrics:
+    """All tests of `reward` on held-out scenes, written into `folder`; arguments as `evaluate` and `scene_cases`."""
+    cases, unmade = scene_cases(sources, CASES_A_SOURCE, extras=extras)
+    tested = evaluate(reward, cases, rivals, left_out=left_out, unmade=unmade, probe_cases=probe_cases)
+    write_examples(folder, cases, tested.flawed)
+    write_metrics(folder, tested.metrics)
+    return tested.metrics
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process: prints the figures on one line. Returns: exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluation.run", description=__doc__)
+    parser.add_argument("--reward", required=True, help="spec, as for `regionwise score`")
+    parser.add_argument("--rival", action="append", default=[], metavar="NAME=SPEC", help="such as source_blind=...")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
+    parser.add_argument("--left-out", default=None, help="the defect that training never saw")
+    parser.add_argument("--sources", type=int, default=SOURCES, help=f"held-out scenes [default: {SOURCES}]")
+    parser.add_argument("--extras", action="store_true", help="show the reward the masks of unplanned regions, too")
+    given = parser.parse_args(arguments)
+    try:
+        rivals = {name: make_reward(spec) for name, spec in map(_rival, given.rival)}
+        settings = {"left_out": given.left_out, "sources": given.sources, "extras": given.extras}
+        metrics = write_tests(given.out, make_reward(given.reward), rivals, **settings)
+    except RegionwiseError as error:
+        print(f"regionwise: {error}", file=sys.stderr)
+        return error.exit_code
+    shown = {"n_pairs", "localisation_auroc", "rivals", "ranking_accuracy", "calibration_error", "coverage"}
+    print(metrics.model_dump_json(include=shown))
+    return 0
+
+
+def _rival(text: str) -> tuple[str, str]:
+    name, sign, spec = text.partition("=")
+    if not sign:
+        raise BadInput(f"--rival {text!r}", "has no `=`", "write NAME=SPEC")
+    return name, spec
+
+
+if __name__ == "__main__":
+    sys.exit(main())
