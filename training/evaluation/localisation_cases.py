@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,20 @@ from pipeline.backends import CannotEdit, Edit, Segmenter
 from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.procedural import IN_REGION_ONLY, ProceduralEditor
-from pipeline.image_store import read_image
+from pipeline.gates import GateSettings
+from pipeline.image_store import ImageTar, read_image
 from pipeline.images import ImageU8, pixels_sha256, rle_to_mask
-from pipeline.ingest import edit_type_of
+from pipeline.ingest import ingest
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.fuse import fuse, plan_regions
 from pipeline.run_folder import read_build_info, read_kept
-from pipeline.scenes import TEXTURES, scene_at
+from pipeline.scenes import TEXTURES, render_scene
+from pipeline.sources import scene_lines
+from pipeline.stage import PartImages
 from schemas.candidate import Candidate, Defect, candidate_id
 from schemas.record import short_hash
 from schemas.region import region_id
-from schemas.request import EditRequest, RequestLine, Source, request_id
+from schemas.request import EditRequest
 from schemas.reward import BACKGROUND, Band
 from schemas.sample import Sample
 from schemas.score import SCORE_MAX, CandidateScore, phi
@@ -146,24 +150,12 @@ def _photo_requests(run: Path) -> Iterator[Opened]:
 
 
 def _scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]) -> Iterator[Opened]:
-    for index in range(count):
-        line, image = scene_at(seed, index, size_px, textures=textures)
-        yield _request(line, image), [image]
-
-
-def _request(line: RequestLine, image: ImageU8) -> EditRequest:
-    digest = pixels_sha256(image)
-    source = Source(name=line.id, pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0])
-    return EditRequest(
-        id=request_id((digest,), line.instruction, line.turns, line.targets),
-        name=line.id,
-        kind=line.kind,
-        sources=(source,),
-        instruction=line.instruction,
-        targets=line.targets,
-        edit_type=edit_type_of(line.targets),
-        synthetic=True,
-    )
+    """Scenes with their requests as the pipeline's first stage makes them."""
+    images = PartImages(Path(), ImageTar(BytesIO(), "images/sources/part-00000.tar", "png"))
+    for planned in scene_lines(seed, count, size_px):
+        for row in ingest([planned], images, size_px=size_px, gates=GateSettings(), scene_textures=textures):
+            if isinstance(row, Sample) and planned.scene is not None:
+                yield row.request, [render_scene(*planned.scene, textures=textures).image_hwc_u8]
 
 
 def make_cases(
