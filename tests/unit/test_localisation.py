@@ -1,16 +1,30 @@
 """The localisation tests give known rewards what they deserve, and the cases are what they say."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from skimage import data
 
+from pipeline.config import BuildConfig
 from pipeline.scenes import TEXTURES
 from schemas.reward import BACKGROUND, RewardMetrics, TwinRow
+from tests.unit.conftest import build
 from tests.unit.reward_cases import Constant, Known, WholeImage, prediction
 from training.evaluation.answers import ask, mean_reward, phi_of, usable
 from training.evaluation.localisation import share_of_first
-from training.evaluation.localisation_cases import BANDS, HELD_OUT_TEXTURES, Case, all_kinds, scene_cases
+from training.evaluation.localisation_cases import (
+    BANDS,
+    HELD_OUT_TEXTURES,
+    Case,
+    all_kinds,
+    photo_cases,
+    photos,
+    scene_cases,
+)
 from training.evaluation.probes import PROBES, Blinded, drop_source, mirror, permute_masks
 from training.evaluation.reward_metrics import evaluate, photo_row, write_metrics
 from training.evaluation.truth_figures import calibration, ranking, reliability
@@ -278,3 +292,43 @@ def test_a_photo_row_counts_its_pairs(cases: list[Case]) -> None:
     row = photo_row(Known(cases), "a.png", cases)
     assert row.auroc == 1.0
     assert row.n_pairs == sum(flawed is not None for case in cases for flawed in case.verdicts.values())
+
+
+@pytest.fixture(scope="module")
+def photo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build on two photographs with two requests each, one of a whole image, which has no background."""
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(data.coffee()).save(folder / "coffee.png")
+    Image.fromarray(data.astronaut()).save(folder / "astronaut.png")
+    red, dark = {"color": "red"}, {"gain": 0.5}
+    boxes = {"coffee.png": ([230, 120, 400, 260], [20, 20, 120, 120])}
+    boxes["astronaut.png"] = ([170, 60, 290, 210], [20, 206, 120, 400])
+    lines = []
+    for name, (one, two) in boxes.items():
+        targets = [
+            {"label": "first thing", "operation": "recolour", "box": one, "parameters": red},
+            {"label": "second thing", "operation": "relight", "box": two, "parameters": dark},
+        ]
+        base = {"sources": [name], "instruction": "Make one thing red and darken another."}
+        lines.append(base | {"id": f"{name}-1", "targets": targets})
+        lines.append(
+            base | {"id": f"{name}-2", "targets": [targets[1] | {"box": None}], "instruction": "Darken it all."}
+        )
+    (folder / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = folder / "run"
+    build(run, BuildConfig(requests=(str(folder / "requests.jsonl"),), size_px=128, k=1, part_requests=8))
+    return run
+
+
+def test_cases_of_one_photograph(photo_run: Path) -> None:
+    assert photos(photo_run) == ("astronaut.png", "coffee.png")
+    coffee, _ = photo_cases(photo_run, "coffee.png", 6)
+    again, _ = photo_cases(photo_run, "coffee.png", 6)
+    assert [case.key for case in coffee] == [case.key for case in again]
+    assert len(coffee) == 6
+    assert {case.request.sources[0].name for case in coffee} == {"coffee.png"}
+    assert len({case.source for case in coffee}) == 1
+    row = photo_row(Known(coffee), "coffee.png", coffee)
+    assert row.auroc == 1.0
+    assert row.n_pairs >= 12
+    assert photo_cases(photo_run, "nobody.png")[0] == []
