@@ -268,5 +268,26 @@ def score(
     score_pairs(Asked(source, edited, instruction, masks, boxes, pairs), spec, out, picture, size_px, as_json)
 
 
+@cli.command("train-reward")
+@RUN
+@click.option("--config", "config_file", type=click.Path(path_type=Path), default=None, help="settings in TOML")
+@click.option("--without", type=click.Choice(["source", "instruction"]), default=None, help="train this blind rival")
+@click.option("--minutes", type=click.FloatRange(min=0), default=None, help="at most so long [default: no limit]")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="one setting, over the file's")
+@JSON
+def train_reward(
+    run: Path,
+    config_file: Path | None,
+    without: str | None,
+    minutes: float | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Train the region reward on a run's dataset, into RUN/reward. Started again, it goes on where it was."""
+    from flows.train_reward import train_reward_of_run
+
+    train_reward_of_run(run, config_file, without, minutes, settings, as_json)
+
+
 if __name__ == "__main__":
     main()

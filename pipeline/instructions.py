@@ -60,15 +60,19 @@ _PAIRS = ("{0} and {1}", "{0}, and {1}", "{0}, then {1}", "{0}. Also, {1}")
 _MANY = ("{0}, {1}, and {2}", "{0}, {1}, then {2}", "{0} and {1}. Then {2}")
 
 
-def instruction_for(targets: Sequence[Target], size_px: tuple[int, int] | None = None) -> str:
+def instruction_for(
+    targets: Sequence[Target], size_px: tuple[int, int] | None = None, wording: int | None = None
+) -> str:
     """The targets as one instruction that names the label of each.
 
     size_px: (width, height) of the image; where it is given, something to be added is told its place.
+    wording: another way to say the same for every number.
     Raises: ValueError where there are no targets.
     """
     if not targets:
         raise ValueError("an instruction needs at least one target")
-    key = short_hash("instruction", [_spoken(target) for target in targets])
+    salt = [] if wording is None else [wording]
+    key = short_hash("instruction", [_spoken(target) for target in targets], *salt)
     clauses = [_clause(target, short_hash(key, index), size_px) for index, target in enumerate(targets)]
     opening = _choose(_OPENINGS, short_hash(key, "opening"))
     return _sentence(opening + _joined(clauses, short_hash(key, "join")))

@@ -124,3 +124,11 @@ def test_any_label_stands_as_it_is(labels: list[str]) -> None:
     text = instruction_for([target("remove", label) for label in labels])
     assert all(label in text for label in labels)
     RequestLine(id="r", sources=("a.png",), instruction=text)
+
+
+def test_every_wording_says_the_same_in_its_own_words() -> None:
+    targets = [target("recolour", parameters={"color": "blue"}), target("remove", "green disc")]
+    said = {instruction_for(targets, wording=n) for n in range(20)}
+    assert len(said) > 10
+    assert all("red star" in text and "blue" in text and "green disc" in text for text in said)
+    assert instruction_for(targets, wording=3) == instruction_for(targets, wording=3)

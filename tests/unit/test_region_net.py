@@ -9,7 +9,7 @@ import torch
 from schemas.errors import BadInput, MissingPackage
 from training.reward.backbone import FrozenBackbone
 from training.reward.data import views_to_inputs
-from training.reward.model import EXPECTED, IMAGE_SCORES, NetworkConfig, RegionNet, pooled, spread
+from training.reward.model import ASKED, EXPECTED, IMAGE_SCORES, NetworkConfig, RegionNet, pooled, spread
 from training.reward.protocol import Question
 from training.reward.text import encode, word_buckets
 from training.reward.views import view_of
@@ -57,7 +57,7 @@ def test_the_network_looks_at_spots_inside_alone() -> None:
     maps = torch.rand(1, 16, 16, 16, requires_grad=True)
     inside = torch.zeros(1, 1, 16, 16)
     inside[0, 0, 4:6, 4:6] = 1
-    known = 2 * TINY.text + 41
+    known = 2 * TINY.text + sum(ASKED.values())
     network._spots(maps, inside, torch.rand(1, 1, TINY.hidden + known)).sum().backward()
     assert maps.grad is not None
     outside = maps.grad.abs().sum(dim=1) * (inside[:, 0] == 0)

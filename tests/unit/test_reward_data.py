@@ -24,7 +24,8 @@ from training.reward.data import (
     training_batches,
 )
 from training.reward.model import ASKED, NetworkConfig, RegionNet
-from training.reward.objective import LossWeights, objective, ordered_pairs
+from training.reward.objective import LossWeights, _contrast, _pointing, objective, ordered_pairs
+from training.reward.text import words_of
 
 SIDE = 64
 
@@ -128,3 +129,40 @@ def test_pairs_are_ordered_within_a_group_and_only_where_both_are_scored() -> No
     groups = torch.tensor([0, 0, 0, 0, 1, -1])
     better, worse = ordered_pairs(scores, groups, 0.04)
     assert list(zip(better.tolist(), worse.tolist(), strict=True)) == [(0, 1), (2, 1)]
+
+
+def test_an_instruction_has_other_wordings_that_name_the_same_things(items: list[Item]) -> None:
+    for item in items:
+        assert len(item.wordings) == 12
+        assert len(set(item.wordings)) > 4
+        for label in filter(None, item.labels):
+            assert all(label in wording for wording in item.wordings)
+
+
+def test_what_a_person_worded_is_left_alone(built_run: Path) -> None:
+    _, row, members = next(iter(read_dataset(built_run / "dataset", "train")))
+    item = item_of(row.model_copy(update={"instruction": "Do what I mean."}), members, SIDE)
+    assert item.wordings == ()
+    batch = collate([item])
+    assert not batch.named.any()
+
+
+def test_a_batch_says_which_words_name_a_region(items: list[Item]) -> None:
+    item = items[0]
+    batch = collate([item])
+    words = words_of(item.view.instruction)
+    for r, label in enumerate(item.labels):
+        assert [w for w, named in zip(words, batch.named[0, r], strict=True) if named] == words_of(label)
+
+
+def test_pointing_at_the_name_is_cheap_by_hand() -> None:
+    pointing = torch.tensor([[[0.5, 0.25, 0.25]]])
+    assert _pointing(pointing, torch.tensor([[[True, True, False]]])).item() == pytest.approx(-math.log(0.75))
+    assert _pointing(pointing, torch.zeros(1, 1, 3, dtype=torch.bool)).item() == 0
+
+
+def test_contrast_by_hand() -> None:
+    # two scores of one kind: logits 2 (sound) and 1 (flawed): ln(1 + e^-1); equal scores make no pair
+    logits, scores = torch.tensor([[2.0], [1.0], [0.0]]), torch.tensor([[1.0], [0.5], [math.nan]])
+    assert _contrast(logits, scores).item() == pytest.approx(math.log(1 + math.exp(-1)), abs=1e-5)
+    assert _contrast(logits, torch.ones(3, 1)).item() == 0

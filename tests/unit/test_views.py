@@ -30,8 +30,9 @@ def question(**changes: object) -> Question:
 
 def test_places_lie_where_they_say() -> None:
     valid = np.ones((SIDE, SIDE), dtype=np.bool_)
-    inside, rim, around, near = places_of(square(20, 20, 40, 40), valid)
+    inside, core, rim, around, near = places_of(square(20, 20, 40, 40), valid)
     assert inside.sum() == 400
+    assert core.sum() == 14 * 14
     assert rim.sum() == 400 - 14 * 14
     assert around.sum() == 26 * 26 - 400
     assert near.sum() == 38 * 38 - 26 * 26
@@ -42,7 +43,7 @@ def test_places_lie_where_they_say() -> None:
 def test_places_end_where_the_image_does() -> None:
     valid = np.ones((SIDE, SIDE), dtype=np.bool_)
     valid[:, 40:] = False
-    _, _, around, near = places_of(square(20, 20, 40, 40), valid)
+    *_, around, near = places_of(square(20, 20, 40, 40), valid)
     assert not (around | near)[:, 40:].any()
 
 

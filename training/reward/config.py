@@ -40,6 +40,7 @@ class RewardConfig(BaseModel):
     image_weight: Annotated[float, Field(ge=0, description="weight of the image's scores")] = 0.5
     variance_weight: Annotated[float, Field(ge=0, description="weight of the variance's likelihood")] = 0.1
     ranking_weight: Annotated[float, Field(ge=0, description="weight of the ranking within requests")] = 0.2
+    contrast_weight: Annotated[float, Field(ge=0, description="weight of sound above flawed over the batch")] = 0.3
     asked_weight: Annotated[float, Field(ge=0, description="weight of reading what is asked of a region")] = 0.3
     expected_weight: Annotated[float, Field(ge=0, description="weight of foreseeing how a region should look")] = 2.0
     rank_scale: Annotated[float, Field(gt=0, description="logits that a gap of the full score is worth")] = 10.0

@@ -5,7 +5,6 @@ they said "right"; those with lettering are not mirrored.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.images import decode_image, rle_to_mask
+from pipeline.instructions import instruction_for
 from pipeline.scenes.requests import PATTERNS
 from pipeline.shapes import COLOURS, SHAPES
 from pipeline.shards import read_dataset
@@ -24,9 +24,9 @@ from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id
 from schemas.request import Operation, Split
-from training.reward.model import ASKED, IMAGE_SCORES, REGION_SCORES, Inputs
+from training.reward.model import ASKED, IMAGE_SCORES, REGION_SCORES, SHOWN, Inputs
 from training.reward.protocol import Question
-from training.reward.text import encode
+from training.reward.text import encode, place_of, words_of
 from training.reward.views import View, view_of
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -34,6 +34,8 @@ OPERATIONS: tuple[Operation, ...] = (
 )  # fmt: skip
 _CLASSES = {"operation": OPERATIONS, "color": tuple(COLOURS), "shape": SHAPES, "texture": PATTERNS}
 _NOT_TOLD = -100
+#: Other wordings of an instruction that training draws from.
+WORDINGS = 12
 _MIRRORED = {"left": "right", "right": "left"}
 _MIRRORED_WORDS = re.compile(r"\b(left|right)\b")
 Floats = NDArray[np.float32]
@@ -41,9 +43,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Item:
-    """One candidate. region_scores: (R, 2) and image_scores: (5,) in 0..25, NaN where missing; asked: (R, 4) classes.
+    """One candidate. region_scores: (R, 2) and image_scores: (5,) in 0..25, NaN where missing.
 
-    defects: kinds of flaws by region key, `background` for those outside; empty where nothing is known of them.
+    asked: (R, 4) and shown: (R, 2) classes of `ASKED` and `SHOWN`; labels: what the request calls each region, '' for
+    one that nobody planned; wordings: other ways to give the same instruction, where it is of the product's own making.
     """
 
     key: str
@@ -52,6 +55,9 @@ class Item:
     region_scores: Floats
     image_scores: Floats
     asked: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    labels: tuple[str, ...]
+    wordings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -87,10 +93,24 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
         view=view_of(question_of(row, members), side_px, use_source=use_source),
         region_scores=np.array(regions, dtype=np.float32).reshape(-1, len(REGION_SCORES)),
         image_scores=np.array([_number(getattr(row, name)) for name in IMAGE_SCORES], dtype=np.float32),
-        asked=np.array([_asked(row, planned.get(region.region)) for region in row.regions], dtype=np.int64).reshape(
-            -1, len(ASKED)
-        ),
+        asked=_classes([_asked(row, planned.get(region.region)) for region in row.regions], len(ASKED)),
+        shown=_classes([_shown(row, planned.get(region.region)) for region in row.regions], len(SHOWN)),
+        labels=tuple(region.label if region.region in planned else "" for region in row.regions),
+        wordings=wordings(row),
     )
+
+
+def wordings(row: DatasetRow) -> tuple[str, ...]:
+    """`WORDINGS` other ways to give a row's instruction; none where a person worded it."""
+    size = row.width_px, row.height_px
+    if row.kind != "single" or not row.targets or row.instruction != instruction_for(row.targets, size):
+        return ()
+    orders = [row.targets[n % len(row.targets) :] + row.targets[: n % len(row.targets)] for n in range(WORDINGS)]
+    return tuple(instruction_for(order, size, wording=n) for n, order in enumerate(orders))
+
+
+def _classes(rows: list[list[int]], columns: int) -> NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64).reshape(-1, columns)
 
 
 def _number(score: float | None) -> float:
@@ -104,6 +124,18 @@ def _asked(row: DatasetRow, target: int | None) -> list[int]:
     asked = row.targets[target]
     words = {"operation": asked.operation, **asked.parameters}
     return [_CLASSES[name].index(str(words[name])) + 1 if words.get(name) in _CLASSES[name] else 0 for name in ASKED]
+
+
+def _shown(row: DatasetRow, target: int | None) -> list[int]:
+    """The classes of `SHOWN` of a region that the source holds, from the words of its label; else `_NOT_TOLD`."""
+    told = [_NOT_TOLD] * len(SHOWN)
+    if target is None or row.targets[target].role == "add":
+        return told
+    words = words_of(row.targets[target].label)
+    for place, name in enumerate(SHOWN):
+        found = [_CLASSES[name].index(word) + 1 for word in words if word in _CLASSES[name]]
+        told[place] = found[0] if found else _NOT_TOLD
+    return told
 
 
 def load_items(
@@ -171,6 +203,10 @@ class Batch(NamedTuple):
     """(B, 5) as shares, NaN where missing"""
     asked: Tensor
     """(B, R, 4) classes, -100 where not told"""
+    shown: Tensor
+    """(B, R, 2) classes, -100 where not told"""
+    named: Tensor
+    """(B, R, T) bool: the words of the instruction that name the region"""
     region_group: Tensor
     """(B, R): the same number for the same planned region of the same request, -1 where absent"""
     image_group: Tensor
@@ -212,11 +248,16 @@ def collate(items: Sequence[Item]) -> Batch:
     shape = (len(items), inputs.places.shape[1] - 1)
     scores = np.full((*shape, len(REGION_SCORES)), np.nan, dtype=np.float32)
     asked = np.full((*shape, len(ASKED)), _NOT_TOLD, dtype=np.int64)
+    shown = np.full((*shape, len(SHOWN)), _NOT_TOLD, dtype=np.int64)
+    named = np.zeros((*shape, inputs.words.shape[1]), dtype=np.bool_)
     groups = np.full(shape, -1, dtype=np.int64)
     numbers: dict[tuple[str, str], int] = {}
     for i, item in enumerate(items):
         count = len(item.view.keys)
-        scores[i, :count], asked[i, :count] = item.region_scores, item.asked
+        scores[i, :count], asked[i, :count], shown[i, :count] = item.region_scores, item.asked, item.shown
+        words = words_of(item.view.instruction)
+        for r, label in enumerate(item.labels):
+            named[i, r, list(place_of(words, words_of(label)))] = True
         for r, key in enumerate(item.view.keys):
             groups[i, r] = numbers.setdefault((item.request, key), len(numbers))
     requests = {item.request: n for n, item in enumerate(items)}
@@ -225,6 +266,8 @@ def collate(items: Sequence[Item]) -> Batch:
         region_scores=torch.from_numpy(scores) / 25,
         image_scores=torch.from_numpy(np.stack([item.image_scores for item in items])) / 25,
         asked=torch.from_numpy(asked),
+        shown=torch.from_numpy(shown),
+        named=torch.from_numpy(named),
         region_group=torch.from_numpy(groups),
         image_group=torch.tensor([requests[item.request] for item in items]),
     )
@@ -247,14 +290,13 @@ def training_batches(
         epoch, place = divmod(number, per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(groups))
         chosen = order[place * requests : (place + 1) * requests]
-        flips = np.random.default_rng([seed, epoch, place]).random(len(chosen)) < 0.5
-        yield [
-            mirrored(item) if flip else item
-            for index, flip in zip(chosen, flips, strict=True)
-            for item in groups[int(index)]
-        ]
+        rng = np.random.default_rng([seed, epoch, place])
+        yield [varied(item, rng) for index in chosen for item in groups[int(index)]]
 
 
-def kinds_counted(rows: Sequence[DatasetRow]) -> dict[str, int]:
-    """How many defects of each kind the rows carry."""
-    return dict(sorted(Counter(defect.kind for row in rows for defect in row.defects).items()))
+def varied(item: Item, rng: np.random.Generator) -> Item:
+    """`item`, or its mirror image, in one of its wordings."""
+    flip, wording = rng.random() < 0.5, int(rng.integers(len(item.wordings) + 1))
+    if wording < len(item.wordings):
+        item = replace(item, view=replace(item.view, instruction=item.wordings[wording]))
+    return mirrored(item) if flip else item

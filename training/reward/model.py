@@ -24,8 +24,10 @@ REGION_SCORES = ("success", "preserve")
 IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 #: What the instruction asks of a region, as far as requests say it: name -> classes; class 0: not said.
 ASKED = {"operation": 12, "color": 13, "shape": 9, "texture": 7}
+#: What the source shows of a region, in the words of its label: name -> classes; class 0 never told.
+SHOWN = {"color": 13, "shape": 9}
 #: The measures that source and instruction let one expect inside a region: colour, its spread, detail and difference.
-EXPECTED = 3 + 3 + 3 + 5 + 2
+EXPECTED = 3 + 3 + 3 + 3 + 5 + 2
 #: What the source shows of a region: colour inside, its spread, detail, and the colour around.
 _BEFORE = 3 + 3 + 3 + 3
 _SPOT = 16
@@ -79,6 +81,10 @@ class Outputs(NamedTuple):
     """(B, 5)"""
     asked: dict[str, Tensor]
     """for each of `ASKED` (B, R, classes): what the network takes the instruction to want there"""
+    shown: dict[str, Tensor]
+    """for each of `SHOWN` (B, R, classes): what it takes the source to show there"""
+    pointing: Tensor
+    """(B, R, T): where in the instruction it finds the region's name, summing to 1 over the words"""
     expected: Tensor
     """(B, R, EXPECTED): what it expects to see there"""
     observed: Tensor
@@ -145,10 +151,10 @@ class InstructionEncoder(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.table = nn.EmbeddingBag(BUCKETS, size, mode="sum", padding_idx=0)
-        self.context = nn.GRU(size, size // 2, batch_first=True, bidirectional=True)
+        self.context = nn.GRU(size, size, batch_first=True, bidirectional=True)
 
     def forward(self, words: Tensor) -> Tensor:
-        """words (B, T, PARTS) -> (B, T, 2 * size)."""
+        """words (B, T, PARTS) -> (B, T, 3 * size)."""
         batch, length, parts = words.shape
         own = self.table(words.reshape(-1, parts)).view(batch, length, -1)
         return torch.cat([own, self.context(own)[0]], dim=-1)
@@ -168,8 +174,10 @@ class RegionNet(nn.Module):
         self.backbone = FrozenBackbone(Path(config.backbone)) if config.backbone else None
         self.adapt = nn.Conv2d(2 * self.backbone.channels, 2 * channels, 1) if self.backbone else None
         self.instruction = InstructionEncoder(text)
-        self.look = _mlp(6 + channels + GEOMETRY, hidden, 2 * text)
-        self.context = nn.Linear(2 * text, 2 * text)
+        self.look = nn.Sequential(nn.Linear(6 + 2 * channels + GEOMETRY, hidden), nn.GELU())
+        self.shown = nn.ModuleDict({name: nn.Linear(hidden, count) for name, count in SHOWN.items()})
+        self.query = nn.Linear(hidden + sum(SHOWN.values()), 3 * text)
+        self.context = nn.Linear(3 * text, 2 * text)
         self.asked = nn.ModuleDict({name: nn.Linear(2 * text, count) for name, count in ASKED.items()})
         known = 2 * text + sum(ASKED.values())
         self.expect = _mlp(known + _BEFORE + GEOMETRY, hidden, EXPECTED)
@@ -188,7 +196,7 @@ class RegionNet(nn.Module):
         words = inputs.words if self.config.use_instruction else torch.zeros_like(inputs.words[:, :1])
         near_source, maps = self._maps(inputs)
         before, observed = _before(inputs), _observed(inputs)
-        known, asked = self._understood(words, near_source, inputs, before[..., :6])
+        known, asked, shown, pointing = self._understood(words, near_source, inputs, before[..., :6])
         expected = self.expect(torch.cat([known, before, inputs.geometry], dim=-1))
         hidden = self._judged(maps, inputs, known, observed - expected)
         regions = self.region_head(hidden[:, :-1]).unflatten(-1, (2, -1))
@@ -201,6 +209,8 @@ class RegionNet(nn.Module):
             image_logit=image[:, 0],
             image_log_variance=_bounded(image[:, 1]),
             asked={name: logits[:, :-1] for name, logits in asked.items()},
+            shown={name: logits[:, :-1] for name, logits in shown.items()},
+            pointing=pointing[:, :-1],
             expected=expected[:, :-1],
             observed=observed[:, :-1],
         )
@@ -227,18 +237,24 @@ class RegionNet(nn.Module):
 
     def _understood(
         self, words: Tensor, near_source: Tensor, inputs: Inputs, colours: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the instruction asks of each row: (B, R + 1, known), and that in classes."""
-        look = self.look(torch.cat([colours, pooled(near_source, inputs.places[:, :, 0]), inputs.geometry], dim=-1))
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """What is asked of each row (B, R + 1, known), that in classes, what the source shows, and where it looks."""
+        inside = inputs.places[:, :, 0]
+        look = torch.cat([pooled(near_source, inside), spread(near_source, inside), colours, inputs.geometry], dim=-1)
+        look = self.look(look)
+        shown = {name: layer(look) for name, layer in self.shown.items()}
+        query = self.query(torch.cat([look, *(logits.softmax(dim=-1) for logits in shown.values())], dim=-1))
         tokens = self.instruction(words)
         heads = self.config.heads
-        query, key = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (look, tokens))
+        query, key = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, tokens))  # (B, heads, ., d)
         there = (words > 0).any(dim=-1)
         there = there | ~there.any(dim=1, keepdim=True)
-        found = functional.scaled_dot_product_attention(query, key, key, attn_mask=there[:, None, None, :])
-        context = self.context(found.transpose(1, 2).flatten(2))
+        logits = query @ key.transpose(2, 3) / key.shape[-1] ** 0.5
+        attention = logits.masked_fill(~there[:, None, None, :], -1e4).softmax(dim=-1)
+        context = self.context((attention @ key).transpose(1, 2).flatten(2))
         asked = {name: layer(context) for name, layer in self.asked.items()}
-        return torch.cat([context, *(logits.softmax(dim=-1) for logits in asked.values())], dim=-1), asked
+        known = torch.cat([context, *(logits.softmax(dim=-1) for logits in asked.values())], dim=-1)
+        return known, asked, shown, attention[:, 0]
 
     def _judged(self, maps: Tensor, inputs: Inputs, known: Tensor, surprise: Tensor) -> Tensor:
         """(B, R + 1, hidden): all that is seen in a row's places, read in the light of what is asked there."""
@@ -279,10 +295,11 @@ def _before(inputs: Inputs) -> Tensor:
 
 def _observed(inputs: Inputs) -> Tensor:
     """(B, R + 1, EXPECTED): what the edited image shows of each row, and how it differs from the source there."""
-    inside, rim = inputs.means[:, :, 0], inputs.means[:, :, 2]
+    inside, core, rim = (inputs.means[:, :, place] for place in (0, 1, 3))
     return torch.cat(
         [
             inside[..., 3:6],
+            core[..., 3:6],
             inputs.spreads[:, :, 0, 3:6],
             inside[..., [10, 13, 16]],
             inside[..., [6, 7, 8, 11, 19]],

@@ -1,7 +1,8 @@
-"""What a reward's training minimises: regression, its variance, ranking within requests, and two readings of the text.
+"""What a reward's training minimises: regression, its variance, ranking within requests, and readings of the text.
 
-The readings are helps, not answers: what the instruction asks of a region (where the request says it), and how a
-region looks that carries it out (learnt on regions with full scores).
+The readings are helps, not answers: what the instruction asks of a region and by which words it names it (where the
+request says so), what the source shows there, and how a region looks that carries the instruction out (learnt where
+scores are full).
 """
 
 from typing import NamedTuple
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.reward.data import Batch
-from training.reward.losses import filled, gaussian_nll, masked_mean, share_loss, uncertain_ranking
-from training.reward.model import ASKED, Outputs
+from training.reward.losses import bradley_terry, filled, gaussian_nll, masked_mean, share_loss, uncertain_ranking
+from training.reward.model import ASKED, SHOWN, Outputs
 
 #: A region whose lowest score is at least this share of the full one shows what was asked.
 _CARRIED_OUT = 0.97
@@ -24,6 +25,7 @@ class LossWeights(NamedTuple):
     image: float = 0.5
     variance: float = 0.1
     ranking: float = 0.2
+    contrast: float = 0.3
     asked: float = 0.3
     expected: float = 2.0
 
@@ -36,6 +38,7 @@ class Parts(NamedTuple):
     image: Tensor
     variance: Tensor
     ranking: Tensor
+    contrast: Tensor
     asked: Tensor
     expected: Tensor
 
@@ -66,13 +69,31 @@ def objective(outputs: Outputs, batch: Batch, weights: LossWeights, noise: torch
     region_parts = means[0], outputs.region_log_variance, batch.region_scores, batch.region_group
     image_parts = means[1], outputs.image_log_variance, batch.image_scores, batch.image_group
     ranking = _ranking(region_parts, noise, rank_scale) + _ranking(image_parts, noise, rank_scale)
-    asked = torch.stack([_reading(outputs.asked[name], batch.asked[..., i]) for i, name in enumerate(ASKED)]).sum()
+    contrast = _contrast(outputs.region_logit, batch.region_scores) + _contrast(outputs.image_logit, batch.image_scores)
+    asked = torch.stack(
+        [_reading(outputs.asked[name], batch.asked[..., i]) for i, name in enumerate(ASKED)]
+        + [_reading(outputs.shown[name], batch.shown[..., i]) for i, name in enumerate(SHOWN)]
+        + [_pointing(outputs.pointing, batch.named)]
+    ).sum()
     carried_out = filled(batch.region_scores, regions).amin(dim=-1) >= _CARRIED_OUT
     gaps = functional.smooth_l1_loss(outputs.expected, outputs.observed, beta=0.05, reduction="none").mean(dim=-1)
     expected = masked_mean(gaps, carried_out)
     total = region + weights.image * image + weights.variance * variance + weights.ranking * ranking
-    total = total + weights.asked * asked + weights.expected * expected
-    return Parts(total, region, image, variance, ranking, asked, expected)
+    total = total + weights.contrast * contrast + weights.asked * asked + weights.expected * expected
+    return Parts(total, region, image, variance, ranking, contrast, asked, expected)
+
+
+def _contrast(logits: Tensor, scores: Tensor) -> Tensor:
+    """Bradley-Terry of every score over the whole batch: what is sound stands above what is flawed, however weakly.
+
+    The regression alone cares little for a flaw that costs three points; whether there is one is what it is asked.
+    """
+    losses = []
+    for logit, score in zip(logits.flatten(0, -2).unbind(-1), scores.flatten(0, -2).unbind(-1), strict=True):
+        everywhere = torch.zeros(len(score), dtype=torch.int64)
+        better, worse = ordered_pairs(score, everywhere, margin=0.04)
+        losses.append(bradley_terry(logit[better], logit[worse], torch.ones_like(better, dtype=torch.bool)))
+    return torch.stack(losses).mean()
 
 
 def _ranking(parts: tuple[Tensor, Tensor, Tensor, Tensor], noise: torch.Generator, scale: float) -> Tensor:
@@ -97,3 +118,9 @@ def _reading(logits: Tensor, classes: Tensor) -> Tensor:
     told = classes >= 0
     losses = functional.cross_entropy(logits.flatten(0, 1), classes.clamp(min=0).flatten(), reduction="none")
     return masked_mean(losses, told.flatten())
+
+
+def _pointing(pointing: Tensor, named: Tensor) -> Tensor:
+    """-log of the attention that lies on a region's own name, where the instruction holds it. Both (B, R, T)."""
+    mass = (pointing * named).sum(dim=-1).clamp(min=1e-6)
+    return masked_mean(-torch.log(mass), named.any(dim=-1))

@@ -31,6 +31,14 @@ def words_of(instruction: str) -> list[str]:
     return _WORD.findall(instruction.lower())[:MAX_WORDS]
 
 
+def place_of(words: list[str], phrase: list[str]) -> range:
+    """Where `phrase` first stands in `words`; empty where it does not."""
+    for start in range(len(words) - len(phrase) + 1):
+        if phrase and words[start : start + len(phrase)] == phrase:
+            return range(start, start + len(phrase))
+    return range(0)
+
+
 def encode(instructions: list[str]) -> Tensor:
     """Buckets of every word: (B, T, PARTS) int64, 0 where there is none; T is the longest instruction, at least 1."""
     rows = [[word_buckets(word) for word in words_of(text)] for text in instructions]

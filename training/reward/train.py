@@ -95,6 +95,7 @@ def train_reward(
         image=config.image_weight,
         variance=config.variance_weight,
         ranking=config.ranking_weight,
+        contrast=config.contrast_weight,
         asked=config.asked_weight,
         expected=config.expected_weight,
     )
@@ -142,7 +143,9 @@ def train_reward(
         "revision": reward.revision,
     }
     write_json(out / "training.json", metrics)
-    write_json(out / "curves.json", {"history": history, "calibration": metrics["calibration"]})
+    write_json(
+        out / "curves.json", {"schema": "training-curves/1", "history": history, "calibration": metrics["calibration"]}
+    )
     write_state(out, config, network, optimizer, step, history, finished=True)
     return metrics
 

@@ -19,8 +19,8 @@ Floats = NDArray[np.float32]
 
 #: Fixed measures of a pixel; see `detail_maps`.
 DETAILS = 20
-#: The places of a region: inside, the rim within, the rim around, and the neighbourhood.
-PLACES = 4
+#: The places of a region: inside, its core, the rim within, the rim around, and the neighbourhood.
+PLACES = 5
 #: Reach of the rims and of the neighbourhood in pixels of the canvas.
 RIM_PX, NEAR_PX = 3, 9
 #: The maps that go into the network beside the images, on half the canvas; the last two: covered by a mask, inside.
@@ -125,14 +125,13 @@ def _mask_on_canvas(mask: MaskBool, size: tuple[int, int], side_px: int) -> Mask
 
 
 def places_of(mask: MaskBool, valid: MaskBool) -> MaskBool:
-    """The places of a region, (PLACES, S, S): inside; within `RIM_PX` of its border inside; within it outside; beyond.
-
-    They are disjoint, but that the rim within is a part of the inside.
+    """The places of a region, (PLACES, S, S): inside; further than `RIM_PX` from its border; within it inside; within
+    it outside; beyond that up to `NEAR_PX`. Core and rim within make up the inside; the others are disjoint.
     """
     inside = mask.astype(np.uint8)
     rim, near = (np.ones((2 * reach + 1, 2 * reach + 1), dtype=np.uint8) for reach in (RIM_PX, NEAR_PX))
     grown, around, core = cv2.dilate(inside, rim) > 0, cv2.dilate(inside, near) > 0, cv2.erode(inside, rim) > 0
-    return np.stack([mask, mask & ~core, grown & ~mask & valid, around & ~grown & valid])
+    return np.stack([mask, core, mask & ~core, grown & ~mask & valid, around & ~grown & valid])
 
 
 def detail_maps(source: ImageU8, edited: ImageU8, valid: MaskBool) -> Floats:

@@ -1,0 +1,27 @@
+"""The command `regionwise train-reward`: a process of its own, and one line where it cannot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.train_reward import TrainingFailed, train_reward_of_run
+from schemas.errors import BadInput
+from training.reward.region import load
+
+TINY = ("side_px=64", "channels=8", "text=8", "hidden=16", "steps=1", "threads=1", "batch_requests=2")
+
+
+def test_it_trains_a_reward_and_a_blind_rival_beside_it(small_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train_reward_of_run(small_run, None, "source", None, TINY, True)
+    metrics = json.loads(capfd.readouterr().out)
+    assert metrics["steps"] == 1
+    assert load(small_run / "reward/source-blind").name == "region:source-blind"
+
+
+def test_what_is_wrong_comes_with_its_exit_code(small_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"manifest\.json"):
+        train_reward_of_run(tmp_path, None, None, None, TINY, True)
+    with pytest.raises(TrainingFailed) as error:
+        train_reward_of_run(small_run, None, None, None, ("steps=none",), True)
+    assert error.value.exit_code == 2
