@@ -112,13 +112,14 @@ The tars are [WebDataset](https://github.com/webdataset/webdataset); a sample `<
 |---|---|
 | `source.{extension}` | the image that was edited, RGB; further sources of a request are `source1.{extension}`, ... |
 | `edited.{extension}` | the candidate, the same size |
-| `mask0.png`, `mask1.png`, ... | 1-bit masks, in the order of `regions` in the row |
+| `masks.png` | the 1-bit masks of the row's `regions`, stacked top to bottom, each of the candidate's height |
 | `json` | the row, fields below |
 
 ```python
 import io
 import json
 
+import numpy as np
 import webdataset
 from PIL import Image
 
@@ -127,9 +128,9 @@ for sample in webdataset.WebDataset(shards, shardshuffle=False):
     row = json.loads(sample["json"])
     source = Image.open(io.BytesIO(sample["source.{extension}"]))
     edited = Image.open(io.BytesIO(sample["edited.{extension}"]))
-    for number, region in enumerate(row["regions"]):
-        mask = Image.open(io.BytesIO(sample[f"mask{{number}}.png"]))
-        print(row["key"], region["label"], region["status"], region["reward"])
+    masks = np.asarray(Image.open(io.BytesIO(sample["masks.png"]))).reshape(-1, edited.height, edited.width)
+    for region, mask in zip(row["regions"], masks):
+        print(row["key"], region["label"], region["status"], region["reward"], mask.sum())
 ```
 
 `manifest.json` has size, sha256 and number of samples of every tar; only these tell that a tar is whole

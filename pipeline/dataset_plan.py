@@ -100,8 +100,17 @@ def source_clusters(rows: pd.DataFrame) -> pd.DataFrame:
         for shared in (*sources, *([f"group {group}"] if isinstance(group, str) else [])):
             first = owner.setdefault(shared, clusters[request])
             _join(parent, first, clusters[request])
-    roots = {request: _root(parent, name) for request, name in clusters.items()}
-    return pd.DataFrame({"canvas": clusters, "source_cluster": roots}, dtype="str")
+    names = _cluster_names(requests, {request: _root(parent, name) for request, name in clusters.items()})
+    return pd.DataFrame({"canvas": clusters, "source_cluster": names}, dtype="str")
+
+
+def _cluster_names(requests: pd.DataFrame, roots: dict[str, str]) -> dict[str, str]:
+    """request -> its cluster's name: the least hash among its sources, the same whichever requests ask of them."""
+    least: dict[str, str] = {}
+    for request, sources in zip(requests["request"], requests["sources"], strict=True):
+        root = roots[request]
+        least[root] = min([*sources, *([least[root]] if root in least else [])])
+    return {request: least[root] for request, root in roots.items()}
 
 
 def _hashes(keys: "pd.Series[str]", fingerprints: "pd.Series[str]") -> dict[str, bytes]:

@@ -43,7 +43,12 @@ def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) 
         yield _sample(row, images, made, index, editor.name, editor.revision, editor.synthetic)
 
 
-def _brought(row: Sample, images: PartImages) -> Iterator[Sample]:
+def _brought(row: Sample, images: PartImages) -> Iterator[Sample | Rejection]:
+    for fault in row.brought_faults:
+        key = f"{row.key}-{fault.index}"
+        yield Rejection(
+            key=key, name=row.request.name, stage=STAGE, reason=fault.reason, detail=fault.detail, sample=row
+        )
     for index, (brought, ref) in enumerate(zip(row.request.candidates, row.brought, strict=True)):
         made = Edit(image=images.read(ref), seed=brought.seed, parameters={"file": brought.path[-200:]})
         yield _sample(row, images, made, index, brought.editor, brought.revision, synthetic=False)
@@ -52,7 +57,7 @@ def _brought(row: Sample, images: PartImages) -> Iterator[Sample]:
 def _sample(
     row: Sample, images: PartImages, made: Edit, index: int, editor: str, revision: str | None, synthetic: bool
 ) -> Sample:
-    request = row.request
+    request, stored = row.request, images.add(made.image)
     parameters = made.parameters | {"index": index}
     candidate = Candidate(
         id=candidate_id(request.id, editor, revision, made.seed, parameters),
@@ -62,7 +67,7 @@ def _sample(
         revision=revision,
         seed=made.seed,
         parameters=parameters,
-        pixels_sha256=pixels_sha256(made.image),
+        pixels_sha256=pixels_sha256(stored.pixels),
         width_px=made.image.shape[1],
         height_px=made.image.shape[0],
         synthetic=synthetic,
@@ -73,7 +78,7 @@ def _sample(
         update={
             "key": f"{request.id}-{candidate.id}",
             "candidate": candidate,
-            "edited": images.add(made.image),
+            "edited": stored.ref,
             "scores": _known_scores(request, candidate),
         }
     )

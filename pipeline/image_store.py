@@ -1,6 +1,7 @@
 """The images of a build: plain tars written once, each image found by (tar, offset, length) and checked by its hash."""
 
 import tarfile
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
@@ -13,19 +14,29 @@ from schemas.sample import ImageFormat, ImageRef
 EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """Where an image lies, and its pixels as they will be read back (HWC uint8 RGB): JPEG changes them."""
+
+    ref: ImageRef
+    pixels: ImageU8
+
+
 class ImageTar:
     """Writes the images of one part, the same pixels once. name: the tar's final place below the run folder."""
 
     def __init__(self, file: IO[bytes], name: str, image_format: ImageFormat) -> None:
         self._file, self._name, self._format = file, name, image_format
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
-        self._written: dict[str, ImageRef] = {}
+        self._written: dict[str, StoredImage] = {}
 
-    def add(self, image_hwc_u8: ImageU8) -> ImageRef:
-        """Adds an image (RGB) and says where it lies."""
+    def add(self, image_hwc_u8: ImageU8) -> StoredImage:
+        """Adds an image (RGB), the same one once, and says where it lies and what is read back."""
         name = pixels_sha256(image_hwc_u8)
         if name not in self._written:
-            self._written[name] = self._add_bytes(name, encode_image(image_hwc_u8, self._format))
+            data = encode_image(image_hwc_u8, self._format)
+            pixels = image_hwc_u8 if self._format == "png" else decode_image(data)
+            self._written[name] = StoredImage(self._add_bytes(name, data), pixels)
         return self._written[name]
 
     def _add_bytes(self, name: str, data: bytes) -> ImageRef:

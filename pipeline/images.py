@@ -99,7 +99,7 @@ def encode_image(image_hwc_u8: ImageU8, image_format: ImageFormat) -> bytes:
 
 
 def encode_mask_png(mask_hw: MaskBool) -> bytes:
-    """A mask as 1-bit PNG (255 inside when read as greyscale)."""
+    """A mask, or several stacked top to bottom, as 1-bit PNG (255 inside when read as greyscale)."""
     buffer = BytesIO()
     Image.fromarray(mask_hw).save(buffer, "PNG")
     return buffer.getvalue()

@@ -26,7 +26,7 @@ from pipeline.stage import PartImages
 from schemas.errors import BadInput, NewerSchema
 from schemas.geometry import Box, CocoRle, box_in_image
 from schemas.request import EditRequest, RequestLine, Source, Target, request_id
-from schemas.sample import Rejection, Sample
+from schemas.sample import BroughtFault, Rejection, Sample
 
 STAGE = "requests"
 #: A brought candidate may differ this much in aspect from its source: editors round sizes to their own grid.
@@ -60,21 +60,19 @@ def ingest(
     scene_textures: tuple[str, ...] = TEXTURES,
 ) -> Iterator[Sample | Rejection]:
     """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets scaled along."""
+    names: dict[str, str] = {}
     for planned in rows:
         name = _name(planned)
         try:
             opened = _open(planned, scene_textures)
-            sample = _sample(opened, images, size_px, gates)
-            brought, bad = _bring(sample, opened, images)
+            sample = _bring(_sample(opened, images, size_px, gates), opened, images)
+            if names.setdefault(sample.key, name) != name:
+                raise BadRequest("duplicate_request", f"asks what {names[sample.key]!r} asks, of the same source")
         except (BadRequest, BadImage) as error:
-            yield _reject(name, name, error)
+            detail = _printable(error.detail, 500)
+            yield Rejection(key=name, name=name, stage=STAGE, reason=error.reason, detail=detail)
             continue
-        yield from bad
-        yield brought
-
-
-def _reject(key: str, name: str, error: BadRequest | BadImage) -> Rejection:
-    return Rejection(key=key, name=name, stage=STAGE, reason=error.reason, detail=_printable(error.detail, 500))
+        yield sample
 
 
 def _name(planned: PlannedLine) -> str:
@@ -140,14 +138,15 @@ def _sample(opened: OpenedRequest, images: PartImages, size_px: int, gates: Gate
     targets = tuple(
         _scale_target(f"targets.{index}", target, opened.images, scaled) for index, target in enumerate(line.targets)
     )
-    hashes = tuple(pixels_sha256(image) for image in scaled)
+    origins = tuple(pixels_sha256(image) for image in opened.images)
+    stored = [images.add(image) for image in scaled]
     request = EditRequest(
-        id=request_id(hashes, line.instruction, line.turns, targets),
+        id=request_id(origins, line.instruction, line.turns, line.targets),
         name=line.id,
         kind=line.kind,
         sources=tuple(
-            Source(name=path[-200:], pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0])
-            for path, digest, image in zip(line.sources, hashes, scaled, strict=True)
+            _source(path, origin, image.pixels)
+            for path, origin, image in zip(line.sources, origins, stored, strict=True)
         ),
         instruction=line.instruction,
         turns=line.turns,
@@ -161,8 +160,18 @@ def _sample(opened: OpenedRequest, images: PartImages, size_px: int, gates: Gate
     return Sample(
         key=request.id,
         request=request,
-        sources=tuple(images.add(image) for image in scaled),
-        source_fingerprint=perceptual_hash(scaled[0]).hex(),
+        sources=tuple(image.ref for image in stored),
+        source_fingerprint=perceptual_hash(opened.images[0]).hex(),
+    )
+
+
+def _source(path: str, origin: str, pixels: ImageU8) -> Source:
+    return Source(
+        name=path[-200:],
+        origin_sha256=origin,
+        pixels_sha256=pixels_sha256(pixels),
+        width_px=pixels.shape[1],
+        height_px=pixels.shape[0],
     )
 
 
@@ -170,8 +179,8 @@ def _scaled(image: ImageU8, size_px: int) -> ImageU8:
     return resize_image(image, *fit_size_px(image.shape[1], image.shape[0], size_px))
 
 
-def _bring(sample: Sample, opened: OpenedRequest, images: PartImages) -> tuple[Sample, list[Rejection]]:
-    """`sample` with the candidates that its line brought along, and a reject for each that cannot be used.
+def _bring(sample: Sample, opened: OpenedRequest, images: PartImages) -> Sample:
+    """`sample` with the candidates that its line brought along, and the fault of each that cannot be used.
 
     Raises: BadRequest where the line brought some and none can be used.
     """
@@ -181,14 +190,14 @@ def _bring(sample: Sample, opened: OpenedRequest, images: PartImages) -> tuple[S
         try:
             image = _on_canvas(_read(opened.root or Path(), brought.path), canvas.width_px, canvas.height_px)
         except BadImage as error:
-            bad.append(_reject(f"{request.id}-{index}", request.name, error))
+            bad.append(BroughtFault(index=index, reason=error.reason, detail=_printable(error.detail, 500)))
             continue
         good.append(brought)
-        refs.append(images.add(image))
+        refs.append(images.add(image).ref)
     if bad and not good:
         raise BadRequest("no_usable_candidate", f"none of {len(bad)} candidates can be used: {bad[0].detail}")
     request = request.model_copy(update={"candidates": tuple(good)})
-    return sample.model_copy(update={"request": request, "brought": tuple(refs)}), bad
+    return sample.model_copy(update={"request": request, "brought": tuple(refs), "brought_faults": tuple(bad)})
 
 
 def _on_canvas(image: ImageU8, width_px: int, height_px: int) -> ImageU8:

@@ -108,7 +108,7 @@ def _columns(row: Row) -> dict[str, object]:
         sample = row
         columns = {"key": row.key, "name": row.request.name, "kept": True, "request": row.request.id}
         columns |= {"split": row.request.split, "source_group": row.request.source_group}
-        columns |= {"sources": [source.pixels_sha256 for source in row.request.sources]}
+        columns |= {"sources": [source.origin_sha256 for source in row.request.sources]}
         columns |= {"instruction": _instruction_digest(row.request)}
         columns |= {"source_fingerprint": row.source_fingerprint, "edited_fingerprint": row.edited_fingerprint}
     return columns | {"record": row.model_dump_json()}

@@ -1,9 +1,10 @@
 """The dataset: deterministic WebDataset tars, their manifest, the check of both, and a reader that can resume.
 
 A sample is one candidate. Its members: `<key>.source.png` (`source1`, ... for further sources), `<key>.edited.png`,
-`<key>.mask0.png` ... one per region in the order of the JSON's `regions`, and `<key>.json`, a `DatasetRow`. The same
-rows give the same bytes: members carry no times, owners or hosts. Only size, sha256 and counts of the manifest tell
-that a tar is whole; several ways to cut one are read back in silence.
+`<key>.masks.png` with the masks of the row's regions stacked top to bottom, and `<key>.json`, a `DatasetRow`. Samples
+have the same members however many regions they have, as the loaders of dataset hubs want it. The same rows give the
+same bytes: members carry no times, owners or hosts. Only size, sha256 and counts of the manifest tell that a tar is
+whole; several ways to cut one are read back in silence.
 """
 
 import tarfile
@@ -12,12 +13,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.consensus_files import read_consensus
 from pipeline.dataset_plan import ShardPlan
 from pipeline.dataset_rows import dataset_row
 from pipeline.files import add_to_tar, sha256_of_file, whole_file
 from pipeline.image_store import EXTENSIONS, read_image_bytes
-from pipeline.images import BadImage, decode_image, encode_mask_png, pixels_sha256, rle_to_mask
+from pipeline.images import BadImage, MaskBool, decode_image, encode_mask_png, pixels_sha256, rle_to_mask
 from pipeline.row_scores import ROWS, RowScores, row_scores, snapshot_of
 from pipeline.run_folder import read_kept
 from schemas.dataset_row import DatasetRow
@@ -89,10 +92,16 @@ def sample_members(run: Path, sample: Sample, row: DatasetRow) -> dict[str, byte
     if sample.edited is None:
         raise ValueError(f"{sample.key} has no edited image")
     members[f"edited.{_extension(sample.edited)}"] = read_image_bytes(run, sample.edited)
-    for index, region in enumerate(row.regions):
-        members[f"mask{index}.png"] = encode_mask_png(rle_to_mask(region.mask))
+    members["masks.png"] = encode_mask_png(stacked_masks(row))
     members["json"] = canonical_json(row.model_dump(mode="json"))
     return members
+
+
+def stacked_masks(row: DatasetRow) -> MaskBool:
+    """The masks of a row's regions, top to bottom: (regions * H, W) bool; one empty mask where it has no region."""
+    if not row.regions:
+        return np.zeros((row.height_px, row.width_px), dtype=np.bool_)
+    return np.concatenate([rle_to_mask(region.mask) for region in row.regions])
 
 
 def _extension(ref: ImageRef) -> str:
@@ -175,9 +184,8 @@ def sample_fault(key: str, members: dict[str, bytes], split: Split) -> str | Non
             return "the edited image has other pixels than its row says"
         if row.key != key or row.split != split:
             return "the row has another key or split"
-        for index, region in enumerate(row.regions):
-            if members.get(f"mask{index}.png") != encode_mask_png(rle_to_mask(region.mask)):
-                return f"mask{index}.png is not the mask of region {region.region}"
+        if members.get("masks.png") != encode_mask_png(stacked_masks(row)):
+            return "masks.png does not hold the masks of its row"
         for index, digest in enumerate(row.source_pixels_sha256):
             source = next((data for name, data in members.items() if name.startswith(f"source{index or ''}.")), b"")
             if pixels_sha256(decode_image(source)) != digest:

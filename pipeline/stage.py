@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import sha256_of_file, whole_file, write_whole
-from pipeline.image_store import ImageTar, read_image
+from pipeline.image_store import ImageTar, StoredImage, read_image
 from pipeline.images import ImageU8
 from pipeline.run_folder import (
     Row,
@@ -46,8 +46,8 @@ class PartImages:
         """An image of the run as HWC uint8 RGB."""
         return read_image(self.run, ref)
 
-    def add(self, image_hwc_u8: ImageU8) -> ImageRef:
-        """Adds an image (RGB) to this part's tar."""
+    def add(self, image_hwc_u8: ImageU8) -> StoredImage:
+        """Adds an image (RGB) to this part's tar; its pixels as stored may differ."""
         if self.tar is None:
             raise RuntimeError("this stage declared no image folder")
         return self.tar.add(image_hwc_u8)

@@ -31,7 +31,7 @@ class ScoreSpread(Record):
 
 
 class DatasetRegion(Record):
-    """One region of one candidate, SFReward style. mask: COCO RLE, the same pixels as the member `mask<n>.png`.
+    """One region of one candidate, SFReward style. mask: COCO RLE, as in the member `masks.png`.
 
     phi: min(success, preserve), 0..25. reward: R_r in [0, 1]. None is a missing score.
     """
@@ -63,7 +63,7 @@ class DatasetRegion(Record):
     confidence: float
     """how sure the mask is, 0 to 1"""
     mask: CocoRle
-    """COCO RLE, the same pixels as the member `mask<n>.png`"""
+    """COCO RLE, the same pixels as its place in the member `masks.png`"""
     success: MeanScore
     """whether the instruction was carried out here"""
     preserve: MeanScore
@@ -125,7 +125,7 @@ class DatasetRow(Document):
     defects: tuple[Defect, ...]
     """flaws put in on purpose, each with its place and strength 0 to 1; empty where they are not known"""
     regions: tuple[DatasetRegion, ...]
-    """one per region, in the order of the members `mask<n>.png`"""
+    """one per region, in the order of `masks.png`"""
     background: MeanScore
     """whether everything outside the regions stayed as it was"""
     background_reward: Annotated[float, Field(ge=0, le=1)] | None

@@ -111,9 +111,13 @@ class RequestLine(Document):
 
 
 class Source(Record):
-    """One source image of a request as the build holds it. name: where it came from, never an absolute path."""
+    """One source image of a request as the build holds it. name: where it came from, never an absolute path.
+
+    origin_sha256: hash of its pixels before scaling; ids and splits hang on it, so they are the same at every size.
+    """
 
     name: ExternalName
+    origin_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     pixels_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     width_px: Annotated[int, Field(gt=0)]
     height_px: Annotated[int, Field(gt=0)]
@@ -149,7 +153,7 @@ class EditRequest(Document):
 def request_id(
     sources_sha256: tuple[str, ...], instruction: str, turns: tuple[str, ...], targets: tuple[Target, ...]
 ) -> str:
-    """The id of a request: hash of its sources' bytes, instruction (with its turns) and targets."""
+    """The id of a request: hash of its sources' pixels, instruction with turns, and targets, all before scaling."""
     return short_hash(
         "request", sources_sha256, instruction, turns, [target.model_dump(mode="json") for target in targets]
     )

@@ -26,6 +26,14 @@ class ImageRef(Record):
     format: ImageFormat
 
 
+class BroughtFault(Record):
+    """Why a candidate that the user brought along cannot be used. index: its place in the request's line."""
+
+    index: Annotated[int, Field(ge=0)]
+    reason: Annotated[str, Field(pattern="^[a-z0-9_]+$")]
+    detail: Annotated[str, Field(max_length=500)]
+
+
 class Measure(Record):
     """What one gate measured on one sample, beside its threshold."""
 
@@ -38,7 +46,7 @@ class Sample(Document):
     """One row: a request, and once it is made, one candidate of it, with all that is known of it so far.
 
     key: the request's id before the candidates stage, `<request>-<candidate>` after it. brought: the images of
-    request.candidates, in their order, scaled to the canvas.
+    request.candidates, in their order, scaled to the canvas; brought_faults: those that cannot be used.
     """
 
     schema_name: ClassVar[str] = "sample"
@@ -47,6 +55,7 @@ class Sample(Document):
     request: EditRequest
     sources: tuple[ImageRef, ...]
     brought: tuple[ImageRef, ...] = ()
+    brought_faults: tuple[BroughtFault, ...] = ()
     candidate: Candidate | None = None
     edited: ImageRef | None = None
     planned: tuple[PlannedRegion, ...] = ()

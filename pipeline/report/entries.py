@@ -143,7 +143,7 @@ def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
                     yield members
                     members = {}
                 key = stem
-                if not name.startswith("mask"):
+                if not name.startswith("masks"):
                     members[name] = Place(path, info.offset_data, info.size)
     except (tarfile.TarError, ValueError) as error:
         raise DamagedFile(

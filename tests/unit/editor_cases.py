@@ -54,7 +54,13 @@ def request_of(
 ) -> EditRequest:
     digests = tuple(pixels_sha256(image) for image in images)
     sources = tuple(
-        Source(name=f"image-{i}", pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0])
+        Source(
+            name=f"image-{i}",
+            origin_sha256=digest,
+            pixels_sha256=digest,
+            width_px=image.shape[1],
+            height_px=image.shape[0],
+        )
         for i, (digest, image) in enumerate(zip(digests, images, strict=True))
     )
     return EditRequest(

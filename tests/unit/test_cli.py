@@ -210,3 +210,9 @@ def test_a_build_that_keeps_nothing_says_so(tmp_path: Path, capsys: pytest.Captu
     flags = ["--requests", tmp_path / "r.jsonl", "--max-reject-share", "1"]
     code, facts = _json(capsys, "build", "--run", tmp_path / "run", *flags)
     assert (code, "no sample that passed the gates" in facts["fault"]) == (2, True)
+
+
+@pytest.mark.parametrize("flags", [["--image-format", "jpeg"], ["--image-format", "png", "--size-px", "72"]])
+def test_a_dataset_of_any_format_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    assert _run(capsys, "build", "--run", tmp_path / "run", *SMALL_FLAGS, *flags)[0] == 0
+    assert _json(capsys, "verify", tmp_path / "run" / "dataset")[1]["errors"] == []

@@ -19,7 +19,7 @@ MARGIN_PX = 2
 
 
 def request_of(*targets: Target, size_px: int = SIDE) -> EditRequest:
-    source = Source(name="s", pixels_sha256="0" * 64, width_px=size_px, height_px=size_px)
+    source = Source(name="s", origin_sha256="0" * 64, pixels_sha256="0" * 64, width_px=size_px, height_px=size_px)
     return EditRequest(
         id="0" * 16, name="r", kind="single", sources=(source,), instruction="do it", targets=targets, edit_type="x",
         synthetic=True,

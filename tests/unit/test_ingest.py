@@ -124,18 +124,26 @@ def test_boxes_and_masks_are_scaled_with_the_image(folder: Path) -> None:
 def test_candidates_brought_along_are_stored_and_bad_ones_are_rejects(folder: Path) -> None:
     _photo(240, 180, seed=3).save(folder / "edited.png")
     line = _line(candidates=[{"path": "edited.png", "editor": "mine", "seed": 4}, {"path": "cut.png"}])
-    bad, sample = _ingest(folder, line)
-    assert isinstance(bad, Rejection)
+    (sample,) = _ingest(folder, line)
     assert isinstance(sample, Sample)
-    assert (bad.reason, len(sample.brought), sample.request.candidates[0].editor) == ("unreadable", 1, "mine")
+    assert [(fault.index, fault.reason) for fault in sample.brought_faults] == [(1, "unreadable")]
+    assert (len(sample.brought), sample.request.candidates[0].editor) == (1, "mine")
 
 
-def test_the_same_request_has_the_same_id_and_its_source_is_stored_once(folder: Path) -> None:
-    first, second = _ingest(folder, _line(), _line(id="other"))
+def test_the_same_request_under_another_id_is_a_reject_whatever_lies_between(folder: Path) -> None:
+    first, other, again = _ingest(folder, _line(), _line(instruction="Make it blue"), _line(id="other"))
     assert isinstance(first, Sample)
-    assert isinstance(second, Sample)
-    assert first.key == second.key
-    assert first.sources == second.sources
+    assert isinstance(other, Sample)
+    assert isinstance(again, Rejection)
+    assert (again.reason, "'good'" in again.detail) == ("duplicate_request", True)
+    assert first.sources == other.sources
+
+
+def test_ids_are_the_same_at_every_size(folder: Path) -> None:
+    target = {"label": "cup", "box": [60, 30, 90, 60]}
+    found = [_ingest(folder, _line(targets=[target]), size_px=size)[0] for size in (64, 120)]
+    assert len({row.key for row in found}) == 1
+    assert len({row.source_fingerprint for row in found if isinstance(row, Sample)}) == 1
 
 
 def test_a_scene_needs_no_file(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ class _Kept(PartImages):
         object.__setattr__(self, "kept", {})
 
     def add(self, image_hwc_u8):  # type: ignore[no-untyped-def]
-        ref = super().add(image_hwc_u8)
-        self.kept[ref.sha256] = image_hwc_u8
-        return ref
+        stored = super().add(image_hwc_u8)
+        self.kept[stored.ref.sha256] = stored.pixels
+        return stored
 
     def read(self, ref):  # type: ignore[no-untyped-def]
         return self.kept[ref.sha256]

@@ -62,7 +62,7 @@ def test_text_that_is_no_object_is_refused(text: str) -> None:
 
 
 def _request() -> EditRequest:
-    source = Source(name="a.png", pixels_sha256="0" * 64, width_px=9, height_px=7)
+    source = Source(name="a.png", origin_sha256="0" * 64, pixels_sha256="0" * 64, width_px=9, height_px=7)
     target = Target(label="cup", box=(1, 1, 4, 4), mask=CocoRle(size=(7, 9), counts="o0"))
     return EditRequest(
         id="0" * 16,

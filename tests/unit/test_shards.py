@@ -50,8 +50,8 @@ def test_plain_webdataset_reads_images_masks_and_scores(built_run: Path) -> None
             row = sample["json"]
             count += 1
             assert sample["source.png"].shape == sample["edited.png"].shape == (row["height_px"], row["width_px"], 3)
-            for n, region in enumerate(row["regions"]):
-                mask = sample[f"mask{n}.png"][..., 0] > 0
+            stacked = sample["masks.png"][..., 0].reshape(-1, row["height_px"], row["width_px"]) > 0
+            for region, mask in zip(row["regions"], stacked, strict=True):
                 assert np.array_equal(mask, rle_to_mask(CocoRle(**region["mask"])))
                 assert mask.sum() == region["area_px"]
     assert count == read_manifest(built_run / "dataset").rows

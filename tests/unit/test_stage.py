@@ -15,7 +15,7 @@ from schemas.sample import Rejection, Sample
 
 def _sample(number: int, images: PartImages) -> Sample:
     image = np.full((8, 8, 3), number, dtype=np.uint8)
-    source = Source(name="a.png", pixels_sha256="0" * 64, width_px=8, height_px=8)
+    source = Source(name="a.png", origin_sha256="0" * 64, pixels_sha256="0" * 64, width_px=8, height_px=8)
     request = EditRequest(
         id=f"{number:016x}",
         name=f"r{number}",
@@ -25,7 +25,7 @@ def _sample(number: int, images: PartImages) -> Sample:
         edit_type="recolour",
         synthetic=True,
     )
-    return Sample(key=request.id, request=request, sources=(images.add(image),))
+    return Sample(key=request.id, request=request, sources=(images.add(image).ref,))
 
 
 def _first(rows: Iterable[int], images: PartImages) -> Iterator[Sample | Rejection]:
