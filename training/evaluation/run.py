@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.editors.defects import DEFECT_KINDS
 from schemas.errors import BadInput, RegionwiseError
 from schemas.reward import RewardMetrics
 from training.evaluation.examples import write_examples
@@ -29,7 +30,14 @@ def write_tests(
     probe_cases: int | None = None,
     extras: bool = False,
 ) -> RewardMetrics:
-    """All tests of `reward` on held-out scenes, written into `folder`; arguments as `evaluate` and `scene_cases`."""
+    """All tests of `reward` on held-out scenes, written into `folder`; arguments as `evaluate` and `scene_cases`.
+
+    Raises: BadInput for a defect that is not known, or no sources.
+    """
+    if left_out is not None and left_out not in DEFECT_KINDS:
+        raise BadInput(f"defect {left_out!r}", "is not known", f"choose from {', '.join(DEFECT_KINDS)}")
+    if sources < 1:
+        raise BadInput("sources", f"are {sources}", "test on one or more")
     cases, unmade = scene_cases(sources, CASES_A_SOURCE, extras=extras)
     tested = evaluate(reward, cases, rivals, left_out=left_out, unmade=unmade, probe_cases=probe_cases)
     write_examples(folder, cases, tested.flawed)
