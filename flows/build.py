@@ -120,7 +120,7 @@ def build_dataset(run: str, config: BuildConfig, workers: int = 2, dask: str | N
             _run_parts(str(folder), executor, workers)
             info = read_build_info(folder)
             counts = stage_counts(folder, info.n_parts)
-            check_reject_share(folder, counts, config_of(info).max_reject_share)
+            check_reject_share(folder, counts, _checked(config).max_reject_share)
             manifest = export(str(folder), executor)
         check(str(folder))
         page = report(str(folder))

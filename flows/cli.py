@@ -30,10 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         cli.main(arguments, prog_name="regionwise", standalone_mode=False)
     except RegionwiseError as error:
         _fail(error.exit_code, error.thing, error.fault, error.remedy, as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else "see `regionwise --help`", file=sys.stderr)
+        sys.exit(2)
     except click.ClickException as error:
-        _fail(2, "command line", error.format_message(), "see `regionwise --help`", as_json)
+        _fail(2, "command line", error.format_message().rstrip("."), "see `regionwise --help`", as_json)
     except (click.Abort, KeyboardInterrupt):
-        _fail(INTERRUPTED, "regionwise", "was interrupted", "start it again: what is done is kept", as_json)
+        _fail(INTERRUPTED, "the command", "was interrupted", "start it again: what is done is kept", as_json)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except OSError as error:
@@ -230,7 +233,7 @@ def status(run: Path, as_json: bool) -> None:
 @JSON
 def trace(run: Path, key: str, as_json: bool) -> None:
     """Follow one request or candidate (its key, id or name) through every stage of a run."""
-    from flows.commands import trace_key
+    from flows.follow import trace_key
 
     trace_key(run, key, as_json)
 

@@ -7,39 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
 from pipeline.config import BuildConfig
 from pipeline.export import export_dataset
 from pipeline.report import write_report
-from pipeline.run_folder import STAGES, locked, read_build_info, read_done, read_rows
+from pipeline.run_folder import STAGES, locked, read_build_info, read_done
 from pipeline.shards import verify
+from pipeline.sources import request_file
 from pipeline.workers import workers as open_workers
-from schemas.errors import BadInput
+from schemas.errors import TooManyRejected
 from schemas.manifest import Manifest, StageCount
-from schemas.sample import Rejection
-
-TRACE_COLUMNS = ("stage", "part", "key", "kept", "reason", "detail")
 
 
 def build_run(run: Path, config: BuildConfig, workers: int, dask: str | None, as_json: bool) -> None:
     """Plans a run or takes it up, runs its stages, and writes its dataset."""
+    for path in config.requests:
+        request_file(Path(path))
     with locked(run):
         prepare_run(run, config)
-        _finish(run, workers, dask, as_json)
+        _finish(run, workers, dask, config.max_reject_share, as_json)
 
 
 def resume_run(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
     """Goes on with a run; what is damaged or missing is made anew."""
-    read_build_info(run)
+    config = config_of(read_build_info(run))
     with locked(run):
-        _finish(run, workers, dask, as_json)
+        _finish(run, workers, dask, config.max_reject_share, as_json)
 
 
-def _finish(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
+def _finish(run: Path, workers: int, dask: str | None, max_reject_share: float, as_json: bool) -> None:
     info = read_build_info(run)
     started = time.monotonic()
     worked = 0
@@ -51,11 +50,16 @@ def _finish(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
             bar.update(task, advance=1, description=f"{result.done.stage} part {result.done.part}")
 
     total = info.n_parts * len(STAGES)
-    with _progress(as_json) as bar, open_workers(workers, dask) as executor:
+    with _progress(as_json) as bar, open_workers(min(workers, info.n_parts), dask) as executor:
         task = bar.add_task("parts", total=total) if bar is not None else None
         run_parts(run, info.n_parts, executor, count)
         counts = stage_counts(run, info.n_parts)
-        check_reject_share(run, counts, config_of(info).max_reject_share)
+        try:
+            check_reject_share(run, counts, max_reject_share)
+        except TooManyRejected:
+            if not as_json:
+                Console(stderr=True).print(_stage_table(counts))
+            raise
         manifest = export_dataset(run, executor)
     _show_manifest(run, manifest, time.monotonic() - started, worked, as_json)
 
@@ -77,7 +81,7 @@ def export_run(run: Path, scores: str | None, workers: int, dask: str | None, as
 
 
 def _show_manifest(run: Path, manifest: Manifest, seconds: float, worked: int, as_json: bool) -> None:
-    facts = {
+    facts: dict[str, Any] = {
         "dataset": str(run / "dataset"),
         "manifest": str(run / "dataset" / "manifest.json"),
         "card": str(run / "dataset" / "README.md"),
@@ -88,22 +92,23 @@ def _show_manifest(run: Path, manifest: Manifest, seconds: float, worked: int, a
         "scores": manifest.scores,
         "unscored": manifest.unscored,
         "synthetic": manifest.synthetic,
-        "parts_worked": worked,
+        "parts_made": worked,
         "seconds": round(seconds, 2),
     }
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(facts | {"stages": [stage.model_dump() for stage in manifest.stages]}))
         return
     console = Console()
     console.print(_stage_table(manifest.stages))
+    facts["splits"] = ", ".join(f"{split} {count}" for split, count in manifest.splits.items())
     for name, value in facts.items():
         console.print(f"{name:>12}  {value}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _stage_table(stages: tuple[StageCount, ...]) -> Table:
-    table = Table("stage", "rows in", "kept", "rejected", "by reason")
+    table = Table(*(Column(name, no_wrap=True) for name in ("stage", "rows in", "kept", "rejected", "by reason")))
     for stage in stages:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in stage.rejected.items())
+        reasons = "\n".join(f"{reason} {count}" for reason, count in stage.rejected.items())
         cells = (stage.stage, stage.rows_in, stage.kept, sum(stage.rejected.values()), reasons)
         table.add_row(*(str(cell) for cell in cells))
     return table
@@ -145,32 +150,3 @@ def show_status(run: Path, as_json: bool) -> None:
     console.print(_stage_table(counts))
     done = ", ".join(f"{stage} {number}/{info.n_parts}" for stage, number in parts.items())
     console.print(f"parts done: {done}; dataset: {'written' if exported else 'not yet'}", highlight=False, markup=False)
-
-
-def trace_key(run: Path, key: str, as_json: bool) -> None:
-    """Prints every row of a run whose key, ids or name are `key`. Raises: BadInput where there is none."""
-    info = read_build_info(run)
-    found: list[dict[str, Any]] = []
-    for stage in STAGES:
-        for part in range(info.n_parts):
-            if read_done(run, stage, part):
-                found += [fact for row in read_rows(run, stage, part) if (fact := _traced(row, stage, part, key))]
-    if not found:
-        raise BadInput(f"key {key!r}", f"is in no stage of {run}", "give a request's id or name, or a sample's key")
-    if as_json:
-        print(json.dumps({"key": key, "rows": found}))
-        return
-    table = Table(*TRACE_COLUMNS)
-    for fact in found:
-        table.add_row(*(escape(str(fact[name])) for name in TRACE_COLUMNS))
-    Console().print(table)
-
-
-def _traced(row: Any, stage: str, part: int, key: str) -> dict[str, Any] | None:
-    name = row.name if isinstance(row, Rejection) else row.request.name
-    if key not in {row.key, name, *row.key.split("-")}:
-        return None
-    facts = {"stage": stage, "part": part, "key": row.key, "name": name, "kept": not isinstance(row, Rejection)}
-    if isinstance(row, Rejection):
-        return facts | {"reason": row.reason, "detail": row.detail, "record": row.model_dump(mode="json")}
-    return facts | {"reason": "", "detail": "", "record": row.model_dump(mode="json")}

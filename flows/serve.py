@@ -21,6 +21,7 @@ from typing import IO, Any, NoReturn
 import click
 import psutil
 
+from pipeline.run_folder import locked
 from schemas.errors import BadInput, RegionwiseError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,14 +45,15 @@ def serve(data: Path, port: int | None = None) -> Iterator[Served]:
     """Starts server, work pool, deployments and worker, and stops all of them where the block ends.
 
     port: the server's; without one 4200, or any free one where that is taken.
-    Raises: BadInput where `port` is taken; RegionwiseError where something does not start.
+    Raises: BadInput where `port` is taken; RunInUse where `data` is served already; RegionwiseError where a part of it
+    does not start.
     """
     chosen = _port(port)
     data = data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
     environment = server_environment(data, chosen)
     url = f"http://{HOST}:{chosen}"
     with ExitStack() as stack:
+        stack.enter_context(locked(data))
         server = stack.enter_context(_process(data, environment, "server", "server", "start"))
         _wait_until(lambda: _answer(f"{url}/api/health") is True, "the Prefect server", data / "server.log", server)
         _command(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")

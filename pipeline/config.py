@@ -40,7 +40,7 @@ class BuildConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    requests: Annotated[tuple[str, ...], Field(description="request files (JSONL, CSV, Parquet) or image folders")] = ()
+    requests: Annotated[tuple[str, ...], Field(description="request files (JSONL, CSV, Parquet) or their folders")] = ()
     scenes: Annotated[int, Field(ge=0, description="procedural scenes to add")] = 0
     scene_size_px: Annotated[int, Field(ge=32, le=1024, description="side of a procedural scene")] = 128
     scene_renders: Annotated[int, Field(ge=1, le=16, description="renders of each scene: other light and texture")] = 1

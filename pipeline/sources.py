@@ -25,7 +25,7 @@ from schemas.errors import BadInput
 LINE_MAX_BYTES = 1_000_000
 REQUEST_FILE_NAMES = ("requests.jsonl", "requests.csv", "requests.parquet")
 #: CSV columns that hold JSON; a short form of a one-target request is written in the columns label, box and operation.
-JSON_COLUMNS = ("sources", "targets", "candidates", "turns")
+JSON_COLUMNS = ("sources", "targets", "candidates", "turns", "box")
 TARGET_COLUMNS = ("label", "role", "operation", "box")
 
 
@@ -115,15 +115,28 @@ def _csv_line(row: dict[Any, Any]) -> tuple[dict[str, Any] | None, str | None]:
     target = {name: cells.pop(name) for name in TARGET_COLUMNS if name in cells}
     if "source" in cells:
         cells["sources"] = [cells.pop("source")]
-    try:
-        for name in JSON_COLUMNS:
-            if isinstance(cells.get(name), str):
-                cells[name] = json.loads(cells[name])
-        if "box" in target:
-            target["box"] = json.loads(target["box"])
-    except (ValueError, RecursionError) as error:
-        return None, f"a cell is not JSON: {error}"[:200]
-    return (cells | {"targets": [target]} if target else cells), None
+    line, fault = _with_json_cells(cells)
+    if fault or not target:
+        return line, fault
+    target, fault = _with_json_cells(target)
+    return (None, fault) if fault else (cells | {"targets": [target]}, None)
+
+
+def _with_json_cells(cells: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """`cells` with the JSON in them read; `sources` may be one plain path."""
+    read = dict(cells)
+    for name in JSON_COLUMNS:
+        cell = cells.get(name)
+        if not isinstance(cell, str):
+            continue
+        if name == "sources" and not cell.lstrip().startswith("["):
+            read[name] = [cell]
+            continue
+        try:
+            read[name] = json.loads(cell)
+        except (ValueError, RecursionError) as error:
+            return {}, f"the cell {name} is not JSON: {error}"[:200]
+    return read, None
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
@@ -133,7 +146,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str 
         for batch in file.iter_batches(batch_size=1024):
             for row in batch.to_pylist():
                 number += 1
-                yield number, *_parse_line(json.dumps(_without_nulls(row), default=str))
+                cells, fault = _with_json_cells(_without_nulls(row))
+                yield number, *((None, fault) if fault else _parse_line(json.dumps(cells, default=str)))
     except (pa.ArrowException, OSError) as error:
         raise BadInput(str(path), f"is not Parquet: {error}"[:200], "mend the file") from None
 

@@ -69,4 +69,4 @@ def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
     again = sum(attempts(run).values()) - PARTS * STAGES
     assert len(attempts(run)) == PARTS * STAGES
     assert 0 <= again <= KILLS * WORKERS
-    assert json.loads(build(run, *SETTINGS).stdout)["parts_worked"] == 0
+    assert json.loads(build(run, *SETTINGS).stdout)["parts_made"] == 0

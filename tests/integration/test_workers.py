@@ -49,7 +49,7 @@ def test_no_scheduler_at_the_address_is_one_line(tmp_path: Path) -> None:
 def test_again_does_no_work(one: Path) -> None:
     before = attempts(one), written(one)
     answer = build(one, *SETTINGS, "--workers", "2")
-    assert json.loads(answer.stdout)["parts_worked"] == 0
+    assert json.loads(answer.stdout)["parts_made"] == 0
     assert (attempts(one), written(one)) == before
     assert set(before[0].values()) == {1}
 

@@ -34,8 +34,8 @@ def _json(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
 def test_a_build_from_nothing_to_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     code, facts = _json(capsys, "build", "--run", run, *SMALL_FLAGS)
-    assert (code, facts["parts_worked"], facts["requests"]) == (0, 8, 3)
-    assert _json(capsys, "build", "--run", run, *SMALL_FLAGS)[1]["parts_worked"] == 0
+    assert (code, facts["parts_made"], facts["requests"]) == (0, 8, 3)
+    assert _json(capsys, "build", "--run", run, *SMALL_FLAGS)[1]["parts_made"] == 0
     assert _json(capsys, "verify", run / "dataset") == (
         0,
         {"ok": True, "shards": facts["shards"], "rows": facts["rows"], "errors": []},
@@ -47,6 +47,10 @@ def test_a_build_from_nothing_to_a_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert Path(report["report"]).read_text().startswith("<!doctype html>")
     code, traced = _json(capsys, "trace", run, "scene-0-00001-0")
     assert {row["stage"] for row in traced["rows"]} == {"requests", "candidates", "regions", "gates"}
+    assert set(traced["tars"].values()) <= {shard.name for shard in read_manifest(run / "dataset").shards}
+    assert len(traced["tars"]) == sum(row["stage"] == "gates" and row["kept"] for row in traced["rows"])
+    code, out, _ = _run(capsys, "trace", run, "scene-0-00001-0")
+    assert (code, "candidate 2 by procedural" in out, ".tar" in out) == (0, True, True)
 
 
 def test_human_output_names_the_places(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +133,8 @@ def test_too_many_rejects_are_exit_code_3_and_lose_nothing(tmp_path: Path, capsy
     code, facts = _json(capsys, "build", "--run", run, "--requests", tmp_path / "r.jsonl")
     assert code == 3
     assert "missing_file" in facts["fault"]
+    code, facts = _json(capsys, "build", "--run", run, "--requests", tmp_path / "r.jsonl", "--max-reject-share", "1")
+    assert (code, "no sample that passed" in facts["fault"]) == (2, True)
     code, traced = _json(capsys, "trace", run, "2")
     assert [row["record"]["reason"] for row in traced["rows"]] == ["missing_file"]
 

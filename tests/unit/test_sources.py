@@ -76,6 +76,16 @@ def test_bad_lines_keep_their_place_and_the_rest_goes_on(tmp_path: Path) -> None
     assert found[6].line == LINE
 
 
+def test_a_plain_path_and_json_in_cells_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("id,sources,instruction\na,photos/cat.png,x\n")
+    cells = [{"id": "a", "sources": "photos/cat.png", "instruction": "x"}]
+    pd.DataFrame(cells).to_parquet(tmp_path / "r.parquet")
+    expected = {"id": "a", "sources": ["photos/cat.png"], "instruction": "x"}
+    assert [line.line for kind in ("csv", "parquet") for line in _read(tmp_path / f"r.{kind}")] == [expected] * 2
+    (tmp_path / "bad.csv").write_text("id,targets\na,cup\n")
+    assert "the cell targets is not JSON" in (_read(tmp_path / "bad.csv")[0].fault or "")
+
+
 @pytest.mark.parametrize("row", ["a,a.png", 'a,a.png,x,cup,"[1,"', "a,a.png,x,cup,1,too many"])
 def test_a_bad_csv_row_is_a_fault_of_its_own(tmp_path: Path, row: str) -> None:
     (tmp_path / "r.csv").write_text(f"id,source,instruction,label,box\n{row}\nb,b.png,y,cup,\n")
