@@ -95,8 +95,9 @@ def _summary(manifest: Manifest) -> str:
     return (
         f"# {escape_markdown(manifest.dataset)}\n\n"
         f"Edited images: {manifest.rows:,}, made for {manifest.requests:,} edit requests. Each row is one candidate "
-        "with its source image, the instruction, a mask for every region that was named or that changed, and scores "
-        f"for every region, the background and the whole image.\n\n{synthetic}"
+        "with its source image, the instruction, a mask for every region that was named or that changed, and, where "
+        "somebody scored it, scores of the named regions, the background and the whole image. Regions that changed "
+        f"without being named have a mask and no scores.\n\n{synthetic}"
     )
 
 

@@ -57,7 +57,9 @@ def summary(manifest: Manifest | None, stages: tuple[StageCount, ...]) -> str:
     requests, made, kept = (_stage(stages, name).kept for name in ("requests", "candidates", "gates"))
     if manifest is None:
         return f"{requests:,} edit requests became {made:,} edited images, of which {kept:,} passed the gates."
-    rows = f"{manifest.rows:,} rows with a mask and a score for every region, in {_count(len(manifest.shards), 'tar')}"
+    scored = manifest.rows - manifest.unscored
+    scores = "scores for the named ones" if not manifest.unscored else f"scores on {scored:,} of them"
+    rows = f"{manifest.rows:,} rows with a mask for every region and {scores}, in {_count(len(manifest.shards), 'tar')}"
     return f"{requests:,} edit requests became {made:,} edited images, of which {kept:,} passed the gates: {rows}."
 
 
