@@ -271,6 +271,6 @@ def _place(place: ExamplePlace, mark: str, width: int, height: int) -> PlaceView
 
 
 def _chosen(examples: Sequence[ExampleView], *, best: bool) -> list[ExampleView]:
-    """The six with the largest, or the smallest margins."""
-    order = sorted(examples, key=lambda view: -(view.example.margin or 0) if best else (view.example.margin or 0))
-    return order[:EXAMPLES]
+    """At most six with the largest, or the smallest margins; none is among both."""
+    order = sorted(examples, key=lambda view: view.example.margin or 0.0, reverse=best)
+    return order[: min(EXAMPLES, (len(examples) + best) // 2)]

@@ -163,12 +163,15 @@ def test_missing_flags_are_named(photos: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_near_parts_are_one_region_and_specks_none() -> None:
-    source = np.full((128, 128, 3), 120, dtype=np.uint8)
+    source = np.full((256, 256, 3), 120, dtype=np.uint8)
     edited = source.copy()
-    edited[20:40, 20:40] = edited[20:40, 42:60] = (220, 40, 40)
-    edited[90:110, 90:110] = (20, 40, 200)
+    edited[40:80, 40:80] = edited[40:80, 89:120] = (220, 40, 40)
+    edited[180:220, 180:220] = (20, 40, 200)
     regions = found_regions(source, edited)
     assert len(regions) == 2
+    assert regions[0][60, 60]
+    assert regions[0][60, 100]
+    assert not regions[0][60, 84]
     assert regions[0].sum() > regions[1].sum()
     assert not (regions[0] & regions[1]).any()
     assert found_regions(source, source) == []
@@ -202,6 +205,9 @@ def test_a_missing_score_stays_missing() -> None:
 
 def test_a_picture_says_good_and_bad_by_colour() -> None:
     """The outline of the bad region is red, that of the good one green, and the frame is the background's."""
+    (red, green, _), (red_best, green_best, _) = score_colour(0), score_colour(25)
+    assert red > 2 * green
+    assert green_best > 2 * red_best
     assert score_colour(None) not in {score_colour(0), score_colour(25)}
     masks = {key: np.zeros((64, 64), dtype=bool) for key in ("bad", "good")}
     masks["bad"][10:30, 8:28], masks["good"][36:56, 36:56] = True, True
