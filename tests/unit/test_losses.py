@@ -110,6 +110,11 @@ def test_missing_scores_give_no_gradient(missing: float) -> None:
         assert outputs.grad[1] == 0
 
 
+def test_the_mean_is_over_what_is_present() -> None:
+    present = torch.tensor([True, False, False])
+    assert huber(torch.tensor([1.0, 8.0, 9.0]), torch.zeros(3), present, 2.0).item() == pytest.approx(0.5)
+
+
 def test_nothing_present_is_a_loss_of_zero() -> None:
     outputs = torch.tensor([0.3], requires_grad=True)
     loss = share_loss(outputs, one(math.nan), torch.tensor([False]))

@@ -42,7 +42,7 @@ class RewardConfig(BaseModel):
     ranking_weight: Annotated[float, Field(ge=0, description="weight of the ranking within requests")] = 0.2
     contrast_weight: Annotated[float, Field(ge=0, description="weight of sound above flawed over the batch")] = 0.3
     asked_weight: Annotated[float, Field(ge=0, description="weight of reading what is asked of a region")] = 0.3
-    expected_weight: Annotated[float, Field(ge=0, description="weight of foreseeing how a region should look")] = 2.0
+    expected_weight: Annotated[float, Field(ge=0, description="weight of foreseeing how a region should look")] = 0.5
     rank_scale: Annotated[float, Field(gt=0, description="logits that a gap of the full score is worth")] = 10.0
     max_missing_share: Annotated[float, Field(ge=0, le=1, description="above it training does not start")] = 0.2
     checkpoint_steps: Annotated[int, Field(ge=1, description="steps between checkpoints")] = 200

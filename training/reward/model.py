@@ -194,6 +194,7 @@ class RegionNet(nn.Module):
     def forward(self, inputs: Inputs) -> Outputs:
         """One pass; see `Outputs`."""
         words = inputs.words if self.config.use_instruction else torch.zeros_like(inputs.words[:, :1])
+        inputs = inputs._replace(means=_levelled(inputs.means), spreads=_as_ratio(inputs.spreads))
         near_source, maps = self._maps(inputs)
         before, observed = _before(inputs), _observed(inputs)
         known, asked, shown, pointing = self._understood(words, near_source, inputs, before[..., :6])
@@ -285,6 +286,17 @@ class RegionNet(nn.Module):
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
+
+
+def _levelled(means: Tensor) -> Tensor:
+    """Means of the fixed measures, all of about one size: colours about 0, amounts of detail by their logarithm."""
+    colours, amounts, signed = means[..., :6], means[..., 6 : DETAILS - 1], means[..., DETAILS - 1 :]
+    return torch.cat([4 * (colours - 0.5), _as_ratio(amounts), 2 * signed], dim=-1)
+
+
+def _as_ratio(amounts: Tensor) -> Tensor:
+    """Amounts 0..1 by their logarithm: twice the noise is as far from once as four times is from twice."""
+    return torch.log(amounts + 0.01) + 2.3
 
 
 def _before(inputs: Inputs) -> Tensor:

@@ -27,7 +27,7 @@ class LossWeights(NamedTuple):
     ranking: float = 0.2
     contrast: float = 0.3
     asked: float = 0.3
-    expected: float = 2.0
+    expected: float = 0.5
 
 
 class Parts(NamedTuple):
@@ -76,7 +76,7 @@ def objective(outputs: Outputs, batch: Batch, weights: LossWeights, noise: torch
         + [_pointing(outputs.pointing, batch.named)]
     ).sum()
     carried_out = filled(batch.region_scores, regions).amin(dim=-1) >= _CARRIED_OUT
-    gaps = functional.smooth_l1_loss(outputs.expected, outputs.observed, beta=0.05, reduction="none").mean(dim=-1)
+    gaps = functional.smooth_l1_loss(outputs.expected, outputs.observed, beta=0.25, reduction="none").mean(dim=-1)
     expected = masked_mean(gaps, carried_out)
     total = region + weights.image * image + weights.variance * variance + weights.ranking * ranking
     total = total + weights.contrast * contrast + weights.asked * asked + weights.expected * expected
