@@ -18,6 +18,7 @@ from training.evaluation.answers import ask, mean_reward, phi_of, usable
 from training.evaluation.localisation import share_of_first
 from training.evaluation.localisation_cases import (
     BANDS,
+    DEVELOPMENT_SEED,
     HELD_OUT_TEXTURES,
     Case,
     all_kinds,
@@ -48,9 +49,11 @@ def _all(rows: tuple[TwinRow, ...], reward: str) -> TwinRow:
 
 
 def test_cases_are_the_same_again_and_cover_kinds_and_bands(cases: list[Case]) -> None:
-    again = scene_cases(24, 3, size_px=96)[0]
-    assert [case.key for case in again] == [case.key for case in cases]
-    assert all((a.question.edited == b.question.edited).all() for a, b in zip(again, cases, strict=True))
+    again = scene_cases(5, 3, size_px=96)[0]
+    assert [case.key for case in again] == [case.key for case in cases[: len(again)]]
+    assert all((a.question.edited == b.question.edited).all() for a, b in zip(again, cases, strict=False))
+    other = scene_cases(5, 3, size_px=96, seed=DEVELOPMENT_SEED)[0]
+    assert not {case.source for case in other} & {case.source for case in cases}
     assert len({(case.defect.kind, case.defect.target is None) for case in cases}) == len(all_kinds()) / len(BANDS)
     assert {case.band for case in cases} == set(BANDS)
     assert all(BANDS[case.band][0] <= case.defect.strength <= BANDS[case.band][1] for case in cases)
@@ -105,11 +108,12 @@ def test_flawed_backgrounds_are_compared_with_sound_backgrounds_alone(cases: lis
 
 def test_unplanned_regions_are_shown_on_demand(cases: list[Case]) -> None:
     """The same candidates; `extra-n` stands among the masks, has no verdict, and keeps its place in the mask probe."""
-    shown = scene_cases(24, 3, size_px=96, extras=True)[0]
-    assert [case.key for case in shown] == [case.key for case in cases]
+    shown = scene_cases(10, 3, size_px=96, extras=True)[0]
+    plain = cases[: len(shown)]
+    assert [case.key for case in shown] == [case.key for case in plain]
     with_extras = [case for case in shown if set(case.question.masks) > set(case.verdicts) - {BACKGROUND}]
     assert with_extras
-    assert all(case.verdicts == plain.verdicts for case, plain in zip(shown, cases, strict=True))
+    assert all(one.verdicts == other.verdicts for one, other in zip(shown, plain, strict=True))
     for case in with_extras:
         made = permute_masks(case.question)
         assert made is None or not [key for key in made[1] if key.startswith("extra-")]

@@ -12,7 +12,7 @@ from pipeline.editors.defects import DEFECT_KINDS
 from schemas.errors import BadInput, RegionwiseError
 from schemas.reward import RewardMetrics
 from training.evaluation.examples import write_examples
-from training.evaluation.localisation_cases import scene_cases
+from training.evaluation.localisation_cases import HELD_OUT_SEED, scene_cases
 from training.evaluation.reward_metrics import evaluate, write_metrics
 from training.reward.protocol import Reward
 from training.reward.specs import make_reward
@@ -29,6 +29,7 @@ def write_tests(
     sources: int = SOURCES,
     probe_cases: int | None = None,
     extras: bool = False,
+    seed: int = HELD_OUT_SEED,
 ) -> RewardMetrics:
     """All tests of `reward` on held-out scenes, written into `folder`; arguments as `evaluate` and `scene_cases`.
 
@@ -38,7 +39,7 @@ def write_tests(
         raise BadInput(f"defect {left_out!r}", "is not known", f"choose from {', '.join(DEFECT_KINDS)}")
     if sources < 1:
         raise BadInput("sources", f"are {sources}", "test on one or more")
-    cases, unmade = scene_cases(sources, CASES_A_SOURCE, extras=extras)
+    cases, unmade = scene_cases(sources, CASES_A_SOURCE, extras=extras, seed=seed)
     tested = evaluate(reward, cases, rivals, left_out=left_out, unmade=unmade, probe_cases=probe_cases)
     write_examples(folder, cases, tested.flawed)
     write_metrics(folder, tested.metrics)
@@ -53,11 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
     parser.add_argument("--left-out", default=None, help="the defect that training never saw")
     parser.add_argument("--sources", type=int, default=SOURCES, help=f"held-out scenes [default: {SOURCES}]")
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, help="seed of the scenes, of no training scene")
     parser.add_argument("--extras", action="store_true", help="show the reward the masks of unplanned regions, too")
     given = parser.parse_args(arguments)
     try:
         rivals = {name: make_reward(spec) for name, spec in map(_rival, given.rival)}
-        settings = {"left_out": given.left_out, "sources": given.sources, "extras": given.extras}
+        settings = {"left_out": given.left_out, "sources": given.sources, "extras": given.extras, "seed": given.seed}
         metrics = write_tests(given.out, make_reward(given.reward), rivals, **settings)
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
