@@ -206,7 +206,15 @@ def _request(image: ImageU8, targets: tuple[Target, ...]) -> EditRequest:
         id=request_id((digest,), "edit", (), targets),
         name="case",
         kind="single",
-        sources=(Source(name="case", origin_sha256=digest, pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0]),),
+        sources=(
+            Source(
+                name="case",
+                origin_sha256=digest,
+                pixels_sha256=digest,
+                width_px=image.shape[1],
+                height_px=image.shape[0],
+            ),
+        ),
         instruction="edit",
         targets=targets,
         edit_type="case",

@@ -79,7 +79,9 @@ def scene_case(index: int, size_px: int) -> tuple[EditRequest, ImageU8]:
     """A held-out scene as a checked request with its source image."""
     line, image = scene_at(HELD_OUT_SEED, index, size_px)
     digest = pixels_sha256(image)
-    source = Source(name=line.id, origin_sha256=digest, pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0])
+    source = Source(
+        name=line.id, origin_sha256=digest, pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0]
+    )
     request = EditRequest(
         id=request_id((digest,), line.instruction, (), line.targets),
         name=line.id,

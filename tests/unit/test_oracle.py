@@ -119,13 +119,14 @@ def test_one_regions_defect_lowers_that_region_alone():
         score = seen(rendered(Defect(kind="missed", target=target, strength=0.8)).image)
         assert phi(score.regions[target]) <= 8
         assert phi(score.regions[1 - target]) == 25
-        assert score.success == pytest.approx((25 + score.regions[target].success) / 2, abs=1)
+        mean = (25 + score.regions[target].success) / 2
+        assert abs(score.success - mean) <= 1  # the image's score is rounded by itself
 
 
 def test_a_faint_edit_is_charged_to_success_alone():
     request = request_of((block_target("texture", parameters={"texture": "checker"}),), [picture()])
     score = seen(rendered(Defect(kind="missed", target=0, strength=0.5), request=request).image, request)
-    assert score.regions[0].success == pytest.approx(12.5, abs=2)
+    assert 11 <= score.regions[0].success <= 14  # half the way, up to the strokes that the pattern's phase cuts
     assert min(score.regions[0].preserve, score.artifacts, score.naturalness, score.overedit) == 25
 
 
