@@ -5,7 +5,7 @@ import pytest
 
 from schemas.errors import BadInput
 from training.reward.protocol import Question
-from training.reward.views import DETAILS, PLACES, detail_maps, geometry, measured, places_of, view_of
+from training.reward.views import DETAILS, PLACES, detail_maps, geometry, measured, places_of, structure_lost, view_of
 
 SIDE = 64
 
@@ -123,5 +123,15 @@ def test_details_are_signed_and_scaled_as_they_say() -> None:
     source, edited = np.zeros((8, 8, 3), dtype=np.uint8), np.full((8, 8, 3), 51, dtype=np.uint8)
     details = detail_maps(source, edited, np.ones((8, 8), dtype=np.bool_))
     assert details[4, 4, 6:9] == pytest.approx(0.2, abs=1e-6)
-    assert details[4, 4, 19] == pytest.approx(0.8, abs=1e-5)
-    assert detail_maps(edited, source, np.ones((8, 8), dtype=np.bool_))[4, 4, 19] == pytest.approx(-0.8, abs=1e-5)
+    assert details[4, 4, 20] == pytest.approx(0.8, abs=1e-5)
+    assert detail_maps(edited, source, np.ones((8, 8), dtype=np.bool_))[4, 4, 20] == pytest.approx(-0.8, abs=1e-5)
+
+
+def test_structure_is_lost_by_bending_and_noise_and_not_by_light() -> None:
+    ys, xs = np.mgrid[0:32, 0:32].astype(np.float32)
+    image = (0.5 + 0.3 * np.sin(xs / 2) * np.sin(ys / 2)).astype(np.float32)
+    kept = structure_lost(image, 0.4 * image + 0.3)
+    bent = structure_lost(image, np.roll(image, 3, axis=1))
+    assert kept[8:24, 8:24].mean() < 0.01
+    assert bent[8:24, 8:24].mean() > 0.3
+    assert structure_lost(image, 1 - image)[8:24, 8:24].mean() > 0.99

@@ -27,7 +27,7 @@ ASKED = {"operation": 12, "color": 13, "shape": 9, "texture": 7}
 #: What the source shows of a region, in the words of its label: name -> classes; class 0 never told.
 SHOWN = {"color": 13, "shape": 9}
 #: The measures that source and instruction let one expect inside a region: colour, its spread, detail and difference.
-EXPECTED = 3 + 3 + 3 + 3 + 5 + 2
+EXPECTED = 3 + 3 + 3 + 3 + 6 + 3
 #: What the source shows of a region: colour inside, its spread, detail, and the colour around.
 _BEFORE = 3 + 3 + 3 + 3
 _SPOT = 16
@@ -314,8 +314,8 @@ def _observed(inputs: Inputs) -> Tensor:
             core[..., 3:6],
             inputs.spreads[:, :, 0, 3:6],
             inside[..., [10, 13, 16]],
-            inside[..., [6, 7, 8, 11, 19]],
-            rim[..., [11, 19]],
+            inside[..., [6, 7, 8, 11, 19, 20]],
+            rim[..., [11, 19, 20]],
         ],
         dim=-1,
     )

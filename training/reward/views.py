@@ -18,19 +18,21 @@ from training.reward.protocol import Question
 Floats = NDArray[np.float32]
 
 #: Fixed measures of a pixel; see `detail_maps`.
-DETAILS = 20
+DETAILS = 21
 #: The places of a region: inside, its core, the rim within, the rim around, and the neighbourhood.
 PLACES = 5
 #: Reach of the rims and of the neighbourhood in pixels of the canvas.
 RIM_PX, NEAR_PX = 3, 9
 #: The maps that go into the network beside the images, on half the canvas; the last two: covered by a mask, inside.
-MAPS = 7
+MAPS = 8
 #: The places are area-averaged to a grid this much coarser than the canvas.
 GRID = 4
 GEOMETRY = 6
 #: How the keys of regions begin that nobody asked for.
 UNPLANNED = "extra-"
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+#: Variance of lightness (of 1) that is no structure yet.
+_FLAT = np.float32(1e-4)
 _THIRDS = np.full(3, 1 / 3, dtype=np.float32)
 
 
@@ -75,7 +77,7 @@ def view_of(question: Question, side_px: int, *, use_source: bool = True) -> Vie
         instruction=question.instruction,
         source=source,
         edited=edited,
-        maps=_halved(np.concatenate([details[..., [9, 10, 11, 14, 19]], covered], axis=-1)).astype(np.float16),
+        maps=_halved(np.concatenate([details[..., [9, 10, 11, 14, 19, 20]], covered], axis=-1)).astype(np.float16),
         places=_shrunk(places).astype(np.float16),
         means=means,
         spreads=spreads,
@@ -139,12 +141,13 @@ def detail_maps(source: ImageU8, edited: ImageU8, valid: MaskBool) -> Floats:
 
     0-2 source, 3-5 edited, 6-8 |edited - source|, all in [0, 1]; then, four times their size in [0, 1]: 9, 10 fine
     detail of lightness in source and edited, 11 how far it differs; 12-14 the same of colour; 15-17 of lightness in a
-    coarser band; 18 how far colour differs in it; 19 the signed change of lightness.
+    coarser band; 18 how far colour differs in it. 19: how much of the source's structure is lost, 0..1, whatever the
+    colour and the light. 20: the signed change of lightness, four times its size.
     """
     one, two = (np.divide(image, 255, dtype=np.float32) for image in (source, edited))
     (fine_one, band_one), (fine_two, band_two) = _bands(one), _bands(two)
     gap = two - one
-    measures = [
+    measures: list[Floats] = [
         np.abs(fine_one @ _LUMINANCE),
         np.abs(fine_two @ _LUMINANCE),
         np.abs((fine_two - fine_one) @ _LUMINANCE),
@@ -155,10 +158,24 @@ def detail_maps(source: ImageU8, edited: ImageU8, valid: MaskBool) -> Floats:
         np.abs(band_two @ _LUMINANCE),
         np.abs((band_two - band_one) @ _LUMINANCE),
         _tint(band_two - band_one),
+        np.divide(structure_lost(one @ _LUMINANCE, two @ _LUMINANCE), 4, dtype=np.float32),
         gap @ _LUMINANCE,
     ]
     details = np.concatenate([one, two, np.abs(gap), 4 * np.stack(measures, axis=-1)], axis=-1)
     return np.asarray(details * valid[..., None], dtype=np.float32)
+
+
+def structure_lost(one: Floats, two: Floats) -> Floats:
+    """(1 - correlation) / 2 of two grey images (S, S) around each pixel: 0 the same shapes, 0.5 none in common."""
+
+    def mean(image: Floats) -> Floats:
+        return np.asarray(cv2.blur(image, (5, 5)), dtype=np.float32)
+
+    mean_one, mean_two = mean(one), mean(two)
+    shared = mean(one * two) - mean_one * mean_two
+    own_one, own_two = (mean(x * x) - m * m for x, m in ((one, mean_one), (two, mean_two)))
+    correlation = shared / (np.sqrt(np.maximum(own_one * own_two, 0)) + _FLAT)
+    return np.asarray((1 - np.clip(correlation, -1, 1)) / 2, dtype=np.float32)
 
 
 def _bands(image: Floats) -> tuple[Floats, Floats]:
