@@ -18,6 +18,7 @@ from training.reward.data import (
     by_request,
     check_counts,
     collate,
+    count_scores,
     item_of,
     load_items,
     mirrored,
@@ -70,6 +71,17 @@ def test_missing_scores_are_counted_and_give_no_gradient(built_run: Path) -> Non
     assert outputs.region_logit.grad[0, 0, 1] != 0
     assert outputs.image_logit.grad[0, 3] == 0
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_every_missing_score_is_counted_by_hand(built_run: Path) -> None:
+    _, row, members = next(iter(read_dataset(built_run / "dataset", "train")))
+    counts = Counts()
+    count_scores(counts, row, item_of(row, members, SIDE))
+    planned = sum(region.status != "unplanned" for region in row.regions)
+    assert counts == Counts(rows=1, unscored_rows=0, scores=2 * planned + 5, missing=0)
+    bare = row.model_copy(update={"naturalness": None, "artifacts": None})
+    count_scores(counts, bare, item_of(bare, members, SIDE))
+    assert (counts.rows, counts.missing) == (2, 2)
 
 
 def test_a_dataset_that_cannot_teach_is_one_clear_line(built_run: Path) -> None:

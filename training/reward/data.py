@@ -149,15 +149,20 @@ def load_items(
     counts, items = Counts(), list[Item]()
     for _, row, members in read_dataset(dataset, split):
         item = item_of(row, members, side_px, use_source=use_source)
-        planned = item.region_scores[[region.status != "unplanned" for region in row.regions]]
-        found = np.concatenate([planned.ravel(), item.image_scores])
-        counts.rows += 1
-        counts.unscored_rows += bool(np.isnan(found).all())
-        counts.scores += found.size
-        counts.missing += int(np.isnan(found).sum())
+        count_scores(counts, row, item)
         items.append(item)
     check_counts(counts, f"{dataset}, split {split}", max_missing_share)
     return items, counts
+
+
+def count_scores(counts: Counts, row: DatasetRow, item: Item) -> None:
+    """Adds one row to `counts`; a region that nobody planned has no scores to miss."""
+    planned = item.region_scores[[region.status != "unplanned" for region in row.regions]]
+    found = np.concatenate([planned.ravel(), item.image_scores])
+    counts.rows += 1
+    counts.unscored_rows += bool(np.isnan(found).all())
+    counts.scores += found.size
+    counts.missing += int(np.isnan(found).sum())
 
 
 def check_counts(counts: Counts, thing: str, max_missing_share: float) -> None:
