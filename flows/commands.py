@@ -18,7 +18,7 @@ from pipeline.run_folder import STAGES, locked, read_build_info, read_done
 from pipeline.shards import verify
 from pipeline.sources import request_file
 from pipeline.workers import workers as open_workers
-from schemas.errors import TooManyRejected
+from schemas.errors import TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
 
 
@@ -123,7 +123,7 @@ def verify_dataset(dataset: Path, quick: bool, as_json: bool) -> int:
         print(json.dumps(facts))
     else:
         for fault in faults:
-            print(f"{fault.shard}: {fault.fault}")
+            print(printable(f"{fault.shard}: {fault.fault}"))
         print(f"{'damaged' if faults else 'ok'}: {len(manifest.shards)} shards, {manifest.rows} rows in {dataset}")
     return 1 if faults else 0
 

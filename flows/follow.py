@@ -1,15 +1,15 @@
 """`regionwise trace`: what became of one request or candidate, stage by stage, up to the tar that holds it."""
 
 import json
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from pipeline.files import NotPlainTar, tar_members
 from pipeline.run_folder import STAGES, Row, read_build_info, read_done, read_rows
-from schemas.errors import BadInput
+from schemas.errors import BadInput, printable
 from schemas.sample import Rejection, Sample
 
 
@@ -25,14 +25,9 @@ def trace_key(run: Path, key: str, as_json: bool) -> None:
     console = Console()
     for fact in found:
         line = f"{fact['stage']:<11}{fact['key']:<34}{'kept' if fact['kept'] else 'dropped':<8}{fact['what']}"
-        console.print(_printable(line), highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     for sample, tar in tars.items():
         console.print(f"{'dataset':<11}{sample:<34}{tar}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _printable(text: str) -> str:
-    """`text` without anything that a terminal would take for a command."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _facts(run: Path, key: str) -> Iterator[dict[str, Any]]:
@@ -81,9 +76,8 @@ def _tars_of(run: Path, keys: set[str]) -> dict[str, str]:
         if len(found) == len(keys):
             break
         try:
-            with tarfile.open(path, "r:") as tar:
-                names = {member.name.partition(".")[0] for member in tar}
-        except tarfile.TarError:
+            names = {member.name.partition(".")[0] for member in tar_members(path)}
+        except NotPlainTar:
             continue
         found |= {key: path.name for key in sorted(keys & names)}
     return found

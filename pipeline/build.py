@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipeline.backends import Editor, Segmenter
 from pipeline.config import BuildConfig, config_digest
 from pipeline.edit import edit
@@ -24,8 +26,9 @@ from pipeline.scenes import TEXTURES
 from pipeline.sift import sift
 from pipeline.sources import PlannedLine, read_plan, read_request_file, request_file, scene_lines, write_plan
 from pipeline.stage import Stage, run_part
-from schemas.errors import RunConflict, TooManyRejected
+from schemas.errors import BadInput, RunConflict, TooManyRejected
 from schemas.manifest import BuildInfo, PartDone, StageCount
+from schemas.record import first_fault
 
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy")
 
@@ -158,7 +161,10 @@ def _commit() -> str | None:
 
 def config_of(info: BuildInfo) -> BuildConfig:
     """The config that a run was made with."""
-    return BuildConfig.model_validate(info.config)
+    try:
+        return BuildConfig.model_validate(info.config)
+    except ValidationError as error:
+        raise BadInput(f"the config in {info.name}'s run.json", first_fault(error), "make the run anew") from None
 
 
 def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:

@@ -38,7 +38,7 @@ class SplitShares(BaseModel):
 class BuildConfig(BaseModel):
     """What a build's result depends on. Where it runs (workers, Dask address, folder) is not part of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     requests: Annotated[tuple[str, ...], Field(description="request files (JSONL, CSV, Parquet) or their folders")] = ()
     scenes: Annotated[int, Field(ge=0, description="procedural scenes to add")] = 0
@@ -94,5 +94,5 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(str(path), "does not exist", "give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise BadInput(str(path), f"cannot be read: {error}", "mend the file") from None

@@ -13,8 +13,9 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.config import SplitShares
-from pipeline.duplicates import cluster
+from pipeline.duplicates import HASH_BYTES, cluster
 from pipeline.run_folder import read_columns
+from schemas.errors import DamagedFile
 from schemas.record import short_hash
 from schemas.request import Split
 
@@ -114,7 +115,13 @@ def _cluster_names(requests: pd.DataFrame, roots: dict[str, str]) -> dict[str, s
 
 
 def _hashes(keys: "pd.Series[str]", fingerprints: "pd.Series[str]") -> dict[str, bytes]:
-    return {key: bytes.fromhex(value) for key, value in zip(keys, fingerprints, strict=True)}
+    try:
+        hashes = {key: bytes.fromhex(value) for key, value in zip(keys, fingerprints, strict=True)}
+    except (TypeError, ValueError):
+        hashes = {"": b""}
+    if any(len(value) != HASH_BYTES for value in hashes.values()):
+        raise DamagedFile("gates/*.parquet", "has a row without its fingerprint", "run `regionwise repair`")
+    return hashes
 
 
 def _root(parent: dict[str, str], name: str) -> str:

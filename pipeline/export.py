@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.build import config_of, stage_counts
 from pipeline.card import write_card
@@ -22,7 +22,7 @@ from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.json_schema import json_schema
 from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
-from schemas.record import short_hash
+from schemas.record import Record, short_hash
 
 SHARD_PLAN = TypeAdapter(ShardPlan)
 
@@ -97,18 +97,34 @@ def _units(run: Path, plan: DatasetPlan, scores: str, scores_digest: str) -> Ite
         yield str(run.resolve()), text, scores, short_hash(fields, text, origin, scores_digest)
 
 
+class ShardNote(Record):
+    """What a shard was made from, beside its manifest entry."""
+
+    input_digest: str
+    shard: Shard
+
+
+def _read_note(path: Path) -> ShardNote | None:
+    try:
+        return ShardNote.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
+
+
+def _stands(run: Path, shard: Shard) -> bool:
+    return is_whole(run, [FileDigest(path=f"dataset/{shard.name}", size_bytes=shard.size_bytes, sha256=shard.sha256)])
+
+
 def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
     """One shard, as a unit of work: its manifest entry as JSON. A shard that is there, whole and current is kept."""
     folder, shard_plan = Path(run), SHARD_PLAN.validate_json(plan)
     done = folder / "export" / f"{shard_plan.name}.done.json"
     if done.is_file():
-        note = json.loads(done.read_text())
-        shard = Shard.model_validate(note["shard"])
-        file = FileDigest(path=f"dataset/{shard.name}", size_bytes=shard.size_bytes, sha256=shard.sha256)
-        if note["input_digest"] == input_digest and is_whole(folder, [file]):
-            return shard.model_dump_json()
+        note = _read_note(done)
+        if note and note.input_digest == input_digest and _stands(folder, note.shard):
+            return note.shard.model_dump_json()
     shard = write_shard(folder, folder / "dataset", shard_plan, scores)
-    write_whole(done, json.dumps({"input_digest": input_digest, "shard": shard.model_dump(mode="json")}))
+    write_whole(done, ShardNote(input_digest=input_digest, shard=shard).model_dump_json())
     return shard.model_dump_json()
 
 

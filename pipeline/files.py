@@ -5,6 +5,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO
@@ -40,6 +41,47 @@ def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o444
     tar.addfile(info, io.BytesIO(data))
+
+
+class NotPlainTar(ValueError):
+    """A tar that is not what `add_to_tar` writes."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a tar: `size` bytes at `offset`."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def tar_members(path: Path) -> Iterator[Member]:
+    """The members of a tar of regular files, in their order; nothing but its headers is read.
+
+    Raises: NotPlainTar for anything else that a tar may hold (links, devices, sparse files, extended headers): each of
+    them can make a reader follow, wait, or take memory that the tar's size does not tell.
+    """
+    if not path.is_file():
+        raise NotPlainTar("is no regular file")
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        offset = 0
+        while (block := file.read(tarfile.BLOCKSIZE)).strip(b"\0"):
+            member = _member(block, offset + tarfile.BLOCKSIZE, end)
+            yield member
+            offset = member.offset + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            file.seek(offset)
+
+
+def _member(block: bytes, offset: int, end: int) -> Member:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise NotPlainTar(f"has a broken header before byte {offset} ({type(error).__name__})") from None
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not 0 <= info.size <= end - offset:
+        raise NotPlainTar(f"has a member at byte {offset} that is no regular file of its size")
+    return Member(info.name, offset, info.size)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -52,12 +52,12 @@ class ImageTar:
 
 def read_image_bytes(run: Path, ref: ImageRef) -> bytes:
     """The encoded bytes of an image. Raises: DamagedFile where they are not what was written."""
-    try:
-        with (run / ref.tar).open("rb") as file:
-            file.seek(ref.offset)
-            data = file.read(ref.length)
-    except FileNotFoundError:
-        raise DamagedFile(ref.tar, "is missing", "run `regionwise repair`") from None
+    path = run / ref.tar
+    if not path.is_file() or path.stat().st_size < ref.offset + ref.length:
+        raise DamagedFile(ref.tar, "is missing or cut", "run `regionwise repair`")
+    with path.open("rb") as file:
+        file.seek(ref.offset)
+        data = file.read(ref.length)
     if sha256(data).hexdigest() != ref.sha256:
         raise DamagedFile(ref.tar, f"has other bytes at {ref.offset} than were written", "run `regionwise repair`")
     return data

@@ -167,7 +167,7 @@ def _sample(opened: OpenedRequest, images: PartImages, size_px: int, gates: Gate
 
 def _source(path: str, origin: str, pixels: ImageU8) -> Source:
     return Source(
-        name=path[-200:],
+        name=path[-200:] if path[-200:].strip() else "source",
         origin_sha256=origin,
         pixels_sha256=pixels_sha256(pixels),
         width_px=pixels.shape[1],

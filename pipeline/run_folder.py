@@ -67,7 +67,12 @@ def read_build_info(run: Path) -> BuildInfo:
     path = run / "run.json"
     if not path.is_file():
         raise BadInput(str(run), "is not a run folder (no run.json)", "make one with `regionwise build --run FOLDER`")
-    return BuildInfo.from_json(path.read_bytes(), thing=str(path))
+    info = BuildInfo.from_json(path.read_bytes(), thing=str(path))
+    planned = sum(1 for _ in (run / "plan").glob("part-*.jsonl"))
+    if info.n_parts != planned:
+        fault = f"says {info.n_parts} parts, its plan has {planned}"
+        raise DamagedFile(str(path), fault, "make the run anew in another folder")
+    return info
 
 
 def read_done(run: Path, stage: str, part: int) -> PartDone | None:
@@ -123,7 +128,11 @@ def read_rows(run: Path, stage: str, part: int) -> Iterator[Row]:
     """All rows of a part, kept (Sample) and rejected (Rejection), in their order."""
     table = read_columns(run, stage, part, ["kept", "record"])
     thing = f"{stage}/{part_name(part)}.parquet"
-    for kept, record in zip(table["kept"].to_pylist(), table["record"].to_pylist(), strict=True):
+    try:
+        rows = list(zip(table["kept"].to_pylist(), table["record"].to_pylist(), strict=True))
+    except UnicodeDecodeError:
+        raise DamagedFile(thing, "has text that is not UTF-8", "run `regionwise repair`") from None
+    for kept, record in rows:
         yield (Sample if kept else Rejection).from_json(record, thing=thing)
 
 

@@ -23,6 +23,8 @@ from pipeline.run_folder import part_name
 from schemas.errors import BadInput
 
 LINE_MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+TOO_LONG = f"the line is longer than {LINE_MAX_BYTES} bytes"
 REQUEST_FILE_NAMES = ("requests.jsonl", "requests.csv", "requests.parquet")
 #: CSV columns that hold JSON; a short form of a one-target request is written in the columns label, box and operation.
 JSON_COLUMNS = ("sources", "targets", "candidates", "turns", "box")
@@ -64,11 +66,11 @@ def read_request_file(path: Path) -> Iterator[PlannedLine]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise BadInput(str(path), "is of no known kind", f"give one of {', '.join(readers)}")
-    root = str(path.resolve().parent)
+    root, name = str(path.resolve().parent), path.name.encode(errors="replace").decode()
     empty = True
     for number, line, fault in reader(path):
         empty = False
-        yield PlannedLine(place=f"{path.name}:{number}", root=root, line=line, fault=fault)
+        yield PlannedLine(place=f"{name}:{number}", root=root, line=line, fault=fault)
     if empty:
         raise BadInput(str(path), "has no requests", "write one request per line")
 
@@ -81,7 +83,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | 
             if len(raw) > LINE_MAX_BYTES:
                 while raw and not raw.endswith(b"\n"):
                     raw = file.readline(LINE_MAX_BYTES)
-                yield number, None, f"the line is longer than {LINE_MAX_BYTES} bytes"
+                yield number, None, TOO_LONG
             elif raw.strip():
                 yield number, *_parse_line(raw)
 
@@ -91,7 +93,14 @@ def _parse_line(raw: bytes | str) -> tuple[dict[str, Any] | None, str | None]:
         line = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return None, f"not JSON: {error}"[:200]
-    return (line, None) if isinstance(line, dict) else (None, "not a JSON object")
+    if not isinstance(line, dict):
+        return None, "not a JSON object"
+    return (line, None) if _depth_within(line, MAX_DEPTH) else (None, f"nested deeper than {MAX_DEPTH}")
+
+
+def _depth_within(value: Any, depth: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_depth_within(part, depth - 1) for part in parts)
 
 
 def _refuse_constant(name: str) -> None:
@@ -147,8 +156,10 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str 
             for row in batch.to_pylist():
                 number += 1
                 cells, fault = _with_json_cells(_without_nulls(row))
-                yield number, *((None, fault) if fault else _parse_line(json.dumps(cells, default=str)))
-    except (pa.ArrowException, OSError) as error:
+                text = "" if fault else json.dumps(cells, default=str)
+                fault = fault or (TOO_LONG if len(text) > LINE_MAX_BYTES else None)
+                yield number, *((None, fault) if fault else _parse_line(text))
+    except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
         raise BadInput(str(path), f"is not Parquet: {error}"[:200], "mend the file") from None
 
 

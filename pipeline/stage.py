@@ -150,6 +150,7 @@ def _plan_path(run: Path, part: int) -> Path:
 def _begin(run: Path, stage: str, part: int) -> int:
     """Notes that a part is begun, and returns how often it was; the count tells what a crash cost."""
     path = run / stage / f"{part_name(part)}.attempts"
-    attempts = int(path.read_text()) + 1 if path.is_file() else 1
+    before = path.read_text(errors="replace").strip()[:9] if path.is_file() else "0"
+    attempts = int(before) + 1 if before.isascii() and before.isdecimal() else 1
     write_whole(path, str(attempts))
     return attempts

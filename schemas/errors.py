@@ -66,5 +66,10 @@ class TooManyRejected(RegionwiseError):
     exit_code = 3
 
 
+def printable(text: str) -> str:
+    """`text` without anything that a terminal would take for a command."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:500]
+    return " ".join(printable(text).split())[:500]

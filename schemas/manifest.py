@@ -7,6 +7,8 @@ from pydantic import Field
 from schemas.record import Document, Record, Sha256
 from schemas.request import Split
 
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Reason = Annotated[str, Field(pattern="^[a-z0-9_]{1,100}$")]
 ShardName = Annotated[str, Field(pattern=r"^(train|validation|test)-\d{5}\.tar$")]
 
 
@@ -26,13 +28,13 @@ class PartDone(Document):
 
     schema_name: ClassVar[str] = "part-done"
 
-    stage: str
+    stage: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")]
     part: Annotated[int, Field(ge=0)]
     input_digest: Sha256
     files: tuple[FileDigest, ...]
-    rows_in: Annotated[int, Field(ge=0)]
-    kept: Annotated[int, Field(ge=0)]
-    rejected: dict[str, int]
+    rows_in: Count
+    kept: Count
+    rejected: dict[Reason, Count]
     seconds: Annotated[float, Field(ge=0)]
     attempts: Annotated[int, Field(ge=1)]
 
@@ -77,10 +79,10 @@ class Shard(Record):
 class StageCount(Record):
     """What one stage kept and why it dropped the rest, over all parts."""
 
-    stage: str
-    rows_in: int
-    kept: int
-    rejected: dict[str, int]
+    stage: Reason
+    rows_in: Count
+    kept: Count
+    rejected: dict[Reason, Count]
 
 
 class Manifest(Document):

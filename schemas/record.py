@@ -75,7 +75,7 @@ class Document(Record):
         """As `from_document`, from JSON text."""
         try:
             document = json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, TypeError) as error:
             raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
         if not isinstance(document, dict):
             raise BadInput(thing, "is JSON but not an object", f"write an object of {cls.schema_name}")
@@ -84,7 +84,7 @@ class Document(Record):
 
 def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[str, Any]:
     name, _, number = str(fields.pop("schema", f"{cls.schema_name}/{cls.schema_version}")).partition("/")
-    if name != cls.schema_name or not number.isdecimal():
+    if name != cls.schema_name or not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise BadInput(
             thing,
             f"says schema {name[:80]!r}/{number[:20]!r}, expected {cls.schema_name}/{cls.schema_version}",

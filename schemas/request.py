@@ -30,7 +30,7 @@ def _clean_text(text: str) -> str:
 Instruction = Annotated[str, Field(max_length=INSTRUCTION_MAX_CHARS), AfterValidator(_clean_text)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_clean_text)]
 ExternalName = Annotated[str, Field(max_length=200), AfterValidator(_clean_text)]
-RelativePath = Annotated[str, Field(min_length=1, max_length=1_000)]
+RelativePath = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_clean_text)]
 
 
 class Reference(Record):

@@ -20,8 +20,8 @@ class ImageRef(Record):
     """Where an encoded image lies: `length` bytes at `offset` of `tar`, a path relative to the run folder."""
 
     tar: Annotated[str, Field(pattern=r"^images/[a-z]+/part-\d{5}\.tar$")]
-    offset: Annotated[int, Field(ge=0)]
-    length: Annotated[int, Field(gt=0)]
+    offset: Annotated[int, Field(ge=0, le=2**48)]
+    length: Annotated[int, Field(gt=0, le=2**30)]
     sha256: Sha256
     format: ImageFormat
 

@@ -4,12 +4,12 @@ A large dataset is not read whole: shards are taken so that every split and edit
 here; an entry says where they lie.
 """
 
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.files import tar_members
 from schemas.dataset_row import DatasetRow
 from schemas.errors import DamagedFile
 from schemas.manifest import Manifest, Shard
@@ -136,19 +136,16 @@ def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
         raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
     key, members = None, dict[str, Place]()
     try:
-        with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                stem, name, *_ = info.name.split(".")
-                if stem != key and members:
-                    yield members
-                    members = {}
-                key = stem
-                if not name.startswith("masks"):
-                    members[name] = Place(path, info.offset_data, info.size)
-    except (tarfile.TarError, ValueError) as error:
-        raise DamagedFile(
-            str(path), f"is not a dataset tar: {type(error).__name__}", "run `regionwise repair`"
-        ) from None
+        for member in tar_members(path):
+            stem, name, *_ = member.name.split(".")
+            if stem != key and members:
+                yield members
+                members = {}
+            key = stem
+            if not name.startswith("masks"):
+                members[name] = Place(path, member.offset, member.size)
+    except ValueError as error:
+        raise DamagedFile(str(path), f"is not a dataset tar: {error}", "run `regionwise repair`") from None
     if members:
         yield members
 
