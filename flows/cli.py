@@ -275,6 +275,7 @@ def score(
 @RUN
 @click.option("--config", "config_file", type=click.Path(path_type=Path), default=None, help="settings in TOML")
 @click.option("--without", type=click.Choice(["source", "instruction"]), default=None, help="train this blind rival")
+@click.option("--with-rivals", is_flag=True, help="train both blind rivals beside it")
 @click.option("--minutes", type=click.FloatRange(min=0), default=None, help="at most so long [default: no limit]")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="one setting, over the file's")
 @JSON
@@ -282,14 +283,27 @@ def train_reward(
     run: Path,
     config_file: Path | None,
     without: str | None,
+    with_rivals: bool,
     minutes: float | None,
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Train the region reward on a run's dataset, into RUN/reward. Started again, it goes on where it was."""
-    from flows.train_reward import train_reward_of_run
+    from flows.train_reward import Training, train_reward_of_run
 
-    train_reward_of_run(run, config_file, without, minutes, settings, as_json)
+    train_reward_of_run(run, Training(config_file, minutes, settings), without, with_rivals, as_json)
+
+
+@cli.command()
+@RUN
+@click.option("--left-out", default=None, help="the defect that training never saw")
+@click.option("--sources", type=click.IntRange(min=1), default=None, help="held-out scenes")
+@JSON
+def evaluate(run: Path, left_out: str | None, sources: int | None, as_json: bool) -> None:
+    """Test where the reward of a run looks, beside its rivals on held-out scenes, into RUN/reward."""
+    from flows.train_reward import evaluate_reward_of_run
+
+    evaluate_reward_of_run(run, left_out, sources, as_json)
 
 
 if __name__ == "__main__":

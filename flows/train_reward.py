@@ -1,9 +1,10 @@
-"""`regionwise train-reward`: starts the training of a reward as a process of its own, for this one knows no torch."""
+"""`regionwise train-reward` and `evaluate`: processes of their own, for this one knows no torch."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.shards import read_manifest
-from schemas.errors import RegionwiseError
+from schemas.errors import BadInput, RegionwiseError
 
+ROOT = Path(__file__).resolve().parent.parent
 #: What a rival goes without -> its folder below the reward's, and the setting.
 RIVALS = {"source": ("source-blind", "use_source=false"), "instruction": ("instruction-blind", "use_instruction=false")}
 
@@ -25,34 +27,69 @@ class TrainingFailed(RegionwiseError):
         self.exit_code = code if code in (2, 3) else 1
 
 
-def train_reward_of_run(
-    run: Path,
-    config_file: Path | None,
-    without: str | None,
-    minutes: float | None,
-    settings: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Trains the reward of a run's dataset into `<run>/reward`, or a rival into a folder below it.
+@dataclass(frozen=True)
+class Training:
+    """How a reward shall be trained. minutes: at most so long; settings: `NAME=VALUE`, over the file's."""
 
+    config_file: Path | None = None
+    minutes: float | None = None
+    settings: tuple[str, ...] = ()
+
+
+def train_reward_of_run(run: Path, training: Training, without: str | None, with_rivals: bool, as_json: bool) -> None:
+    """Trains the reward of a run's dataset into `<run>/reward`, or a rival into a folder below it, or all of them.
+
+    Several are trained side by side, each as a process of its own.
     Raises: BadInput where the run has no dataset; TrainingFailed.
     """
     read_manifest(run / "dataset")
-    out, given = run / "reward", [f"dataset={json.dumps(str((run / 'dataset').resolve()))}"]
-    if without is not None:
-        folder, setting = RIVALS[without]
-        out, given = out / folder, [*given, setting]
+    wanted: list[str | None] = [without, *RIVALS] if with_rivals and without is None else [without]
+    folders = [run / "reward" / RIVALS[name][0] if name else run / "reward" for name in wanted]
+    started = [_start(run, folder, name, training) for name, folder in zip(wanted, folders, strict=True)]
+    ended = [(process, process.communicate()[0]) for process in started]
+    for folder, (process, _) in zip(folders, ended, strict=True):
+        if process.returncode:
+            raise TrainingFailed(str(folder), process.returncode)
+    for folder, (_, output) in zip(folders, ended, strict=True):
+        _show(folder, json.loads(output.splitlines()[-1]), as_json)
+
+
+def _start(run: Path, out: Path, without: str | None, training: Training) -> "subprocess.Popen[str]":
+    given = [f"dataset={json.dumps(str((run / 'dataset').resolve()))}"]
+    given += [RIVALS[without][1]] if without is not None else []
     command = [sys.executable, "-m", "training.reward.train", "--out", str(out.resolve())]
-    for setting in (*given, *settings):
+    for setting in (*given, *training.settings):
         command += ["--set", setting]
-    command += ["--config", str(config_file.resolve())] if config_file else []
-    command += ["--max-minutes", str(minutes)] if minutes is not None else []
-    root = Path(__file__).resolve().parent.parent
+    command += ["--config", str(training.config_file.resolve())] if training.config_file else []
+    command += ["--max-minutes", str(training.minutes)] if training.minutes is not None else []
+    return _process(command)
+
+
+def _process(command: list[str]) -> "subprocess.Popen[str]":
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    ended = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if ended.returncode:
-        raise TrainingFailed(str(out), ended.returncode)
-    _show(out, json.loads(ended.stdout.splitlines()[-1]), as_json)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def evaluate_reward_of_run(run: Path, left_out: str | None, sources: int | None, as_json: bool) -> None:
+    """Tests the reward of a run and writes what the report shows; blind rivals that are trained stand beside it.
+
+    Raises: BadInput where the run has no reward; TrainingFailed.
+    """
+    reward = run.resolve() / "reward"
+    if not (reward / "reward.json").is_file():
+        raise BadInput(str(run), "has no trained reward", f"train one: regionwise train-reward --run {run}")
+    command = [sys.executable, "-m", "training.evaluation.run", "--reward", f"region:{reward}", "--out", str(reward)]
+    for name, (folder, _) in RIVALS.items():
+        if (reward / folder / "reward.json").is_file():
+            command += ["--rival", f"{name}_blind=region:{reward / folder}"]
+    command += ["--rival", f"untrained=untrained:{reward}"]
+    command += ["--left-out", left_out] if left_out else []
+    command += ["--sources", str(sources)] if sources else []
+    process = _process(command)
+    output = process.communicate()[0]
+    if process.returncode:
+        raise TrainingFailed(str(reward), process.returncode)
+    _show(reward, json.loads(output.splitlines()[-1]), as_json)
 
 
 def _show(out: Path, metrics: dict[str, Any], as_json: bool) -> None:

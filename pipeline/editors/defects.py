@@ -23,6 +23,8 @@ REFERENCE_PX = 256
 SPILL_PX = (2.0, 11.0)
 OTHER_OBJECT_LAB = (10.0, 40.0)
 PLANNED_OBJECT_LAB = (8.0, 60.0)
+#: At strength 1 a wrong attribute is at least this far off, however little the asked edit changes.
+WRONG_LAB = 25.0
 DRIFT_LAB = (3.0, 19.0)
 SEAM_LIGHTNESS = (12.0, 40.0)
 SEAM_PX = (1.0, 1.2)
@@ -34,7 +36,8 @@ WARP_PX = (1.5, 6.0)
 #: Full-size colour: blocks and ringing show, not a soft bleeding of colour.
 _JPEG_SAMPLING = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 #: Mean change (CIE Lab) in its place below which a defect cannot be seen, where the kind has no aim of its own.
-_VISIBLE_LAB = {"spill": 9.0, "seam": 5.0}
+_VISIBLE_LAB = {"spill": 9.0, "seam": 5.0, "wrong_attribute": 5.0}
+_AROUND = ("spill", "seam")
 _VISIBLE_SHARE_OF_AIM = 0.7
 
 _Apply = Callable[[ImageU8, Plan, Defect, np.random.Generator], ImageU8]
@@ -52,7 +55,7 @@ def defect_place(plan: Plan, defect: Defect) -> MaskBool:
     """The pixels that a defect may change, (H, W, bool); its soft border included. Raises: as `apply_defect`."""
     if defect.target is None:
         place = plan.background
-    elif defect.kind in ("spill", "seam"):
+    elif defect.kind in _AROUND:
         reach = round(_px(plan, defect, SPILL_PX if defect.kind == "spill" else SEAM_PX)) + BORDER_PX + 1
         place = grown(plan.step(defect.target).region, reach)
     else:
@@ -65,7 +68,7 @@ def defect_place(plan: Plan, defect: Defect) -> MaskBool:
 def is_visible(plan: Plan, defect: Defect, flawed: ImageU8) -> bool:
     """Whether `defect`, put into the wanted image of `plan` to give `flawed`, can be seen as its strength says."""
     place = defect_place(plan, defect)
-    if defect.kind in _VISIBLE_LAB:
+    if defect.kind in _AROUND:
         place = place & ~grown(plan.step(_target(defect)).region, 0 if defect.kind == "seam" else 1)
     if not place.any():
         return False
@@ -126,16 +129,19 @@ def half_done(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generat
 
 
 def wrong_attribute(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) -> ImageU8:
-    """Something else than asked was done; at strength 1 the result is as far from the asked one as the source is."""
+    """Something else than asked was done; at strength 1 the result is as far from the asked one as the source is.
+
+    The wrong thing is one about as far off as the strength says, and mixed with the asked one only for what is left.
+    """
     step = plan.step(_target(defect))
-    asked = _distance(step.before, plan.wanted, step.region)
-    wrong = wrong_order(step.order, asked, rng)
+    aim = defect.strength * max(WRONG_LAB, _distance(step.before, plan.wanted, step.region))
+    wrong = wrong_order(step.order, aim, rng)
     moves = step.order.operation in ("move", "resize", "remove", "insert", "replace")
     instead = wrong.operation != step.order.operation
     base, thing = (plan.wanted, _new_place(step)) if moves and instead else (step.before, step.thing)
     made = carry_out(wrong, base, thing, plan.sources)[0]
     off = _distance(made, plan.wanted, step.region)
-    share = defect.strength * min(1.0, asked / max(off, 1e-6))
+    share = min(1.0, aim / max(off, 1e-6))
     return compose(image, made, soft(step.region & ~plan.others(step.target)) * np.float32(share))
 
 

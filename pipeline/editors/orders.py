@@ -140,11 +140,13 @@ def _number(target: Target, name: str, open_choice: float, allowed: tuple[float,
 def wrong_order(order: Order, distance_lab: float, rng: np.random.Generator) -> Order:
     """An order that does something else than asked: another colour, shape, pattern, or the light the other way.
 
-    distance_lab: how far the asked edit moves the pixels; a wrong colour is taken about as far off.
+    distance_lab: how far from the asked result the wrong one shall be; a wrong colour is taken about so far off, so
+    that a slight mistake is a colour nearby and not a mixture that gives itself away. A drawn thing has the right
+    shape then, and another one from `_VISIBLE_LAB` on.
     """
     asked = order.parameters
     if order.operation in ("insert", "replace") and "shape" in asked:
-        shape = _another(SHAPES, asked["shape"], rng)
+        shape = asked["shape"] if distance_lab < _VISIBLE_LAB else _another(SHAPES, asked["shape"], rng)
         return replace(
             order, parameters={"shape": shape, "color": _wrong_colour(str(asked["color"]), distance_lab, rng)}
         )
@@ -170,8 +172,7 @@ def _another(known: tuple[str, ...], asked: Scalar, rng: np.random.Generator) ->
 
 
 def _wrong_colour(asked: str, distance_lab: float, rng: np.random.Generator) -> str:
-    """A colour about `distance_lab` away from the asked one, rather more than less, and plainly another."""
+    """One of the three colours nearest to `distance_lab` away from the asked one, rather more than less."""
     away = {c: colour_distance(colour_lab(c), colour_lab(asked)) for c in COLOURS if c != asked}
-    least = max(distance_lab, _VISIBLE_LAB)
-    far_enough = sorted((c for c in away if away[c] >= least), key=lambda c: away[c])[:3]
+    far_enough = sorted((c for c in away if away[c] >= distance_lab), key=lambda c: away[c])[:3]
     return far_enough[int(rng.integers(len(far_enough)))] if far_enough else max(away, key=lambda c: away[c])

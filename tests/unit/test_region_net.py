@@ -1,5 +1,6 @@
 """The network: shapes, strict pooling, any number of regions, inputs that are left out."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,18 @@ import torch
 from schemas.errors import BadInput, MissingPackage
 from training.reward.backbone import FrozenBackbone
 from training.reward.data import views_to_inputs
-from training.reward.model import ASKED, EXPECTED, IMAGE_SCORES, NetworkConfig, RegionNet, pooled, spread
+from training.reward.model import (
+    ASKED,
+    EXPECTED,
+    IMAGE_SCORES,
+    NetworkConfig,
+    RegionNet,
+    _agreement,
+    _offsets,
+    as_cells,
+    pooled,
+    spread,
+)
 from training.reward.protocol import Question
 from training.reward.text import encode, word_buckets
 from training.reward.views import view_of
@@ -38,15 +50,38 @@ def question(regions: int, seed: int = 0, instruction: str = "Make the red disc 
 def test_pooling_by_hand() -> None:
     maps = torch.tensor([[[[1.0, 2.0], [3.0, 100.0]]]])
     weights = torch.tensor([[[[1.0, 1.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]])
-    assert pooled(maps, weights).flatten().tolist() == [2.25, 0]
-    assert spread(maps, weights)[0, 0, 0].item() == pytest.approx(0.8292, abs=1e-3)
+    cells = as_cells(maps)
+    mean = pooled(cells, weights)
+    assert mean.flatten().tolist() == [2.25, 0]
+    assert spread(cells, weights, mean)[0, 0, 0].item() == pytest.approx(0.8292, abs=1e-3)
+
+
+def test_whether_what_was_done_is_what_was_asked_by_hand() -> None:
+    """Asked: class 1 for sure, or nothing; done: class 1 with a chance of a quarter."""
+    done = {name: torch.full((1, 2, count), -99.0) for name, count in ASKED.items()}
+    asked = {name: logits.clone() for name, logits in done.items()}
+    for name in ASKED:
+        done[name][..., 1], done[name][..., 2] = math.log(1 / 4), math.log(3 / 4)
+        asked[name][0, 0, 1] = asked[name][0, 1, 0] = 0.0
+    agree = _agreement(asked, done)[..., -2 * len(ASKED) : -len(ASKED)]
+    assert agree[0].flatten().tolist() == pytest.approx([0.25] * len(ASKED) + [1.0] * len(ASKED), abs=1e-5)
+
+
+def test_how_far_a_word_stands_from_a_name_by_hand() -> None:
+    pointing = torch.zeros(1, 1, 9)
+    pointing[0, 0, 4] = 1
+    offsets = _offsets(pointing)[0, 0]
+    assert offsets[:, 0].tolist() == [0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0]
+    assert offsets[:, 1].tolist() == [1.0, 0.75, 0.5, 0.25, 0, 0, 0, 0, 0]
+    assert offsets[[4, 8], 2].tolist() == pytest.approx([1, math.exp(-1)], abs=1e-6)
 
 
 def test_no_gradient_reaches_a_cell_outside_the_mask() -> None:
     maps = torch.rand(1, 3, 8, 8, requires_grad=True)
     weights = torch.zeros(1, 1, 8, 8)
     weights[0, 0, 2:5, 3:6] = 1
-    (pooled(maps, weights).sum() + spread(maps, weights).sum()).backward()
+    mean = pooled(as_cells(maps), weights)
+    (mean.sum() + spread(as_cells(maps), weights, mean).sum()).backward()
     assert maps.grad is not None
     touched = maps.grad.abs().sum(dim=1)[0] > 0
     assert torch.equal(touched, weights[0, 0] > 0)
@@ -54,11 +89,11 @@ def test_no_gradient_reaches_a_cell_outside_the_mask() -> None:
 
 def test_the_network_looks_at_spots_inside_alone() -> None:
     network = net()
-    maps = torch.rand(1, 16, 16, 16, requires_grad=True)
+    maps = torch.rand(1, 16, 16, 16, requires_grad=True)  # (B, 2C, h, w)
     inside = torch.zeros(1, 1, 16, 16)
     inside[0, 0, 4:6, 4:6] = 1
     known = 2 * TINY.text + sum(ASKED.values())
-    network._spots(maps, inside, torch.rand(1, 1, TINY.hidden + known)).sum().backward()
+    network._spots(as_cells(maps), inside, torch.rand(1, 1, TINY.hidden + known)).sum().backward()
     assert maps.grad is not None
     outside = maps.grad.abs().sum(dim=1) * (inside[:, 0] == 0)
     assert outside.max() < 1e-6 * maps.grad.abs().max()

@@ -22,6 +22,7 @@ from training.reward.data import (
     item_of,
     load_items,
     mirrored,
+    swapped,
     training_batches,
 )
 from training.reward.model import ASKED, NetworkConfig, RegionNet
@@ -29,6 +30,7 @@ from training.reward.objective import LossWeights, _contrast, _pointing, objecti
 from training.reward.text import words_of
 
 SIDE = 64
+ASKED_NAMES = tuple(ASKED)
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +156,36 @@ def test_an_instruction_has_other_wordings_that_name_the_same_things(items: list
 def test_what_a_person_worded_is_left_alone(built_run: Path) -> None:
     _, row, members = next(iter(read_dataset(built_run / "dataset", "train")))
     item = item_of(row.model_copy(update={"instruction": "Do what I mean."}), members, SIDE)
-    assert item.wordings == ()
+    assert item.wordings == item.swaps == ()
     batch = collate([item])
     assert not batch.named.any()
+
+
+def test_another_instruction_lowers_the_success_of_what_shows_another_attribute(items: list[Item]) -> None:
+    found = [(item, swap) for item in items for swap in item.swaps]
+    assert len(found) > 5
+    for item, swap in found:
+        assert swap.instruction not in (item.view.instruction, *item.wordings)
+        assert item.region_scores[swap.region, 0] >= 24
+        changed = [ASKED_NAMES[i] for i, asked in enumerate(swap.asked) if asked != item.asked[swap.region, i]]
+        assert changed in (["color"], ["texture"])
+        other = swapped(item, swap)
+        assert other.region_scores[swap.region, 0] == pytest.approx(
+            item.region_scores[swap.region, 0] * (0.12 if changed == ["color"] else 1 - 0.88 * 0.65), abs=0.01
+        )
+        assert other.request != item.request
+        assert np.isnan(other.image_scores[1])
+        assert (other.done == item.done).all()
+        kept = np.arange(len(item.region_scores)) != swap.region
+        assert np.array_equal(other.region_scores[kept], item.region_scores[kept], equal_nan=True)
+        assert np.array_equal(other.region_scores[:, 1], item.region_scores[:, 1], equal_nan=True)
+
+
+def test_what_was_done_is_known_where_it_was_carried_out(items: list[Item]) -> None:
+    for item in items:
+        for scores, asked, done in zip(item.region_scores, item.asked, item.done, strict=True):
+            known = scores[0] >= 24
+            assert done.tolist() == [int(a) if known and a > 0 else -100 for a in asked]
 
 
 def test_a_batch_says_which_words_name_a_region(items: list[Item]) -> None:

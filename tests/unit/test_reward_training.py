@@ -126,7 +126,7 @@ def test_rivals_that_are_blind_say_so(built_run: Path, tmp_path: Path, questions
 @pytest.mark.parametrize(
     ("field", "value", "error", "words"),
     [
-        ("architecture", "other-net/3", BadInput, r"other-net/3.*region-net/1"),
+        ("architecture", "other-net/3", BadInput, r"other-net/3.*region-net/2"),
         ("schema", "manifest/1", BadInput, r"manifest.*expected region-reward/1"),
         ("schema", "region-reward/2", NewerSchema, r"region-reward/2"),
         ("config", {}, BadInput, r"dataset"),

@@ -15,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.editors.oracle import LOWERS, WRONG_SHARE
 from pipeline.images import decode_image, rle_to_mask
 from pipeline.instructions import instruction_for
 from pipeline.scenes.requests import PATTERNS
-from pipeline.shapes import COLOURS, SHAPES
+from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
 from pipeline.shards import read_dataset
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, TooManyRejected
+from schemas.record import Scalar, short_hash
 from schemas.region import region_id
-from schemas.request import Operation, Split
+from schemas.request import Operation, Split, Target
 from training.reward.model import ASKED, IMAGE_SCORES, REGION_SCORES, SHOWN, Inputs
 from training.reward.protocol import Question
 from training.reward.text import encode, place_of, words_of
@@ -38,15 +40,34 @@ _NOT_TOLD = -100
 WORDINGS = 12
 _MIRRORED = {"left": "right", "right": "left"}
 _MIRRORED_WORDS = re.compile(r"\b(left|right)\b")
+#: Other instructions that a carried out edit is judged under, how often training does so, and what counts as such an
+#: edit and as another colour (CIE Lab).
+SWAPS, SWAP_SHARE = 4, 0.25
+_CARRIED_OUT, _ANOTHER_LAB = 24.0, 40.0
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Another instruction for the same edit: one region was asked to look otherwise than it does.
+
+    region: its row; asked: its classes of `ASKED`; success_left: the share of its success that is left.
+    """
+
+    instruction: str
+    region: int
+    asked: tuple[int, ...]
+    success_left: float
 
 
 @dataclass(frozen=True)
 class Item:
     """One candidate. region_scores: (R, 2) and image_scores: (5,) in 0..25, NaN where missing.
 
-    asked: (R, 4) and shown: (R, 2) classes of `ASKED` and `SHOWN`; labels: what the request calls each region, '' for
-    one that nobody planned; wordings: other ways to give the same instruction, where it is of the product's own making.
+    asked, done: (R, 4) and shown: (R, 2) classes of `ASKED`, what was asked and what was done where that is known, and
+    of `SHOWN`; labels: what the request calls each region, '' for
+    one that nobody planned; wordings: other ways to give the same instruction, where it is of the product's own making;
+    swaps: other instructions, likewise.
     """
 
     key: str
@@ -55,9 +76,11 @@ class Item:
     region_scores: Floats
     image_scores: Floats
     asked: NDArray[np.int64]
+    done: NDArray[np.int64]
     shown: NDArray[np.int64]
     labels: tuple[str, ...]
     wordings: tuple[str, ...] = ()
+    swaps: tuple[Swap, ...] = ()
 
 
 @dataclass
@@ -87,26 +110,69 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
     """A sample of a dataset as a training item."""
     planned = {region_id(row.request, index): index for index in range(len(row.targets))}
     regions = [[_number(getattr(region, name)) for name in REGION_SCORES] for region in row.regions]
+    asked = _classes([_asked(row, planned.get(region.region)) for region in row.regions], len(ASKED))
+    carried_out = np.array([(region.success or 0) >= _CARRIED_OUT for region in row.regions], dtype=np.bool_)
     return Item(
         key=row.key,
         request=row.request,
         view=view_of(question_of(row, members), side_px, use_source=use_source),
         region_scores=np.array(regions, dtype=np.float32).reshape(-1, len(REGION_SCORES)),
         image_scores=np.array([_number(getattr(row, name)) for name in IMAGE_SCORES], dtype=np.float32),
-        asked=_classes([_asked(row, planned.get(region.region)) for region in row.regions], len(ASKED)),
+        asked=asked,
+        done=np.where(carried_out[:, None] & (asked > 0), asked, _NOT_TOLD),
         shown=_classes([_shown(row, planned.get(region.region)) for region in row.regions], len(SHOWN)),
         labels=tuple(region.label if region.region in planned else "" for region in row.regions),
         wordings=wordings(row),
+        swaps=swaps(row),
     )
 
 
 def wordings(row: DatasetRow) -> tuple[str, ...]:
     """`WORDINGS` other ways to give a row's instruction; none where a person worded it."""
     size = row.width_px, row.height_px
-    if row.kind != "single" or not row.targets or row.instruction != instruction_for(row.targets, size):
+    if not _is_of_own_making(row):
         return ()
     orders = [row.targets[n % len(row.targets) :] + row.targets[: n % len(row.targets)] for n in range(WORDINGS)]
     return tuple(instruction_for(order, size, wording=n) for n, order in enumerate(orders))
+
+
+def _is_of_own_making(row: DatasetRow) -> bool:
+    """Whether the product worded the instruction, and so can word another for the same source."""
+    size = row.width_px, row.height_px
+    return row.kind == "single" and bool(row.targets) and row.instruction == instruction_for(row.targets, size)
+
+
+def swaps(row: DatasetRow) -> tuple[Swap, ...]:
+    """Up to `SWAPS` instructions under which a region that shows what was asked would show the wrong attribute."""
+    if not _is_of_own_making(row):
+        return ()
+    planned = {region_id(row.request, index): index for index in range(len(row.targets))}
+    shown = [
+        (place, planned[region.region])
+        for place, region in enumerate(row.regions)
+        if region.region in planned and (region.success or 0) >= _CARRIED_OUT
+    ]
+    found = [(place, index, other) for place, index in shown for other in _otherwise(row.targets[index])]
+    rng = np.random.default_rng(int(short_hash("swaps", row.key), 16))
+    return tuple(_swap(row, *found[n]) for n in rng.permutation(len(found))[:SWAPS])
+
+
+def _swap(row: DatasetRow, place: int, index: int, other: Target) -> Swap:
+    targets = (*row.targets[:index], other, *row.targets[index + 1 :])
+    loss = LOWERS["wrong_attribute", True]["success"].loss(1.0) * WRONG_SHARE.get(other.operation, 1.0)
+    return Swap(instruction_for(targets, (row.width_px, row.height_px)), place, tuple(_words(other)), 1 - loss)
+
+
+def _otherwise(target: Target) -> list[Target]:
+    """`target` with another colour or pattern, where it asks for one that the vocabulary has."""
+    others: list[dict[str, Scalar]] = []
+    given = target.parameters
+    if given.get("color") in COLOURS and target.operation in ("recolour", "insert", "replace"):
+        asked = colour_lab(str(given["color"]))
+        others = [{"color": c} for c in COLOURS if colour_distance(colour_lab(c), asked) >= _ANOTHER_LAB]
+    elif given.get("texture") in PATTERNS and target.operation == "texture":
+        others = [{"texture": name} for name in PATTERNS if name != given["texture"]]
+    return [target.model_copy(update={"parameters": {**given, **other}}) for other in others]
 
 
 def _classes(rows: list[list[int]], columns: int) -> NDArray[np.int64]:
@@ -121,8 +187,11 @@ def _asked(row: DatasetRow, target: int | None) -> list[int]:
     """The classes of `ASKED` of one region, `_NOT_TOLD` for one that nobody planned."""
     if target is None:
         return [_NOT_TOLD] * len(ASKED)
-    asked = row.targets[target]
-    words = {"operation": asked.operation, **asked.parameters}
+    return _words(row.targets[target])
+
+
+def _words(target: Target) -> list[int]:
+    words = {"operation": target.operation, **target.parameters}
     return [_CLASSES[name].index(str(words[name])) + 1 if words.get(name) in _CLASSES[name] else 0 for name in ASKED]
 
 
@@ -208,6 +277,8 @@ class Batch(NamedTuple):
     """(B, 5) as shares, NaN where missing"""
     asked: Tensor
     """(B, R, 4) classes, -100 where not told"""
+    done: Tensor
+    """(B, R, 4) classes, -100 where not known"""
     shown: Tensor
     """(B, R, 2) classes, -100 where not told"""
     named: Tensor
@@ -253,13 +324,15 @@ def collate(items: Sequence[Item]) -> Batch:
     shape = (len(items), inputs.places.shape[1] - 1)
     scores = np.full((*shape, len(REGION_SCORES)), np.nan, dtype=np.float32)
     asked = np.full((*shape, len(ASKED)), _NOT_TOLD, dtype=np.int64)
+    done = np.full_like(asked, _NOT_TOLD)
     shown = np.full((*shape, len(SHOWN)), _NOT_TOLD, dtype=np.int64)
     named = np.zeros((*shape, inputs.words.shape[1]), dtype=np.bool_)
     groups = np.full(shape, -1, dtype=np.int64)
     numbers: dict[tuple[str, str], int] = {}
     for i, item in enumerate(items):
         count = len(item.view.keys)
-        scores[i, :count], asked[i, :count], shown[i, :count] = item.region_scores, item.asked, item.shown
+        scores[i, :count], asked[i, :count] = item.region_scores, item.asked
+        done[i, :count], shown[i, :count] = item.done, item.shown
         words = words_of(item.view.instruction)
         for r, label in enumerate(item.labels):
             named[i, r, list(place_of(words, words_of(label)))] = True
@@ -271,6 +344,7 @@ def collate(items: Sequence[Item]) -> Batch:
         region_scores=torch.from_numpy(scores) / 25,
         image_scores=torch.from_numpy(np.stack([item.image_scores for item in items])) / 25,
         asked=torch.from_numpy(asked),
+        done=torch.from_numpy(done),
         shown=torch.from_numpy(shown),
         named=torch.from_numpy(named),
         region_group=torch.from_numpy(groups),
@@ -300,8 +374,27 @@ def training_batches(
 
 
 def varied(item: Item, rng: np.random.Generator) -> Item:
-    """`item`, or its mirror image, in one of its wordings."""
+    """`item`, or its mirror image, in one of its wordings or under another instruction."""
     flip, wording = rng.random() < 0.5, int(rng.integers(len(item.wordings) + 1))
-    if wording < len(item.wordings):
+    swap = item.swaps[int(rng.integers(len(item.swaps)))] if item.swaps and rng.random() < SWAP_SHARE else None
+    if swap is not None:
+        item = swapped(item, swap)
+    elif wording < len(item.wordings):
         item = replace(item, view=replace(item.view, instruction=item.wordings[wording]))
     return mirrored(item) if flip else item
+
+
+def swapped(item: Item, swap: Swap) -> Item:
+    """`item` judged under another instruction: a request of its own, and the whole image's success is not known."""
+    region_scores, image_scores, asked = item.region_scores.copy(), item.image_scores.copy(), item.asked.copy()
+    region_scores[swap.region, REGION_SCORES.index("success")] *= swap.success_left
+    image_scores[IMAGE_SCORES.index("success")] = np.nan
+    asked[swap.region] = swap.asked
+    return replace(
+        item,
+        request=f"{item.request} {swap.instruction}",
+        view=replace(item.view, instruction=swap.instruction),
+        region_scores=region_scores,
+        image_scores=image_scores,
+        asked=asked,
+    )

@@ -72,6 +72,7 @@ def objective(outputs: Outputs, batch: Batch, weights: LossWeights, noise: torch
     contrast = _contrast(outputs.region_logit, batch.region_scores) + _contrast(outputs.image_logit, batch.image_scores)
     asked = torch.stack(
         [_reading(outputs.asked[name], batch.asked[..., i]) for i, name in enumerate(ASKED)]
+        + [_reading(outputs.done[name], batch.done[..., i]) for i, name in enumerate(ASKED)]
         + [_reading(outputs.shown[name], batch.shown[..., i]) for i, name in enumerate(SHOWN)]
         + [_pointing(outputs.pointing, batch.named)]
     ).sum()
