@@ -13,7 +13,7 @@ _QUOTED = re.compile(
 )
 _COURTESY = re.compile(
     r"(?:please|pls|plz|kindly|(?:hey|hi|hello)(?: there)?|ok|okay|so|now|just|also|then|and|but|maybe|perhaps|next|finally|first"
-    r"|firstly|secondly|second|afterwards|after that|lastly|well|thanks|thank you|thx|dear \w+|simply|instead|actually|quickly|carefully"
+    r"|firstly|secondly|second|afterwards|after that|lastly|well|thanks|thank you|thx|dear \w+|simply|only|instead|i think|i guess|actually|quickly|carefully"
     r"|(?:can|could|would|will) (?:you|u|we|i)|i(?:'d| would)? (?:really )?(?:like|love|want|need|wish)(?: for)?(?: you| u)? to"
     r"|i(?:'m| was| am)|(?:would|do) you mind|wondering if (?:you|u) (?:could|can)|is it possible to|are you able to"
     r"|it would be (?:nice|great) if you (?:could|can)|let's|lets|let us|help me(?: to)?|try to|go ahead and|be sure to"

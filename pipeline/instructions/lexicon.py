@@ -49,7 +49,7 @@ TEXTURE = "(?:" + "|".join(sorted([*TEXTURES, *_MATERIALS.split("|")], key=len, 
 
 #: What is asked of the image as a whole although it is said like a thing.
 WHOLE = (
-    r"(?:the |this |that |my |our )?(?:(?:whole|entire|full|complete|overall) )?"
+    r"(?:the |this |that |my |our )?(?:(?:whole|entire|full|complete|overall|old|original|vintage) )?"
     r"(?:image|picture|photo|photograph|pic|scene|shot|frame|snapshot|selfie)"
 )
 EFFECT = r"(?:rain|snow|fog|mist|haze|film grain|grain|vignette|lens flare|sunlight|snowfall|rainfall|falling snow)"
@@ -76,7 +76,7 @@ TEXT = r"(?:write|print|engrave|put|add|paint|place|insert|draw|carve|stamp|type
 COVER = r"(?:cover|fill|decorate|wrap|coat|texture|overlay)"
 MOVE = r"(?:move|shift|slide|reposition|relocate|push|drag|nudge|bring|pull|put|place|transfer)"
 GROW = r"(?:enlarge|grow|magnify|expand|scale up|upscale|increase the size of|blow up|widen|lengthen)"
-SHRINK = r"(?:shrink|scale down|downscale|reduce the size of|decrease the size of|minimi[sz]e|downsize|reduce|shorten)"
+SHRINK = r"(?:shrink|scale down|downscale|reduce the size of|decrease the size of|minimi[sz]e|downsize|shorten)"
 BLUR = r"(?:blur out|blur|defocus|soften|pixelate)"
 BRIGHTEN = r"(?:brighten up|brighten|lighten|light up|illuminate|lighten up)"
 DARKEN = r"(?:darken|dim|shade)"
@@ -88,7 +88,7 @@ _OTHER = (
     "open|close|shut|rotate|flip|tilt|turn on|turn off|switch on|switch off|straighten|sharpen|clean|wash|fold|bend"
     "|stretch|fix|repair|restore|mirror|lift|raise|lower|break|melt|freeze|smooth|polish|trim|cut|comb|highlight|outline"
     "|apply|use|increase|decrease|boost|reduce|lower|enhance|improve|redraw|render|recreate|restyle|give|dress|edit"
-    "|modify|adjust|alter|crop|zoom|bend|light|age|animate|colorize|stylize|reimagine|stylise|let|have|empty|invert"
+    "|modify|adjust|alter|crop|zoom in on|zoom in to|zoom in|zoom out|focus on|bend|light|age|animate|colorize|stylize|reimagine|stylise|let|have|empty|invert"
     "|lay|split|tie|undo|unfold|replicate|duplicate|clone|adorn|surround|complete|extend|relight|update|style|design"
 )
 OTHER = "(?:" + "|".join(sorted(set(_OTHER.split("|")), key=len, reverse=True)) + ")"
@@ -110,6 +110,8 @@ RELATIONS = {
     "on top of": "on",
     "next to": "near",
     "close to": "near",
+    "closer to": "near",
+    "nearer to": "near",
     "beside": "near",
     "near": "near",
     "alongside": "near",
@@ -139,7 +141,7 @@ MODIFIER = (
     r"|to the|wearing|holding|sitting|standing|lying|riding|made|that|who|which|full|next|over|for|carrying|walking"
     r"|playing|sleeping|running|reading|without|along|hanging|parked|facing|covered|filled)\b)"
 )
-WEAR = r"(?:suit|dress|hat|shirt|jacket|coat|uniform|costume|hoodie|sweater|tuxedo|cap|vest|helmet|robe|skirt|jeans)"
+WEAR = r"(?:\w*(?:suit|dress|hat|shirt|jacket|coat|hoodie|vest|skirt)|uniform|costume|sweater|tuxedo|cap|helmet|robe|jeans|gown|outfit|bikini|sari|kimono)"
 
 #: Position word -> position.
 POSITIONS = {
@@ -164,11 +166,11 @@ ORDINAL = "(?:" + "|".join(_ORDINALS) + r"|\d{1,2}(?:st|nd|rd|th))"
 _NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve".split("|")
 NUMBER = "(?:" + "|".join(_NUMBERS) + r"|\d{1,3}|a couple of|a pair of)"
 
-BIGGER = r"(?:bigger|larger|taller|wider|longer|thicker|higher|huge|giant|fatter|big|large)"
+BIGGER = r"(?:bigger|larger|taller|wider|longer|thicker|higher|huge|giant|fatter|big|large|tall|wide|long|high)"
 SMALLER = r"(?:smaller|shorter|narrower|thinner|tinier|tiny|slimmer|small)"
 DEGREE = (
     r"(?:(?:a bit|a little|a lot|a little bit|much|slightly|somewhat|way|even|far|twice as|two times|double|\d+ ?%|\d+x"
-    r"|\d+ times|significantly|noticeably|very|really|all|completely|entirely|look|appear) )*"
+    r"|\d+ times|significantly|noticeably|very|really|all|completely|entirely|look|appear|more) )*"
 )
 #: A unit that only exists in pairs, or a mass: the plural form is one thing.
 _ONE_IN_PLURAL = frozenset(
@@ -181,12 +183,12 @@ _IRREGULAR = {
     "firemen": "fireman", "snowmen": "snowman", "fishermen": "fisherman", "clothes": "clothes", "cacti": "cactus",
 }  # fmt: skip
 _ENGLISH = frozenset(
-    "the a an of on in to and with it its is this that these those my your his her their at from into for make turn"
+    "the an of to and with it its is this that these those my your his her their at from into for make turn"
     " change remove add put replace what where who how hello hi thanks thank you please all everything image picture"
-    " photo color some can could would do not but by so".split()
+    " photo some can could would not but by so".split()
 )
 _FOREIGN = frozenset(
-    "la le les des du une un der das die den dem ein eine einen ist und el los las una uno que il lo gli della dalla"
+    "la le les del al y à au aux les des du une un der das die den dem ein eine einen ist und el los las una uno que il lo gli della dalla"
     " dello sul nel alla con por para em os och att ett som het een van op met de en est dans sur pour"
     " rouge rot rojo bitte ve bir ke yang w na jest mach mache ändere entferne".split()
 )
@@ -276,6 +278,10 @@ def looks_english(text: str) -> bool:
         return False
     words = re.findall(r"[^\W\d_]+", text.lower())
     english, foreign = (sum(word in known for word in words) for known in (_ENGLISH, _FOREIGN))
-    if foreign > english:
-        return False
-    return english > 0 or sum(map(is_word, words)) * 2 >= len(words)
+    return foreign <= english and (english > 0 or sum(map(is_word, words)) * 3 >= len(words) * 2)
+
+
+def looks_foreign(text: str) -> bool:
+    """Whether nothing in `text` is surely English and not every word of it is in the dictionary."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return not any(word in _ENGLISH for word in words) and not all(map(is_word, words))

@@ -8,7 +8,7 @@ from schemas.request import Operation, Role, Target
 
 Count = int | Literal["all"]
 #: no_target: nothing in it asks for a change of something. not_english: this parser cannot read it.
-ParseFault = Literal["no_target", "not_english"]
+ParseFault = Literal["no_target", "not_english", "too_many_targets"]
 IMAGE = "image"
 
 

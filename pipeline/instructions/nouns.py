@@ -15,18 +15,26 @@ _DETERMINER = r"(?:the|a|an|this|that|these|those|my|your|our|any|such|another|o
 _QUANTIFIERS: tuple[tuple[str, Count], ...] = (
     (r"(?:all|every|each|any)(?: one| single one)?(?: of)?(?: single)?", "all"),
     (r"both(?: of)?", 2),
-    (r"(?:some|several|many|a few|few|lots of|a lot of|a bunch of|various|multiple|most of|most)(?: of)?", "all"),
+    (r"(?:some|several|many|a few|few|lots of|a lot of|a bunch of|various|multiple|most of|most)(?: more| of)?", "all"),
+    (r"(?:more|extra|additional)", "all"),
 )
 _EVERYTHING = {"everything": "everything", "everyone": "person", "everybody": "person", "anything": "everything"}
 _PRONOUN = r"(?:it|this|that|them|they|these|those|him|her|he|she|this one|that one|itself|the thing|ones?)"
 _SIDE = r"(?: (?:side|corner|part|edge|half|end|hand side|row|area))?"
 _PLACE_BEHIND = re.compile(
-    rf" (?:(?:that is |which is |located |standing |sitting )?(?:on|at|in|to|from|near) the )"
+    rf" (?:(?:that is |which is |located |standing |sitting )?(?:(?:on|at|in|to|from|near) the |in (?=front$)))"
     rf"(?:(?:far|very|extreme|most) )?({words.POSITION}|front|back|foreground){_SIDE}(?: of the (?:image|picture|photo|scene|frame))?$"
 )
 _CLOSE = re.compile(r" (closest|nearest|farthest|furthest) (?:to|from) (?:the camera|us|the viewer|me)$")
 _UNFINISHED = re.compile(rf"(?:^| )(?:{_DETERMINER}|of|on|in|to|at|from|with|and|or|his|its|their|every|each|by|for|is|are)$(?<!^this)(?<!^that)")
 _NO_POSITION = frozenset("door doors yard porch lawn teeth wheel wheels light lights pack packs".split())
+#: What belongs to somebody itself: "his" behind it means somebody else.
+_OWNED = frozenset(
+    "hair shirt face eyes eye hand hands arm arms leg legs head dress hat jacket coat skirt pants shoes lips mouth nose"
+    " ears ear skin beard smile tie scarf glasses sunglasses neck fur tail handle lid roof collar".split()
+)
+_ALIKE = rf"(?:{words.POSITION}|{words.ORDINAL}|{words.COLOR})"
+_SHARED_NOUN = re.compile(rf"(?<!from )(?<!on )(?<!in )(?<!at )(?<!to )\b((?:the )?{_ALIKE}) and ((?:the )?{_ALIKE}) ((?!and\b)[a-z][^,]*)$")
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,8 @@ def _split_except(text: str) -> tuple[str, str]:
 
 def split_list(text: str) -> list[str]:
     """The parts of "a, b and c"; "black and white cat" is one."""
-    text = re.sub(r"^both (?=.* and )", "", text)
+    text = _with_shared_noun(text)
+    text = re.sub(r"^both (?=(?:the|a|an|his|her|its|my) .* and )", "", text)
     parts = re.split(r",? (?:and|plus|as well as|&|or) |, ", text)
     colour = re.compile(rf"(?:^|.* ){words.COLOR}$")
     joined: list[str] = []
@@ -104,6 +113,19 @@ def split_list(text: str) -> list[str]:
     return joined
 
 
+def _with_shared_noun(text: str) -> str:
+    """ "the first and the last car" with its noun said twice."""
+    match = _SHARED_NOUN.search(text)
+    if match is None or re.fullmatch(words.COLOR, f"{match[1]} and {match[2]}") or not match[1].startswith("the "):
+        return text
+    if re.fullmatch(words.COLOR, match[1][4:]) and not match[2].startswith("the "):
+        return text  # "the red and white cup" is one
+    noun = match[3]
+    if not match[2].startswith("the "):
+        noun = " ".join(words.singular(word) or word for word in noun.split(" "))
+    return f"{text[: match.start()]}{match[1]} {noun} and {match[2]} {noun}"
+
+
 def read_noun(text: str, mentioned: Mentioned) -> Noun | None:
     """One noun phrase, None where `text` is none."""
     text = re.sub(r"^(?:only|just|also) ", "", text.strip(" ,"))
@@ -111,6 +133,9 @@ def read_noun(text: str, mentioned: Mentioned) -> Noun | None:
         return None
     if re.fullmatch(rf"{words.WHOLE}|everything(?: in (?:{words.WHOLE}))?|{_PRONOUN}", text):
         return _standing_for(text, mentioned)
+    if re.fullmatch(r"(?:everything|anything|all|the) (?:else|rest|the rest)|the rest of (?:it|the .+)", text):
+        named = tuple(noun.phrase for noun in mentioned.nouns if noun.phrase)
+        return Noun("everything else", Phrase("everything", count="all"), named)
     text, of = _owner(text, mentioned)
     text, count = _quantity(re.sub(rf" (?:in|from|of|on) {words.WHOLE}$", "", text))
     other = re.match(r"(?:other|remaining) ", text) is not None
@@ -140,7 +165,8 @@ def _owner(text: str, mentioned: Mentioned) -> tuple[str, Phrase | None]:
     match = re.match(rf"{_POSSESSIVE} (?=\w)", text)
     if match is None:
         return text, None
-    return text[match.end() :], mentioned.last.phrase if mentioned.last else None
+    owners = [noun.phrase for noun in mentioned.nouns if noun.label.split(" ")[-1] not in _OWNED]
+    return text[match.end() :], owners[-1] if owners else None
 
 
 def _quantity(text: str) -> tuple[str, Count | None]:
@@ -153,7 +179,7 @@ def _quantity(text: str) -> tuple[str, Count | None]:
             break
     text = re.sub(rf"^(?:{_DETERMINER}|{_POSSESSIVE}) ", "", text)
     match = re.match(rf"({words.NUMBER}) (?:of (?:the|my|his|her|its|these|those) |more )?(?=\w)", text)
-    if match is None:
+    if match is None or (match[1] == "one" and re.match(words.MODIFIER, text[len("one") :])):
         return text, count
     return text[match.end() :], words.number(match[1])
 

@@ -18,9 +18,15 @@ from schemas.request import Operation
 
 #: The light that "brighter" and "darker" ask for, as the parameter `gain`.
 BRIGHTER, DARKER = 1.6, 0.5
-ROLES = {"insert": "add", "remove": "remove"}
+#: A longer order is not read.
+CLAUSE_MAX_CHARS = 300
+#: As many targets as a request may have.
+TARGETS_MAX = 64
+NOT_ENGLISH = "is not English; give it in English, or its targets with boxes"
 
-NP = r"(?P<np>.+?)"
+#: A noun phrase does not end before its noun.
+_WHOLE_NP = "".join(rf"(?<!\b{word})" for word in "the a an its his their my every of".split())
+NP, NP1, NP2 = (rf"(?P<{name}>.+?{_WHOLE_NP})" for name in ("np", "np1", "np2"))
 _POSTURE = r" (?:sitting|standing|lying|flying|hanging|swimming|floating|walking|running|sleeping|resting|leaning)$"
 _ABSOLUTE = re.compile(
     rf" ?(?:in|on|at|to|near|into|along) (?:the |its )?(?:far )?({words.POSITION}|background corner)"
@@ -59,12 +65,16 @@ def parse_instruction(instruction: str) -> Parsed:
     text, quotes = take_quotes(instruction)
     bare = re.sub(r'"\d+"', " ", text)
     if any(character.isalpha() for character in bare) and not words.looks_english(bare):
-        raise CannotParse("not_english", "is not English; give it in English, or its targets with boxes")
+        raise CannotParse("not_english", NOT_ENGLISH)
     reader = Reader(quotes)
     for clause in split_clauses(text):
         _read_clause(reader, clause)
+    if not reader.targets and words.looks_foreign(bare):
+        raise CannotParse("not_english", NOT_ENGLISH)
     if not reader.targets:
         raise CannotParse("no_target", "names nothing to be changed, added or removed; say what, and how")
+    if len(reader.targets) > TARGETS_MAX:
+        raise CannotParse("too_many_targets", f"names {len(reader.targets)} things, at most {TARGETS_MAX} are read")
     return Parsed(tuple(reader.targets), tuple(reader.keep), tuple(reader.unread))
 
 
@@ -77,11 +87,21 @@ def _read_clause(reader: Reader, clause: Clause) -> None:
         return
     reader.written = clause.written
     text = _as_order(clause.text)
-    found = _try(reader, text)
+    found = _try(reader, text) if len(text) <= CLAUSE_MAX_CHARS else None
     if found is None:
-        reader.unread.append(clause.written)
+        if not _states(reader, text):
+            reader.unread.append(clause.written)
         return
     reader.excluded = ()
+
+
+def _states(reader: Reader, text: str) -> bool:
+    """Whether a clause only says how a thing is ("the chair is too big"): what follows may call it "it"."""
+    match = re.match(r"((?:the|my|his|her|their|this|that|these|those) .{1,80}?) (?:is|are|looks?|seems?|was|were)\b", text)
+    nouns = reader.nouns(match[1]) if match is not None and len(text) <= CLAUSE_MAX_CHARS else []
+    for noun in nouns:
+        reader.mentioned = reader.mentioned.with_noun(noun)
+    return bool(nouns)
 
 
 def _except_alone(reader: Reader, text: str) -> None:
@@ -110,13 +130,21 @@ def _keeps(reader: Reader, text: str) -> bool:
     if negated and reader.targets and reader.targets[-1].phrase and reader.targets[-1].phrase.count == "all":
         _except_alone(reader, match["np"])
     else:
-        reader.keep += [noun.phrase for noun in nouns if noun.phrase is not None]
+        for noun in nouns:
+            reader.keep += [noun.phrase] if noun.phrase is not None else []
+            reader.mentioned = reader.mentioned.with_noun(noun)
     return True
 
 
 def _as_order(text: str) -> str:
     """A wish or a statement as an order: "the cup should be red" -> "make the cup red"."""
     text = re.sub(r"^(\w+ing)\b", lambda match: _order_verb(match[1]), text)
+    text = re.sub(r" so (?:that )?(?:it's|it is|it looks|they're|they are|it becomes|they look) ", " ", text)
+    text = re.sub(rf"^(.+) would look (?:better|good|nice|great|nicer) in ({words.COLOR})$", r"make \1 \2", text)
+    text = re.sub(r"^(?:what if|imagine|suppose) (.+?) (?:were|was|is|are|being) (.+)$", r"make \1 \2", text)
+    text = re.sub(rf"^have (.+) in ({words.COLOR})$", r"make \1 \2", text)
+    text = re.sub(r"^have (?=(?:a|an|some|two|three|more)\b)", "add ", text)
+    text = re.sub(r" than (?:before|now|it is|they are|it was|usual|the original)$", "", text)
     match = re.fullmatch(r"(?:there|i) (?:should|must|could|want|need|would like|'d like)(?: be| to have| to see)? (.+)", text)
     wish = re.fullmatch(r"i(?: want|'d like| need| would like| wish| would love) (.+?) (?:(?:to be|were|was) )(.+)", text)
     said = re.fullmatch(r"(.+?) (?:should(?: be)?|must be|needs? to be|has to be|have to be|ought to be|shall be) (.+)", text)
@@ -189,6 +217,8 @@ def _take_up(reader: Reader, found: Sequence[Named], left_out: str) -> None:
             excluded = tuple(read_excluded(text, noun, reader.mentioned))
             named = replace(named, excluded=named.excluded + excluded)
         reader.targets.append(named)
+        if named.operation == "remove" and named.of is not None:  # what is gone is no more "it"
+            noun = Noun(named.of.head, named.of)
         reader.mentioned = reader.mentioned.with_noun(noun)
 
 
@@ -243,7 +273,7 @@ def _split_place(reader: Reader, text: str) -> tuple[str, Place | None]:
     text = re.sub(rf" from image \d+| (?:to|in|into|on|onto|of) {words.WHOLE}$", "", text)
     for match in re.finditer(rf" (?={_RELATION} )", text):
         behind = text[match.end() :]
-        if re.match(rf"in {_WORN}", behind) or re.match(r"to (?!the|his|her|its|a |my|their|him|it|them|each|every|all|both)", behind):
+        if re.match(rf"in {_WORN}", behind) or re.match(r"to (?:say|read|be|look|make|match|show|go) ", behind):
             continue
         place = _place(reader, behind)
         if place is not None:
@@ -294,7 +324,11 @@ def _text_on(reader: Reader, place: str | None, parameters: dict[str, Scalar]) -
     return [_named(noun, "text", parameters, relation) for noun in nouns] or None
 
 
-@_rule(r"(?:write|engrave|carve|stencil|embroider|print|type) (?:the (?:word|words|text) )?(?P<words>[^\"]+?) (?P<place>(?:on|onto|in|across|at) .+)")
+@_rule(
+    r"(?:write|engrave|carve|stencil|embroider|print|type) (?:the (?:word|words|text) )?"
+    r"(?P<words>[^\"]+?) (?P<place>(?:on|onto|in|across|at) .+)",
+    r"(?:add|put|place|insert|paint) the (?:word|words|text|caption|name) (?P<words>[^\"]+?) (?P<place>(?:on|onto|in|across|at|to) .+)",
+)
 def _write_unquoted(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     at = reader.written.lower().find(match["words"])
     text = reader.written[at : at + len(match["words"])] if at >= 0 else match["words"]
@@ -380,7 +414,7 @@ def _in_its_place(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, [Noun(gone.label, gone.phrase, gone.excluded, gone.of)], match["new"])
 
 
-@_rule(rf"(?:put|place|use|add|insert|draw|show) (?P<new>.+?) (?:(?:instead|in place|in the place|in lieu) of {NP}|where (?P<np2>.+?) (?:is|are|was|were|stands|sits))")
+@_rule(rf"(?:put|place|use|add|insert|draw|show) (?P<new>.+?) (?:(?:instead|in place|in the place|in lieu) of {NP}|where {NP2} (?:is|are|was|were|stands|sits))")
 def _instead_of(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, reader.nouns(match["np"] or match["np2"]), match["new"])
 
@@ -391,7 +425,7 @@ def _replace(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 
 def _replaced(reader: Reader, nouns: list[Noun], new: str) -> list[Named] | None:
-    made = read_noun(new, reader.mentioned)
+    made = read_noun(new, reader.mentioned.with_noun(nouns[0]) if nouns else reader.mentioned)
     if made is None or made.phrase is None or not nouns:
         return None
     if re.fullmatch(words.COLOR, _unarticled(new)) and not re.match(r"(?:a|an|some) ", new):
@@ -433,7 +467,8 @@ def _some_colour(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 @_rule(
     rf"(?:change|set|switch|make) (?:the )?(?:texture|material|pattern|surface) of {NP} (?:from .+ )?(?:to|into|be) (?P<what>.+)",
-    rf"{words.COVER} {NP} (?:with|in) (?:a pattern of )?(?P<what>.+)",
+    rf"{words.COVER} (?P<np>.+) with (?:a pattern of )?(?P<what>.+)",
+    rf"{words.COVER} (?P<np>.+) in (?:a pattern of )?(?P<what>.+)",
     rf"give {NP} (?:a |an )?(?:pattern of (?P<what>.+)|(?P<what2>.+) (?:pattern|texture|surface|finish))",
     rf"(?:make|turn|change|transform|convert) {NP} (?:out of |of |from |into |to |to be |be )?(?:look |look like )?(?:(?:it's |it is |it was |they're |they are |they were )?made (?:out )?(?:of|from) )?(?P<what>{words.TEXTURE})",
 )
@@ -447,17 +482,17 @@ def _texture(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 # --- light and sharpness
 
 
-@_rule(rf"{words.BRIGHTEN} {NP}(?: up)?|(?:make|turn|get) (?P<np1>.+?) {words.DEGREE}(?:brighter|lighter|bright)|put (?P<np2>.+?) in (?:brighter light|the light|more light)")
+@_rule(rf"{words.BRIGHTEN} {NP}(?: up)?|(?:make|turn|get) {NP1} {words.DEGREE}(?:brighter|lighter|bright)|put {NP2} in (?:brighter light|the light|more light)")
 def _brighten(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "relight", gain=BRIGHTER)
 
 
-@_rule(rf"{words.DARKEN} {NP}(?: down)?|(?:make|turn|get) (?P<np1>.+?) {words.DEGREE}(?:darker|dimmer|dark)|put (?P<np2>.+?) in (?:the |more )?(?:shade|shadow|dark)")
+@_rule(rf"{words.DARKEN} {NP}(?: down)?|(?:make|turn|get) {NP1} {words.DEGREE}(?:darker|dimmer|dark)|put {NP2} in (?:the |more )?(?:shade|shadow|dark)")
 def _darken(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "relight", gain=DARKER)
 
 
-@_rule(rf"put {NP} out of focus|(?:make|turn|get) (?P<np1>.+?) {words.DEGREE}(?:more )?(?:blurry|blurred|blurrier|out of focus|unfocused)|{words.BLUR} (?:out )?(?P<np2>.+?)(?: until .+)?(?: out)?")
+@_rule(rf"put {NP} out of focus|(?:make|turn|get) {NP1} {words.DEGREE}(?:more )?(?:blurry|blurred|blurrier|out of focus|unfocused)|{words.BLUR} (?:out )?{NP2}(?: until .+)?(?: out)?")
 def _blur(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "blur")
 
@@ -470,12 +505,18 @@ def _one_of(match: re.Match[str]) -> str:
 # --- size and place
 
 
-@_rule(rf"{words.GROW} {NP}|(?:make|scale|turn|get) (?P<np1>.+?) (?:{words.DEGREE}{words.BIGGER}|up)(?: in size)?|increase (?P<np2>.+?)(?:'s)? size")
+@_rule(rf"(?:swap|switch|exchange) (?:the )?(?:positions?|places?|locations?) of {NP}|(?:swap|switch|exchange) {NP1}")
+def _change_places(reader: Reader, match: re.Match[str]) -> list[Named] | None:
+    nouns = reader.nouns(_one_of(match))
+    return _each(nouns, "move") if len(nouns) == 2 or (nouns and nouns[0].phrase and nouns[0].phrase.count == 2) else None
+
+
+@_rule(rf"{words.GROW} {NP}|(?:make|scale|turn|get) {NP1} (?:{words.DEGREE}{words.BIGGER}|up)(?: in size)?|increase {NP2}(?:'s)? size")
 def _grow(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(re.sub(r"^the size of ", "", _one_of(match))), "resize", size="bigger")
 
 
-@_rule(rf"{words.SHRINK} {NP}|(?:make|scale|turn|get) (?P<np1>.+?) (?:{words.DEGREE}{words.SMALLER}|down)(?: in size)?|(?:reduce|decrease) (?P<np2>.+?)(?:'s)? size")
+@_rule(rf"{words.SHRINK} {NP}|(?:make|scale|turn|get) {NP1} (?:{words.DEGREE}{words.SMALLER}|down)(?: in size)?|(?:reduce|decrease) {NP2}(?:'s)? size")
 def _shrink(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(re.sub(r"^the size of ", "", _one_of(match))), "resize", size="smaller")
 
@@ -487,6 +528,8 @@ _A_BIT = r"(?: (?:a bit|a little|a little bit|slightly|further|farther|over|more
 
 @_rule(rf"{words.MOVE} {NP}{_A_BIT} (?:{_ALONG % 1}(?: and {_ACROSS % 1})?|{_ACROSS % 2}|to another place|somewhere else){_A_BIT}")
 def _move(reader: Reader, match: re.Match[str]) -> list[Named] | None:
+    if re.search(rf" (?:to|in|at|into) (?:the|its) {words.POSITION}$", match["np"]):
+        return None
     along = match["along1"]
     way = [{"u": "up", "h": "up", "d": "down", "l": "down"}[along[0]]] if along else []
     way += [across for across in (match["across1"], match["across2"]) if across]
@@ -503,18 +546,21 @@ def _move_to(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 def _split_move(reader: Reader, text: str) -> tuple[str, Place | None]:
     """As `_split_place`, but a side of the image next to the thing ("the cup on the left") is the thing's own."""
-    splits = [match.start() for match in re.finditer(rf" (?={_RELATION} )", text)]
-    for start in splits:
-        place = _place(reader, text[start + 1 :])
-        if place is not None and (place.anchor is None or not re.search(r" (?:to|onto|into) (?:the|his|her|its|a)\b", text[start + 3 :])):
-            return text[:start], place
+    for match in re.finditer(rf" (?=({_RELATION}) )", text):
+        place = _place(reader, text[match.end() :])
+        goes_on = re.search(r" (?:to|onto|into) (?:the|his|her|its|a)\b", text[match.end(1) :])
+        if place is not None and (place.anchor is None or goes_on is None):
+            return text[: match.start()], place
     return text, None
 
 
 # --- adding and removing
 
 
-@_rule(r"give (?P<np>.+?) (?P<new>(?:a|an|some|new|two|three|another|matching|more) .+|[a-z]+)")
+@_rule(
+    r"give (?P<np>.+?) (?P<new>(?:a|an|some|new|two|three|another|matching|more) .+|[a-z]+)",
+    r"dress (?P<np>.+?) in (?P<new>(?:a|an|some) .+)",
+)
 def _give(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     if re.fullmatch(r"(?:the|his|her|its|a|my|their|all|every|each)", match["np"]):
         return None
@@ -530,6 +576,9 @@ def _insert(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     found: list[Named] = []
     for part in split_list(match["new"]):
         thing, place = _split_place(reader, part)
+        if found and place is None and found[-1].where is not None and re.match(r"(?:the|his|her|their|its) ", part):
+            found += _also_at(found[-1], found[-1].where, read_noun(part, reader.mentioned))
+            continue
         noun = read_noun(re.sub(_POSTURE, "", thing), reader.mentioned)
         if noun is None or noun.phrase is None:
             return None
@@ -539,7 +588,12 @@ def _insert(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return found or None
 
 
-@_rule(rf"take (?P<np>.+?) (?:away|out|off)|(?:{words.REMOVE}|take) (?P<np1>.+?) (?:from|off of|off|out of) (?!the (?:far )?(?:{words.POSITION})\b)(?P<owner>[^,]+)|{words.REMOVE} (?P<np2>.+)")
+def _also_at(named: Named, where: Place, noun: Noun | None) -> list[Named]:
+    """ "a hat on the man and the woman": the same for the next anchor."""
+    return [replace(named, where=Place(where.relation, noun.phrase))] if noun is not None and noun.phrase else []
+
+
+@_rule(rf"take (?P<np>.+?) (?:away|out|off)|(?:{words.REMOVE}|take) {NP1} (?:from|off of|off|out of) (?!the (?:far )?(?:{words.POSITION})\b)(?P<owner>[^,]+)|{words.REMOVE} (?P<np2>.+)")
 def _remove(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     thing = _one_of(match)
     owner = reader.nouns(match["owner"]) if match["owner"] else []
@@ -561,14 +615,24 @@ def _remove(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 @_rule(rf"{words.TURN} {NP} (?:into|to) (?P<new>.+)")
 def _turn_into(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     nouns, new = reader.nouns(match["np"]), match["new"]
+    if re.fullmatch(r"(?:the )?(?:day|night|daytime|summer|winter|spring|autumn|fall|morning|evening)", match["np"]):
+        return _whole_or(reader, None, _unarticled(new))
     if re.search(r"(?:expression|pose|hairstyle|mood|shape|age|posture|gesture|gaze)$", match["np"]):
         return _each(nouns, "other", change=_unarticled(new))
     return _replaced(reader, nouns, new)
 
 
-@_rule(r"(?:turn|switch) (?P<way>on|off) (?P<np>.+)|(?:turn|switch) (?P<np1>.+?) (?P<way1>on|off|around|upside down|sideways)")
+@_rule(rf"(?:turn|switch) (?P<way>on|off) (?P<np>.+)|(?:turn|switch) {NP1} (?P<way1>on|off|around|upside down|sideways)")
 def _switch(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "other", change=match["way"] or match["way1"])
+
+
+@_rule(rf"(?:make|turn|convert|change|transform|set) (?P<np>{words.WHOLE}|it|this) (?:into |to |look |in )?(?P<what>.+)")
+def _make_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
+    nouns = reader.nouns(match["np"])
+    if nouns and nouns[0].phrase is None:
+        return _whole_or(reader, None, _unarticled(match["what"]))
+    return _replaced(reader, nouns, match["what"]) if re.match(r"(?:a|an) ", match["what"]) else None
 
 
 _CHANGE = (
@@ -577,18 +641,18 @@ _CHANGE = (
 )
 
 
-@_rule(rf"(?:make|have|let|get) (?P<np>.+?) (?:to )?{_CHANGE}|(?:make|have|let|get|turn) (?P<np1>.+?) (?:to )?(?P<word>[a-z-]+)")
+@_rule(rf"(?:make|have|let|get) (?P<np>.+?) (?:to )?{_CHANGE}|(?:make|have|let|get|turn) {NP1} (?:to )?(?P<word>[a-z-]+)")
 def _make(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     change = match["look"] or match["change"] or match["word"]
     return _whole_or(reader, _one_of(match), change)
 
 
-@_rule(rf"(?:make|turn|convert|change|transform|set) (?P<np>{words.WHOLE}|it) (?:into |to |look |in )?(?P<what>.+)")
-def _make_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
-    return _whole_or(reader, match["np"], _unarticled(match["what"]))
-
-
 _TAIL = r"(?P<tail> (?:\d+|by|upside|clockwise|counter|anti|horizontally|vertically|slightly|more|wide|halfway|completely|in half|a bit|a little|sideways|around|backwards?|forwards?|so that|until|apart|open|shut|out|up|down)\b.*)?"
+
+
+@_rule(rf"(?P<verb>{words.OTHER}) {words.WHOLE}(?P<tail> .+)")
+def _other_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
+    return _whole_or(reader, None, match["verb"] + match["tail"])
 
 
 @_rule(rf"(?P<verb>{words.OTHER}) (?P<np>.+?){_TAIL}|(?P<verb1>[a-z]+(?: up| down| off| out| on)?) (?P<np1>(?:the|his|her|its|their|my|all|every|each|both) .+?|it|them){_TAIL.replace('<tail>', '<tail1>')}")
