@@ -18,7 +18,9 @@ SAME_IOU = 0.5
 INSIDE_SHARE = 0.5
 EVERYTHING = "everything"
 #: no_detection: nothing found. too_few: fewer than the instruction counts on. nothing_left: all of it was excepted.
-ChoiceFault = Literal["no_detection", "too_few", "nothing_left", "except_not_found", "owner_not_found", "anchor_not_found"]
+ChoiceFault = Literal[
+    "no_detection", "too_few", "nothing_left", "except_not_found", "owner_not_found", "anchor_not_found"
+]
 
 
 class CannotChoose(ValueError):
@@ -54,9 +56,7 @@ def _heads(named: Named) -> Iterator[str]:
         yield named.where.anchor.head
 
 
-def choose(
-    named: Named, phrases: Sequence[str], found: Sequence[Detection], size_px: tuple[int, int]
-) -> Choice:
+def choose(named: Named, phrases: Sequence[str], found: Sequence[Detection], size_px: tuple[int, int]) -> Choice:
     """The things among `found` that `named`, which is there already, means.
 
     phrases: what the detector was asked, as `Detection.phrase` counts; size_px: (width, height) of the image.
@@ -198,9 +198,7 @@ _BESIDE: dict[str, BoxF] = {
 }
 
 
-def place_for(
-    named: Named, phrases: Sequence[str], found: Sequence[Detection], size_px: tuple[int, int]
-) -> BoxF:
+def place_for(named: Named, phrases: Sequence[str], found: Sequence[Detection], size_px: tuple[int, int]) -> BoxF:
     """The box, inside the image, that something to be added shall fill: a rule of thumb from its relation alone.
 
     Without a place it is the middle third. Raises: CannotChoose where its anchor was not found.

@@ -1,6 +1,6 @@
 """An instruction -> its clauses, each an order of its own in lower case, without courtesies.
 
-Quoted words are taken out first and stand as `"0"`, `"1"` ... in the clauses, so that nothing in them is read as an order.
+Quoted words are taken out first and stand as `"0"`, `"1"` ... in the clauses: nothing in them is read as an order.
 """
 
 import re
@@ -9,21 +9,27 @@ from dataclasses import dataclass
 from pipeline.instructions import lexicon as words
 
 _QUOTED = re.compile(
-    r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|‘([^’]+)’|(?<![^\s(])'([^']+(?:'\w[^']*)*)'(?!\w)|`([^`]+)`"
+    r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|\u2018([^\u2019]+)\u2019|(?<![^\s(])'([^']+"
+    r"(?:'\w[^']*)*)'(?!\w)|`([^`]+)`"
 )
 _COURTESY = re.compile(
-    r"(?:please|pls|plz|kindly|(?:hey|hi|hello)(?: there)?|ok|okay|so|now|just|also|then|and|but|maybe|perhaps|next|finally|first"
-    r"|firstly|secondly|second|afterwards|after that|lastly|well|thanks|thank you|thx|dear \w+|simply|only|instead|i think|i guess|actually|quickly|carefully"
-    r"|(?:can|could|would|will) (?:you|u|we|i)|i(?:'d| would)? (?:really )?(?:like|love|want|need|wish)(?: for)?(?: you| u)? to"
+    r"(?:please|pls|plz|kindly|(?:hey|hi|hello)(?: there)?|ok|okay|so|now|just|also|then|and|but"
+    r"|maybe|perhaps|next|finally|first"
+    r"|firstly|secondly|second|afterwards|after that|lastly|well|thanks|thank you|thx|dear \w+|simply"
+    r"|only|instead|i think|i guess|actually|quickly|carefully"
+    r"|(?:can|could|would|will) (?:you|u|we|i)|i(?:'d| would)? (?:really )?(?:like|love|want|need"
+    r"|wish)(?: for)?(?: you| u)? to"
     r"|i(?:'m| was| am)|(?:would|do) you mind|wondering if (?:you|u) (?:could|can)|is it possible to|are you able to"
     r"|it would be (?:nice|great) if you (?:could|can)|let's|lets|let us|help me(?: to)?|try to|go ahead and|be sure to"
     r"|you should|we should|we need to|you need to|i need you to|your task is to|the task is to|make sure to"
-    r"|(?:in|for|on|from) (?:this|the|my) (?:picture|image|photo|photograph|pic|scene)|(?:step )?\d+[.):]|[-*•–—]+|yo|um+|uh)"
+    r"|(?:in|for|on|from) (?:this|the|my) (?:picture|image|photo|photograph|pic|scene)|(?:step"
+    r" )?\d+[.):]|[-*•\u2013—]+|yo|um+|uh)"
     r"(?![\w'])[ ,:;.!…]*",
 )
 _THANKS = re.compile(
     r"[ ,;:.!…-]*(?:\b(?:please|pls|plz|thanks|thank you|thx|ty|cheers|for me|if possible|if (?:you|u) can|will you"
-    r"|if you don't mind|as well|too|so much|a lot|in advance|right now|asap|ok|okay|would you|instead)\b|:\)|:-\)|;\)|:d\b|<3|[\U0001F300-\U0001FAFF☀-➿️]+)[ ,;:.!?…]*$"
+    r"|if you don't mind|as well|too|so much|a lot|in advance|right now|asap|ok|okay|would you"
+    r"|instead)\b|:\)|:-\)|;\)|:d\b|<3|[\U0001F300-\U0001FAFF☀-➿]+)[ ,;:.!?…]*$"
 )
 _DETERMINED = r"(?:the|his|her|its|their|my|your|all|every|each|both|it|them)\b"
 _NO_VERB = (
@@ -37,9 +43,12 @@ _START = (
     r"|erasing|brightening|darkening|swapping|writing|placing)\b|there (?:is|should|must)\b|i (?:want|need)\b)"
 )
 _JOINT = re.compile(
-    rf"(?:\s*[.;!?…]+(?=\s|$)|\n|\s+(?:--|-|–|—|->|→)\s+|:\s|,?\s*\b(?:and then|and also|and|then|but|while|whilst|plus|also|after that)\s+(?={_START}"
-    rf"|(?:please|also|then|just|finally|not|next)\s+{_START})|\s*&\s*(?={_START})|,\s*(?=(?:(?:please|also|then|and|but|so|just|finally)\s+)*{_START})"
-    rf"|\s*\b\d[.)]\s+(?={_START})|\s+(?=without (?!the |a |an |any |my )\w+ing\b)|\s+(?=(?:--|—|–)? ?(?:but |and )?not (?:the|his|her|its|my)\b))"
+    rf"(?:\s*[.;!?…]+(?=\s|$)|\n|\s+(?:--|-|\u2013|—|->|→)\s+|:\s|,?\s*\b(?:and then|and also|and|then"
+    rf"|but|while|whilst|plus|also|after that)\s+(?={_START}"
+    rf"|(?:please|also|then|just|finally|not|next)\s+{_START})|\s*&\s*(?={_START})|,\s*(?=(?:(?:please"
+    rf"|also|then|and|but|so|just|finally)\s+)*{_START})"
+    rf"|\s*\b\d[.)]\s+(?={_START})|\s+(?=without (?!the |a |an |any |my )\w+ing\b)|\s+(?=(?:--|—"
+    rf"|\u2013)? ?(?:but |and )?not (?:the|his|her|its|my)\b))"
 )
 
 
@@ -85,12 +94,12 @@ def _spelled(word: str) -> str:
 
 def _bare(lower: str, written: str, start: int, end: int) -> Clause:
     """The clause between two places, without courtesies before and behind it and without punctuation."""
-    while start < end and lower[start] in " ,;:.!?…-–—)":
+    while start < end and lower[start] in " ,;:.!?…-\u2013—)":
         start += 1
     while (match := _COURTESY.match(lower, start, end)) is not None:
         start = match.end()
     while (match := _THANKS.search(lower[start:end])) is not None and match.start() < end - start:
         end = start + match.start()
-    while end > start and lower[end - 1] in " ,;:.!?…-–—":
+    while end > start and lower[end - 1] in " ,;:.!?…-\u2013—":
         end -= 1
     return Clause(lower[start:end], written[start:end])

@@ -86,15 +86,16 @@ NOT = r"(?:don't|dont|do not|never|without|avoid|but not)"
 LOOK_AT = r"(?:see|find|look at|take|select|pick|choose|locate|identify|consider|there is|there's|there are)"
 _OTHER = (
     "open|close|shut|rotate|flip|tilt|turn on|turn off|switch on|switch off|straighten|sharpen|clean|wash|fold|bend"
-    "|stretch|fix|repair|restore|mirror|lift|raise|lower|break|melt|freeze|smooth|polish|trim|cut|comb|highlight|outline"
+    "|stretch|fix|repair|restore|mirror|lift|raise|lower|break|melt|freeze|smooth|polish|trim|cut"
+    "|comb|highlight|outline"
     "|apply|use|increase|decrease|boost|reduce|lower|enhance|improve|redraw|render|recreate|restyle|give|dress|edit"
-    "|modify|adjust|alter|crop|zoom in on|zoom in to|zoom in|zoom out|focus on|bend|light|age|animate|colorize|stylize|reimagine|stylise|let|have|empty|invert"
+    "|modify|adjust|alter|crop|zoom in on|zoom in to|zoom in|zoom out|focus on|bend|light|age"
+    "|animate|colorize|stylize|reimagine|stylise|let|have|empty|invert"
     "|lay|split|tie|undo|unfold|replicate|duplicate|clone|adorn|surround|complete|extend|relight|update|style|design"
 )
 OTHER = "(?:" + "|".join(sorted(set(_OTHER.split("|")), key=len, reverse=True)) + ")"
-VERB = "(?:" + "|".join(
-    (REMOVE, INSERT, REPLACE, TURN, PAINT, TEXT, COVER, MOVE, GROW, SHRINK, BLUR, BRIGHTEN, DARKEN, KEEP, NOT, LOOK_AT, OTHER)
-) + ")"  # fmt: skip
+_ACTS = (REMOVE, INSERT, REPLACE, TURN, PAINT, TEXT, COVER, MOVE, GROW, SHRINK, BLUR, BRIGHTEN, DARKEN)
+VERB = "(?:" + "|".join((*_ACTS, KEEP, NOT, LOOK_AT, OTHER)) + ")"
 
 #: Preposition as said -> the relation of a place.
 RELATIONS = {
@@ -137,11 +138,15 @@ RELATIONS = {
 RELATION = "(?:" + "|".join(sorted(RELATIONS, key=len, reverse=True)) + ")"
 #: Where a noun's modifier begins.
 MODIFIER = (
-    r"(?: (?:of|with|in|on|at|behind|under|near|beside|above|below|between|beneath|inside|against|around|from|by|next to"
+    r"(?: (?:of|with|in|on|at|behind|under|near|beside|above|below|between|beneath|inside|against"
+    r"|around|from|by|next to"
     r"|to the|wearing|holding|sitting|standing|lying|riding|made|that|who|which|full|next|over|for|carrying|walking"
     r"|playing|sleeping|running|reading|without|along|hanging|parked|facing|covered|filled)\b)"
 )
-WEAR = r"(?:\w*(?:suit|dress|hat|shirt|jacket|coat|hoodie|vest|skirt)|uniform|costume|sweater|tuxedo|cap|helmet|robe|jeans|gown|outfit|bikini|sari|kimono)"
+WEAR = (
+    r"(?:\w*(?:suit|dress|hat|shirt|jacket|coat|hoodie|vest|skirt)|uniform|costume|sweater|tuxedo|cap"
+    r"|helmet|robe|jeans|gown|outfit|bikini|sari|kimono)"
+)
 
 #: Position word -> position.
 POSITIONS = {
@@ -188,7 +193,8 @@ _ENGLISH = frozenset(
     " photo some can could would not but by so".split()
 )
 _FOREIGN = frozenset(
-    "la le les del al y à au aux les des du une un der das die den dem ein eine einen ist und el los las una uno que il lo gli della dalla"
+    "la le les del al y à au aux les des du une un der das die den dem ein eine einen ist und el los"
+    " las una uno que il lo gli della dalla"
     " dello sul nel alla con por para em os och att ett som het een van op met de en est dans sur pour"
     " rouge rot rojo bitte ve bir ke yang w na jest mach mache ändere entferne".split()
 )

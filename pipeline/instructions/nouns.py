@@ -1,10 +1,10 @@
 """Noun phrases: "all of the cups on the left except the red one" -> what to look for, which count, what not.
 
-Reads one phrase, or a list of them; it knows nothing of verbs. `Mentioned` is what was named before, for "it" and "one".
+It knows nothing of verbs. `Mentioned` is what was named before, for "it" and "one".
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipeline.instructions import lexicon as words
@@ -23,10 +23,14 @@ _PRONOUN = r"(?:it|this|that|them|they|these|those|him|her|he|she|this one|that 
 _SIDE = r"(?: (?:side|corner|part|edge|half|end|hand side|row|area))?"
 _PLACE_BEHIND = re.compile(
     rf" (?:(?:that is |which is |located |standing |sitting )?(?:(?:on|at|in|to|from|near) the |in (?=front$)))"
-    rf"(?:(?:far|very|extreme|most) )?({words.POSITION}|front|back|foreground){_SIDE}(?: of the (?:image|picture|photo|scene|frame))?$"
+    rf"(?:(?:far|very|extreme|most) )?({words.POSITION}|front|back|foreground){_SIDE}(?: of the "
+    rf"(?:image|picture|photo|scene|frame))?$"
 )
 _CLOSE = re.compile(r" (closest|nearest|farthest|furthest) (?:to|from) (?:the camera|us|the viewer|me)$")
-_UNFINISHED = re.compile(rf"(?:^| )(?:{_DETERMINER}|of|on|in|to|at|from|with|and|or|his|its|their|every|each|by|for|is|are)$(?<!^this)(?<!^that)")
+_UNFINISHED = re.compile(
+    rf"(?:^| )(?:{_DETERMINER}|of|on|in|to|at|from|with|and|or|his|its|their|every|each|by|for|is"
+    rf"|are)$(?<!^this)(?<!^that)"
+)
 _NO_POSITION = frozenset("door doors yard porch lawn teeth wheel wheels light lights pack packs".split())
 #: What belongs to somebody itself: "his" behind it means somebody else.
 _OWNED = frozenset(
@@ -34,7 +38,9 @@ _OWNED = frozenset(
     " ears ear skin beard smile tie scarf glasses sunglasses neck fur tail handle lid roof collar".split()
 )
 _ALIKE = rf"(?:{words.POSITION}|{words.ORDINAL}|{words.COLOR})"
-_SHARED_NOUN = re.compile(rf"(?<!from )(?<!on )(?<!in )(?<!at )(?<!to )\b((?:the )?{_ALIKE}) and ((?:the )?{_ALIKE}) ((?!and\b)[a-z][^,]*)$")
+_SHARED_NOUN = re.compile(
+    rf"(?<!from )(?<!on )(?<!in )(?<!at )(?<!to )\b((?:the )?{_ALIKE}) and ((?:the )?{_ALIKE}) ((?!and\b)[a-z][^,]*)$"
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,8 @@ def read_excluded(text: str, noun: Noun | None, mentioned: Mentioned) -> Iterato
 
 def _split_except(text: str) -> tuple[str, str]:
     parts = re.split(
-        rf",? ?\b(?:except(?: for)?|apart from|other than|excluding|besides|aside from|save for|but not"
-        rf"|but(?= (?:the|for|my|his|her|its|this|that)\b)(?: for)?|with the exception of|leaving out)\b ",
+        r",? ?\b(?:except(?: for)?|apart from|other than|excluding|besides|aside from|save for|but not"
+        r"|but(?= (?:the|for|my|his|her|its|this|that)\b)(?: for)?|with the exception of|leaving out)\b ",
         text,
         maxsplit=1,
     )

@@ -32,9 +32,20 @@ _ABSOLUTE = re.compile(
     rf" ?(?:in|on|at|to|near|into|along) (?:the |its )?(?:far )?({words.POSITION}|background corner)"
     rf"(?: (?:side|corner|part|edge|half|hand side|area))?(?: of (?:{words.WHOLE}))?$"
 )
-_IN_MIDDLE = {"in the middle of": "in", "in the center of": "in", "in the centre of": "in", "on the edge of": "on",
-              "at the top of": "at", "at the bottom of": "at", "on the side of": "on", "to the side of": "near",
-              "at the end of": "at", "on the back of": "on", "in the corner of": "in", "on the front of": "on"}  # fmt: skip
+_IN_MIDDLE = {
+    "in the middle of": "in",
+    "in the center of": "in",
+    "in the centre of": "in",
+    "on the edge of": "on",
+    "at the top of": "at",
+    "at the bottom of": "at",
+    "on the side of": "on",
+    "to the side of": "near",
+    "at the end of": "at",
+    "on the back of": "on",
+    "in the corner of": "in",
+    "on the front of": "on",
+}
 _RELATED = {**words.RELATIONS, **_IN_MIDDLE}
 _RELATION = "(?:" + "|".join(sorted(_RELATED, key=len, reverse=True)) + ")"
 _WORN = rf"(?:a|an|the|his|her) (?:\w+ ){{0,2}}{words.WEAR}\b"
@@ -49,7 +60,7 @@ class Reader:
 
     quotes: tuple[str, ...]
     written: str = ""
-    mentioned: Mentioned = Mentioned()
+    mentioned: Mentioned = field(default_factory=Mentioned)
     targets: list[Named] = field(default_factory=list)
     keep: list[Phrase] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -97,7 +108,9 @@ def _read_clause(reader: Reader, clause: Clause) -> None:
 
 def _states(reader: Reader, text: str) -> bool:
     """Whether a clause only says how a thing is ("the chair is too big"): what follows may call it "it"."""
-    match = re.match(r"((?:the|my|his|her|their|this|that|these|those) .{1,80}?) (?:is|are|looks?|seems?|was|were)\b", text)
+    match = re.match(
+        r"((?:the|my|his|her|their|this|that|these|those) .{1,80}?) (?:is|are|looks?|seems?|was|were)\b", text
+    )
     nouns = reader.nouns(match[1]) if match is not None and len(text) <= CLAUSE_MAX_CHARS else []
     for noun in nouns:
         reader.mentioned = reader.mentioned.with_noun(noun)
@@ -119,7 +132,8 @@ def _keeps(reader: Reader, text: str) -> bool:
     """Takes up what shall stay as it is; False where the clause says nothing of the kind."""
     match = re.fullmatch(
         rf"(?:(?:{words.NOT}) \w+|{words.KEEP}|not|but not) {NP}"
-        r"(?: (?:unchanged|untouched|intact|the same|alone|as (?:it|they|he|she) (?:is|are|was)|as is|unaffected|unmodified"
+        r"(?: (?:unchanged|untouched|intact|the same|alone|as (?:it|they|he|she) (?:is|are|was)|as is"
+        r"|unaffected|unmodified"
         r"|exactly .*|in place|unedited))?",
         text,
     )
@@ -145,9 +159,15 @@ def _as_order(text: str) -> str:
     text = re.sub(rf"^have (.+) in ({words.COLOR})$", r"make \1 \2", text)
     text = re.sub(r"^have (?=(?:a|an|some|two|three|more)\b)", "add ", text)
     text = re.sub(r" than (?:before|now|it is|they are|it was|usual|the original)$", "", text)
-    match = re.fullmatch(r"(?:there|i) (?:should|must|could|want|need|would like|'d like)(?: be| to have| to see)? (.+)", text)
-    wish = re.fullmatch(r"i(?: want|'d like| need| would like| wish| would love) (.+?) (?:(?:to be|were|was) )(.+)", text)
-    said = re.fullmatch(r"(.+?) (?:should(?: be)?|must be|needs? to be|has to be|have to be|ought to be|shall be) (.+)", text)
+    match = re.fullmatch(
+        r"(?:there|i) (?:should|must|could|want|need|would like|'d like)(?: be| to have| to see)? (.+)", text
+    )
+    wish = re.fullmatch(
+        r"i(?: want|'d like| need| would like| wish| would love) (.+?) (?:(?:to be|were|was) )(.+)", text
+    )
+    said = re.fullmatch(
+        r"(.+?) (?:should(?: be)?|must be|needs? to be|has to be|have to be|ought to be|shall be) (.+)", text
+    )
     wish = wish or (None if re.match(r"(?:there|i) ", text) else said)
     if wish is not None:
         first, _, rest = wish[2].partition(" ")
@@ -173,7 +193,9 @@ def _try(reader: Reader, text: str) -> list[Named] | None:
     shared = _several(reader, text)
     if shared is not None:
         return shared
-    cut = re.fullmatch(r"(.+?),? (?:except(?: for)?|apart from|other than|excluding|aside from|but not|save for) (.+)", text)
+    cut = re.fullmatch(
+        r"(.+?),? (?:except(?: for)?|apart from|other than|excluding|aside from|but not|save for) (.+)", text
+    )
     for order, left_out in ([(cut[1], cut[2])] if cut else []) + [(text, "")]:
         found = _first_rule(reader, order)
         if found is not None:
@@ -297,7 +319,8 @@ def _look_at(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 _IN_COLOR = rf"(?: (?:in|with|using) (?:a )?(?P<color%d>{words.COLOR})(?: (?:letters|text|paint|font|ink|color))?)?"
 _KIND_OF_TEXT = (
-    r"(?:(?:the |a |some )?(?:word|words|text|caption|title|letters?|phrase|name|slogan|message|label|inscription|number"
+    r"(?:(?:the |a |some )?(?:word|words|text|caption|title|letters?|phrase|name|slogan|message|label"
+    r"|inscription|number"
     r"|heading|quote|sentence|initials|logo)(?: (?:saying|that says|reading|that reads|which says|with))? )?"
 )
 
@@ -327,7 +350,8 @@ def _text_on(reader: Reader, place: str | None, parameters: dict[str, Scalar]) -
 @_rule(
     r"(?:write|engrave|carve|stencil|embroider|print|type) (?:the (?:word|words|text) )?"
     r"(?P<words>[^\"]+?) (?P<place>(?:on|onto|in|across|at) .+)",
-    r"(?:add|put|place|insert|paint) the (?:word|words|text|caption|name) (?P<words>[^\"]+?) (?P<place>(?:on|onto|in|across|at|to) .+)",
+    r"(?:add|put|place|insert|paint) the (?:word|words|text|caption|name) (?P<words>[^\"]+?) "
+    r"(?P<place>(?:on|onto|in|across|at|to) .+)",
 )
 def _write_unquoted(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     at = reader.written.lower().find(match["words"])
@@ -335,9 +359,15 @@ def _write_unquoted(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _text_on(reader, match["place"], {"text": text})
 
 
-@_rule(r'(?:replace|change|swap|switch|edit|turn)(?: (?:the )?(?:text|word|words))? "(?P<old>\d+)"(?: (?:on|in) (?P<first>.+?))? (?:with|to|for|into|by) "(?P<new>\d+)"(?: (?:on|in|at) (?P<np>.+))?')
+@_rule(
+    r'(?:replace|change|swap|switch|edit|turn)(?: (?:the )?(?:text|word|words))? "(?P<old>\d+)"(?: '
+    r'(?:on|in) (?P<first>.+?))? (?:with|to|for|into|by) "(?P<new>\d+)"(?: (?:on|in|at) (?P<np>.+))?'
+)
 def _rewrite(reader: Reader, match: re.Match[str]) -> list[Named] | None:
-    parameters: dict[str, Scalar] = {"text": reader.quotes[int(match["new"])], "from_text": reader.quotes[int(match["old"])]}
+    parameters: dict[str, Scalar] = {
+        "text": reader.quotes[int(match["new"])],
+        "from_text": reader.quotes[int(match["old"])],
+    }
     thing = match["np"] or match["first"]
     if thing is None:
         return [Named(IMAGE, "change", "text", None, parameters)]
@@ -345,7 +375,8 @@ def _rewrite(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 
 @_rule(
-    rf"(?:change|replace|make|edit|update|set|turn|have|let) {NP} (?:so (?:that )?(?:it|they) (?:says?|reads?)|to say|to read|says?|reads?|to|with|into|display|show)"
+    rf"(?:change|replace|make|edit|update|set|turn|have|let) {NP} (?:so (?:that )?(?:it|they) (?:says?"
+    rf"|reads?)|to say|to read|says?|reads?|to|with|into|display|show)"
     rf'(?: (?:the )?(?:text|word|words))? "(?P<quote>\d+)"{_IN_COLOR % 1}'
 )
 def _reword(reader: Reader, match: re.Match[str]) -> list[Named] | None:
@@ -360,38 +391,57 @@ def _reword(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 # --- the image as a whole
 
 
-@_rule(rf"(?:increase|boost|raise|enhance|intensify|up|more|strengthen|add more|turn up|pump up|bump up|add) (?:the |more |some )?(?P<what>{words.QUALITY})(?: (?:of|in|to) (?P<np>.+))?")
+@_rule(
+    rf"(?:increase|boost|raise|enhance|intensify|up|more|strengthen|add more|turn up|pump up|bump up"
+    rf"|add) (?:the |more |some )?(?P<what>{words.QUALITY})(?: (?:of|in|to) (?P<np>.+))?"
+)
 def _more(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, match["np"], f"more {match['what']}")
 
 
-@_rule(rf"(?:reduce|decrease|lower|less|weaken|turn down|drop|tone down|cut) (?:the )?(?P<what>{words.QUALITY})(?: (?:of|in) (?P<np>.+))?")
+@_rule(
+    rf"(?:reduce|decrease|lower|less|weaken|turn down|drop|tone down|cut) (?:the )?"
+    rf"(?P<what>{words.QUALITY})(?: (?:of|in) (?P<np>.+))?"
+)
 def _less(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, match["np"], f"less {match['what']}")
 
 
-@_rule(r"(?:(?P<up>increase|boost|raise|turn up)|reduce|decrease|lower|turn down) (?:the )?(?:brightness|exposure|light)(?: (?:of|in|on) (?P<np>.+))?")
+@_rule(
+    r"(?:(?P<up>increase|boost|raise|turn up)|reduce|decrease|lower|turn down) (?:the )?(?:brightness"
+    r"|exposure|light)(?: (?:of|in|on) (?P<np>.+))?"
+)
 def _brightness(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     nouns = reader.nouns(match["np"]) if match["np"] else [Noun(IMAGE, None)]
     return _each(nouns, "relight", gain=BRIGHTER if match["up"] else DARKER)
 
 
-@_rule(rf"(?:change|set|switch|make|turn|adjust|shift) (?:the )?{words.ATTRIBUTE}(?: of (?:{words.WHOLE}))? (?:from .+ )?(?:to|into|be)(?: be)? (?P<what>.+)")
+@_rule(
+    rf"(?:change|set|switch|make|turn|adjust|shift) (?:the )?{words.ATTRIBUTE}(?: of "
+    rf"(?:{words.WHOLE}))? (?:from .+ )?(?:to|into|be)(?: be)? (?P<what>.+)"
+)
 def _attribute(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, None, _unarticled(match["what"]))
 
 
-@_rule(rf"(?:add|apply|use|put|give it) (?:a |an |the |some |more )?(?P<what>{words.EFFECT}|.+ (?:filter|effect|style|vibe|overlay|look|color grade|color grading|tone))(?: (?:to|on|over) (?P<np>.+))?")
+@_rule(
+    rf"(?:add|apply|use|put|give it) (?:a |an |the |some |more )?(?P<what>{words.EFFECT}|.+ (?:filter"
+    rf"|effect|style|vibe|overlay|look|color grade|color grading|tone))(?: (?:to|on|over) (?P<np>.+))?"
+)
 def _effect(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, match["np"], match["what"])
 
 
-@_rule(rf"(?:make it|let it|have it) (?P<what>rain|snow|be .+)")
+@_rule(r"(?:make it|let it|have it) (?P<what>rain|snow|be .+)")
 def _weather(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, None, re.sub("^be ", "", match["what"]))
 
 
-@_rule(rf"(?:redraw|render|recreate|repaint|reimagine|restyle|stylize|stylise|draw|convert|turn|make|paint|show|edit|transform|put) {NP} (?P<what>(?:in (?:the |a |an )?(?:style|manner) of|in .+ style|as if|like) ?.*)")
+@_rule(
+    rf"(?:redraw|render|recreate|repaint|reimagine|restyle|stylize|stylise|draw|convert|turn|make"
+    rf"|paint|show|edit|transform|put) {NP} (?P<what>(?:in (?:the |a |an )?(?:style|manner) of|in .+"
+    rf" style|as if|like) ?.*)"
+)
 def _style(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, re.sub(r" (?:look|appear|to look)$", "", match["np"]), match["what"])
 
@@ -406,7 +456,10 @@ def _whole_or(reader: Reader, thing: str | None, change: str) -> list[Named] | N
 # --- replacing
 
 
-@_rule(r"(?:put|add|place|insert|use|draw|have) (?P<new>.+?) (?:(?:in|at|into) (?:its|his|her|their|that|the same) (?:place|spot|position)|there|instead|where (?:it|they|he|she) (?:is|was|are|were))")
+@_rule(
+    r"(?:put|add|place|insert|use|draw|have) (?P<new>.+?) (?:(?:in|at|into) (?:its|his|her|their|that"
+    r"|the same) (?:place|spot|position)|there|instead|where (?:it|they|he|she) (?:is|was|are|were))"
+)
 def _in_its_place(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     if not reader.targets or reader.targets[-1].operation != "remove":
         return None
@@ -414,7 +467,10 @@ def _in_its_place(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, [Noun(gone.label, gone.phrase, gone.excluded, gone.of)], match["new"])
 
 
-@_rule(rf"(?:put|place|use|add|insert|draw|show) (?P<new>.+?) (?:(?:instead|in place|in the place|in lieu) of {NP}|where {NP2} (?:is|are|was|were|stands|sits))")
+@_rule(
+    rf"(?:put|place|use|add|insert|draw|show) (?P<new>.+?) (?:(?:instead|in place|in the place|in"
+    rf" lieu) of {NP}|where {NP2} (?:is|are|was|were|stands|sits))"
+)
 def _instead_of(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, reader.nouns(match["np"] or match["np2"]), match["new"])
 
@@ -439,9 +495,14 @@ def _replaced(reader: Reader, nouns: list[Noun], new: str) -> list[Named] | None
 
 
 @_rule(
-    rf"(?:change|set|switch|make|turn|alter|adjust) (?:the )?(?:colou?rs?|shade|hue) of {NP} (?:from .+ )?(?:to|into|be) (?:be )?(?:a )?(?P<color>{words.COLOR}|another color|different color)(?: colou?r)?",
-    rf"(?:change|set|switch|make|turn) {NP}(?:'s)? colou?rs? (?:from .+ )?(?:to |into |in |be )?(?:be )?(?P<color>{words.COLOR}|another color|a different color)",
-    rf"{words.PAINT} {NP} (?:from {words.COLOR} )?(?:in(?:to)? |to |with |be )?(?:be )?(?:a |an )?{words.DEGREE}(?P<color>{words.COLOR}|another color|different color)(?: colou?r| paint| tone| instead)?",
+    rf"(?:change|set|switch|make|turn|alter|adjust) (?:the )?(?:colou?rs?|shade|hue) of {NP} (?:from"
+    rf" .+ )?(?:to|into|be) (?:be )?(?:a )?(?P<color>{words.COLOR}|another color|different color)(?:"
+    rf" colou?r)?",
+    rf"(?:change|set|switch|make|turn) {NP}(?:'s)? colou?rs? (?:from .+ )?(?:to |into |in |be )?(?:be"
+    rf" )?(?P<color>{words.COLOR}|another color|a different color)",
+    rf"{words.PAINT} {NP} (?:from {words.COLOR} )?(?:in(?:to)? |to |with |be )?(?:be )?(?:a |an"
+    rf" )?{words.DEGREE}(?P<color>{words.COLOR}|another color|different color)(?: colou?r| paint| tone"
+    rf"| instead)?",
 )
 def _recolour(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     if match["color"].endswith(" color"):
@@ -466,11 +527,14 @@ def _some_colour(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 
 @_rule(
-    rf"(?:change|set|switch|make) (?:the )?(?:texture|material|pattern|surface) of {NP} (?:from .+ )?(?:to|into|be) (?P<what>.+)",
+    rf"(?:change|set|switch|make) (?:the )?(?:texture|material|pattern|surface) of {NP} (?:from .+ )?"
+    rf"(?:to|into|be) (?P<what>.+)",
     rf"{words.COVER} (?P<np>.+) with (?:a pattern of )?(?P<what>.+)",
     rf"{words.COVER} (?P<np>.+) in (?:a pattern of )?(?P<what>.+)",
     rf"give {NP} (?:a |an )?(?:pattern of (?P<what>.+)|(?P<what2>.+) (?:pattern|texture|surface|finish))",
-    rf"(?:make|turn|change|transform|convert) {NP} (?:out of |of |from |into |to |to be |be )?(?:look |look like )?(?:(?:it's |it is |it was |they're |they are |they were )?made (?:out )?(?:of|from) )?(?P<what>{words.TEXTURE})",
+    rf"(?:make|turn|change|transform|convert) {NP} (?:out of |of |from |into |to |to be |be )?(?:look "
+    rf"|look like )?(?:(?:it's |it is |it was |they're |they are |they were )?made (?:out )?(?:of"
+    rf"|from) )?(?P<what>{words.TEXTURE})",
 )
 def _texture(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     said = match["what"] or match["what2"]
@@ -482,17 +546,26 @@ def _texture(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 # --- light and sharpness
 
 
-@_rule(rf"{words.BRIGHTEN} {NP}(?: up)?|(?:make|turn|get) {NP1} {words.DEGREE}(?:brighter|lighter|bright)|put {NP2} in (?:brighter light|the light|more light)")
+@_rule(
+    rf"{words.BRIGHTEN} {NP}(?: up)?|(?:make|turn|get) {NP1} {words.DEGREE}(?:brighter|lighter|bright)"
+    rf"|put {NP2} in (?:brighter light|the light|more light)"
+)
 def _brighten(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "relight", gain=BRIGHTER)
 
 
-@_rule(rf"{words.DARKEN} {NP}(?: down)?|(?:make|turn|get) {NP1} {words.DEGREE}(?:darker|dimmer|dark)|put {NP2} in (?:the |more )?(?:shade|shadow|dark)")
+@_rule(
+    rf"{words.DARKEN} {NP}(?: down)?|(?:make|turn|get) {NP1} {words.DEGREE}(?:darker|dimmer|dark)|put"
+    rf" {NP2} in (?:the |more )?(?:shade|shadow|dark)"
+)
 def _darken(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "relight", gain=DARKER)
 
 
-@_rule(rf"put {NP} out of focus|(?:make|turn|get) {NP1} {words.DEGREE}(?:more )?(?:blurry|blurred|blurrier|out of focus|unfocused)|{words.BLUR} (?:out )?{NP2}(?: until .+)?(?: out)?")
+@_rule(
+    rf"put {NP} out of focus|(?:make|turn|get) {NP1} {words.DEGREE}(?:more )?(?:blurry|blurred"
+    rf"|blurrier|out of focus|unfocused)|{words.BLUR} (?:out )?{NP2}(?: until .+)?(?: out)?"
+)
 def _blur(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "blur")
 
@@ -508,25 +581,38 @@ def _one_of(match: re.Match[str]) -> str:
 @_rule(rf"(?:swap|switch|exchange) (?:the )?(?:positions?|places?|locations?) of {NP}|(?:swap|switch|exchange) {NP1}")
 def _change_places(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     nouns = reader.nouns(_one_of(match))
-    return _each(nouns, "move") if len(nouns) == 2 or (nouns and nouns[0].phrase and nouns[0].phrase.count == 2) else None
+    return (
+        _each(nouns, "move") if len(nouns) == 2 or (nouns and nouns[0].phrase and nouns[0].phrase.count == 2) else None
+    )
 
 
-@_rule(rf"{words.GROW} {NP}|(?:make|scale|turn|get) {NP1} (?:{words.DEGREE}{words.BIGGER}|up)(?: in size)?|increase {NP2}(?:'s)? size")
+@_rule(
+    rf"{words.GROW} {NP}|(?:make|scale|turn|get) {NP1} (?:{words.DEGREE}{words.BIGGER}|up)(?: in"
+    rf" size)?|increase {NP2}(?:'s)? size"
+)
 def _grow(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(re.sub(r"^the size of ", "", _one_of(match))), "resize", size="bigger")
 
 
-@_rule(rf"{words.SHRINK} {NP}|(?:make|scale|turn|get) {NP1} (?:{words.DEGREE}{words.SMALLER}|down)(?: in size)?|(?:reduce|decrease) {NP2}(?:'s)? size")
+@_rule(
+    rf"{words.SHRINK} {NP}|(?:make|scale|turn|get) {NP1} (?:{words.DEGREE}{words.SMALLER}|down)(?: in"
+    rf" size)?|(?:reduce|decrease) {NP2}(?:'s)? size"
+)
 def _shrink(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(re.sub(r"^the size of ", "", _one_of(match))), "resize", size="smaller")
 
 
 _ACROSS = r"(?:to (?:the|its|his|her|my) )?(?P<across%d>left|right)(?:wards?)?"
 _ALONG = r"(?P<along%d>upwards?|downwards?|up|down|higher|lower)"
-_A_BIT = r"(?: (?:a bit|a little|a little bit|slightly|further|farther|over|more|all the way|by .+|\d+ ?(?:px|pixels|%)))*"
+_A_BIT = (
+    r"(?: (?:a bit|a little|a little bit|slightly|further|farther|over|more|all the way|by .+|\d+ ?(?:px|pixels|%)))*"
+)
 
 
-@_rule(rf"{words.MOVE} {NP}{_A_BIT} (?:{_ALONG % 1}(?: and {_ACROSS % 1})?|{_ACROSS % 2}|to another place|somewhere else){_A_BIT}")
+@_rule(
+    rf"{words.MOVE} {NP}{_A_BIT} (?:{_ALONG % 1}(?: and {_ACROSS % 1})?|{_ACROSS % 2}|to another place"
+    rf"|somewhere else){_A_BIT}"
+)
 def _move(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     if re.search(rf" (?:to|in|at|into) (?:the|its) {words.POSITION}$", match["np"]):
         return None
@@ -538,7 +624,9 @@ def _move(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 @_rule(rf"(?P<verb>{words.MOVE}) {NP} (?P<place>(?:{_RELATION}|in the middle) .+)")
 def _move_to(reader: Reader, match: re.Match[str]) -> list[Named] | None:
-    if re.fullmatch("put|place", match["verb"]) and not re.match(r"(?:the|his|her|its|this|that|it|them|my) ?", match["np"]):
+    if re.fullmatch("put|place", match["verb"]) and not re.match(
+        r"(?:the|his|her|its|this|that|it|them|my) ?", match["np"]
+    ):
         return None
     thing, place = _split_move(reader, f"{match['np']} {match['place']}")
     return [_named(noun, "move", {}, place) for noun in reader.nouns(thing)] or None if place else None
@@ -593,7 +681,10 @@ def _also_at(named: Named, where: Place, noun: Noun | None) -> list[Named]:
     return [replace(named, where=Place(where.relation, noun.phrase))] if noun is not None and noun.phrase else []
 
 
-@_rule(rf"take (?P<np>.+?) (?:away|out|off)|(?:{words.REMOVE}|take) {NP1} (?:from|off of|off|out of) (?!the (?:far )?(?:{words.POSITION})\b)(?P<owner>[^,]+)|{words.REMOVE} (?P<np2>.+)")
+@_rule(
+    rf"take (?P<np>.+?) (?:away|out|off)|(?:{words.REMOVE}|take) {NP1} (?:from|off of|off|out of) "
+    rf"(?!the (?:far )?(?:{words.POSITION})\b)(?P<owner>[^,]+)|{words.REMOVE} (?P<np2>.+)"
+)
 def _remove(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     thing = _one_of(match)
     owner = reader.nouns(match["owner"]) if match["owner"] else []
@@ -622,12 +713,16 @@ def _turn_into(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, nouns, new)
 
 
-@_rule(rf"(?:turn|switch) (?P<way>on|off) (?P<np>.+)|(?:turn|switch) {NP1} (?P<way1>on|off|around|upside down|sideways)")
+@_rule(
+    rf"(?:turn|switch) (?P<way>on|off) (?P<np>.+)|(?:turn|switch) {NP1} (?P<way1>on|off|around|upside down|sideways)"
+)
 def _switch(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _each(reader.nouns(_one_of(match)), "other", change=match["way"] or match["way1"])
 
 
-@_rule(rf"(?:make|turn|convert|change|transform|set) (?P<np>{words.WHOLE}|it|this) (?:into |to |look |in )?(?P<what>.+)")
+@_rule(
+    rf"(?:make|turn|convert|change|transform|set) (?P<np>{words.WHOLE}|it|this) (?:into |to |look |in )?(?P<what>.+)"
+)
 def _make_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     nouns = reader.nouns(match["np"])
     if nouns and nouns[0].phrase is None:
@@ -636,18 +731,25 @@ def _make_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 
 _CHANGE = (
-    r"(?:(?:look|appear|seem|feel) (?P<look>.+)|(?P<change>(?:more|less|very|slightly|a bit|wear|wearing|hold|holding|stand|sit|jump|run|face|point"
+    r"(?:(?:look|appear|seem|feel) (?P<look>.+)|(?P<change>(?:more|less|very|slightly|a bit|wear"
+    r"|wearing|hold|holding|stand|sit|jump|run|face|point"
     r"|smile|laugh|cry|wave|dance|sleep|fly)\b.*))"
 )
 
 
-@_rule(rf"(?:make|have|let|get) (?P<np>.+?) (?:to )?{_CHANGE}|(?:make|have|let|get|turn) {NP1} (?:to )?(?P<word>[a-z-]+)")
+@_rule(
+    rf"(?:make|have|let|get) (?P<np>.+?) (?:to )?{_CHANGE}|(?:make|have|let|get|turn) {NP1} (?:to )?(?P<word>[a-z-]+)"
+)
 def _make(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     change = match["look"] or match["change"] or match["word"]
     return _whole_or(reader, _one_of(match), change)
 
 
-_TAIL = r"(?P<tail> (?:\d+|by|upside|clockwise|counter|anti|horizontally|vertically|slightly|more|wide|halfway|completely|in half|a bit|a little|sideways|around|backwards?|forwards?|so that|until|apart|open|shut|out|up|down)\b.*)?"
+_TAIL = (
+    r"(?P<tail> (?:\d+|by|upside|clockwise|counter|anti|horizontally|vertically|slightly|more|wide"
+    r"|halfway|completely|in half|a bit|a little|sideways|around|backwards?|forwards?|so that|until"
+    r"|apart|open|shut|out|up|down)\b.*)?"
+)
 
 
 @_rule(rf"(?P<verb>{words.OTHER}) {words.WHOLE}(?P<tail> .+)")
@@ -655,13 +757,19 @@ def _other_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _whole_or(reader, None, match["verb"] + match["tail"])
 
 
-@_rule(rf"(?P<verb>{words.OTHER}) (?P<np>.+?){_TAIL}|(?P<verb1>[a-z]+(?: up| down| off| out| on)?) (?P<np1>(?:the|his|her|its|their|my|all|every|each|both) .+?|it|them){_TAIL.replace('<tail>', '<tail1>')}")
+@_rule(
+    rf"(?P<verb>{words.OTHER}) (?P<np>.+?){_TAIL}|(?P<verb1>[a-z]+(?: up| down| off| out| on)?) "
+    rf"(?P<np1>(?:the|his|her|its|their|my|all|every|each|both) .+?|it"
+    rf"|them){_TAIL.replace('<tail>', '<tail1>')}"
+)
 def _other(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     verb, tail = match["verb"] or match["verb1"], match["tail"] or match["tail1"] or ""
     nouns = reader.nouns(_one_of(match))
     whole = any(noun.phrase is None for noun in nouns)
     vague = verb in ("improve", "enhance", "edit", "modify", "adjust", "alter", "fix", "change", "update")
-    if not match["verb"] and re.fullmatch(r"(?:is|are|was|were|what|who|where|why|how|does|do|did|has|have|with|in|on|at|of)", verb):
+    if not match["verb"] and re.fullmatch(
+        r"(?:is|are|was|were|what|who|where|why|how|does|do|did|has|have|with|in|on|at|of)", verb
+    ):
         return None
     if verb == "do" or (vague and whole):
         return None

@@ -8,11 +8,27 @@ from pipeline.instructions.parse import BRIGHTER, DARKER
 from pipeline.shapes import COLOURS, SHAPES
 from schemas.request import Target
 
-NOUNS = ("cup", "square", "disc", "dog", "window", "wooden chair", "street lamp", "man in the suit", "glass of water", "bus")
+NOUNS = (
+    "cup",
+    "square",
+    "disc",
+    "dog",
+    "window",
+    "wooden chair",
+    "street lamp",
+    "man in the suit",
+    "glass of water",
+    "bus",
+)
 POSITIONS = ("", "", "left ", "second ", "top ", "biggest ")
 PATTERNS = ("stripes", "checker", "dots", "waves", "bricks", "noise")
 ELSEWHERE = {"right": (70, 40, 80, 50), "left": (0, 40, 10, 50), "up": (40, 0, 50, 10), "down right": (80, 80, 90, 90)}
-LABELS = st.builds(lambda p, c, n: p + c + n, st.sampled_from(POSITIONS), st.sampled_from(("", "red ", "light gray ")), st.sampled_from(NOUNS))
+LABELS = st.builds(
+    lambda p, c, n: p + c + n,
+    st.sampled_from(POSITIONS),
+    st.sampled_from(("", "red ", "light gray ")),
+    st.sampled_from(NOUNS),
+)
 HERE = (40, 40, 50, 50)
 
 
@@ -28,7 +44,11 @@ def targets(draw: st.DrawFn) -> tuple[Target, dict[str, object]]:
     """A target, and the parameters that its words say."""
     color, shape = draw(st.sampled_from(sorted(COLOURS))), draw(st.sampled_from(SHAPES))
     label = draw(LABELS)
-    kind = draw(st.sampled_from(["recolour", "remove", "replace", "insert", "texture", "blur", "relight", "move", "resize", "text"]))
+    kind = draw(
+        st.sampled_from(
+            ["recolour", "remove", "replace", "insert", "texture", "blur", "relight", "move", "resize", "text"]
+        )
+    )
     if kind == "recolour":
         return change(kind, label, {"color": color}), {"color": color}
     if kind == "replace":
