@@ -767,11 +767,10 @@ def _other(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     nouns = reader.nouns(_one_of(match))
     whole = any(noun.phrase is None for noun in nouns)
     vague = verb in ("improve", "enhance", "edit", "modify", "adjust", "alter", "fix", "change", "update")
-    if not match["verb"] and re.fullmatch(
-        r"(?:is|are|was|were|what|who|where|why|how|does|do|did|has|have|with|in|on|at|of)", verb
-    ):
+    no_order = r"is|are|was|were|what|who|where|why|how|does|do|did|has|have|with|in|on|at|of"
+    if not match["verb"] and re.fullmatch(rf"{no_order}|{words.VERB}", verb):
         return None
-    if verb == "do" or (vague and whole):
+    if vague and whole:
         return None
     if verb in ("change", "edit", "modify", "alter") and not tail:
         return _each(nouns, "other")

@@ -278,6 +278,7 @@ class TransformersPlanner:
         if not list(folder.glob("*.safetensors")):
             raise BadInput(thing, "has no .safetensors", "give the folder of a model saved as safetensors")
         try:
+            from safetensors import SafetensorError
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError:
             raise MissingPackage(thing, "transformers is not installed", "pip install transformers") from None
@@ -286,7 +287,7 @@ class TransformersPlanner:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **safe)
             model: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe)
             self._model = model.to(device).eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise BadInput(thing, f"cannot be loaded ({error})", "check that the download is whole") from None
         if not self._tokenizer.chat_template:
             raise BadInput(thing, "its tokenizer has no chat template", "give an instruction-tuned model")
