@@ -31,6 +31,7 @@ _THANKS = re.compile(
     r"|if you don't mind|as well|too|so much|a lot|in advance|right now|asap|ok|okay|would you"
     r"|instead)\b|:\)|:-\)|;\)|:d\b|<3|[\U0001F300-\U0001FAFF☀-➿]+)[ ,;:.!?…]*$"
 )
+_INSTEAD = re.compile(r"\binstead of ([^,.;]{1,80}), (?:put|use|have|show|add|place|draw) ", re.IGNORECASE)
 _DETERMINED = r"(?:the|his|her|its|their|my|your|all|every|each|both|it|them)\b"
 _NO_VERB = (
     r"(?:and|or|both|all|of|in|on|at|to|with|from|for|by|the|a|an|but|except|as|than|then|under|over|above|below|behind"
@@ -77,6 +78,7 @@ def take_quotes(instruction: str) -> tuple[str, tuple[str, ...]]:
 def split_clauses(text: str) -> list[Clause]:
     """The clauses of an instruction without quotes, in order; courtesies alone make none."""
     text = re.sub(r"[A-Za-z]+(?:'[a-z]+)?", lambda match: _spelled(match[0]), text)
+    text = _INSTEAD.sub(r"replace \1 with ", text)
     lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     clauses: list[Clause] = []
     start = 0

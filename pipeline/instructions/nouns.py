@@ -144,6 +144,8 @@ def read_noun(text: str, mentioned: Mentioned) -> Noun | None:
         return Noun("everything else", Phrase("everything", count="all"), named)
     text, of = _owner(text, mentioned)
     text, count = _quantity(re.sub(rf" (?:in|from|of|on) {words.WHOLE}$", "", text))
+    if re.match(words.MODIFIER, f" {text}") and mentioned.last is not None and mentioned.last.phrase is not None:
+        text = f"{mentioned.last.phrase.head.split(' ')[-1]} {text}"
     other = re.match(r"(?:other|remaining) ", text) is not None
     label = _with_noun(text, mentioned)
     if label is None or not label:
@@ -185,7 +187,7 @@ def _quantity(text: str) -> tuple[str, Count | None]:
             break
     text = re.sub(rf"^(?:{_DETERMINER}|{_POSSESSIVE}) ", "", text)
     match = re.match(rf"({words.NUMBER}) (?:of (?:the|my|his|her|its|these|those) |more )?(?=\w)", text)
-    if match is None or (match[1] == "one" and re.match(words.MODIFIER, text[len("one") :])):
+    if match is None:
         return text, count
     return text[match.end() :], words.number(match[1])
 

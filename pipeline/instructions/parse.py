@@ -25,7 +25,7 @@ TARGETS_MAX = 64
 NOT_ENGLISH = "is not English; give it in English, or its targets with boxes"
 
 #: A noun phrase does not end before its noun.
-_WHOLE_NP = "".join(rf"(?<!\b{word})" for word in "the a an its his their my every of".split())
+_WHOLE_NP = "".join(rf"(?<!\b{word})" for word in "the a an its his their my every all each both of".split())
 NP, NP1, NP2 = (rf"(?P<{name}>.+?{_WHOLE_NP})" for name in ("np", "np1", "np2"))
 _POSTURE = r" (?:sitting|standing|lying|flying|hanging|swimming|floating|walking|running|sleeping|resting|leaning)$"
 _ABSOLUTE = re.compile(
@@ -111,6 +111,7 @@ def _states(reader: Reader, text: str) -> bool:
     match = re.match(
         r"((?:the|my|his|her|their|this|that|these|those) .{1,80}?) (?:is|are|looks?|seems?|was|were)\b", text
     )
+    match = match or re.fullmatch(r"i (?:don't |do not |really )*(?:like|hate|dislike|love|see) (.{1,80})", text)
     nouns = reader.nouns(match[1]) if match is not None and len(text) <= CLAUSE_MAX_CHARS else []
     for noun in nouns:
         reader.mentioned = reader.mentioned.with_noun(noun)
@@ -153,6 +154,13 @@ def _keeps(reader: Reader, text: str) -> bool:
 def _as_order(text: str) -> str:
     """A wish or a statement as an order: "the cup should be red" -> "make the cup red"."""
     text = re.sub(r"^(\w+ing)\b", lambda match: _order_verb(match[1]), text)
+    there = re.fullmatch(
+        r"(?:(?:could|can|may|let|have|i want|i'd like|i would like|i need) )?there (?:to be|be|should be"
+        r"|could be|must be) (.+)",
+        text,
+    )
+    if there is not None:
+        return f"add {there[1]}"
     text = re.sub(r" so (?:that )?(?:it's|it is|it looks|they're|they are|it becomes|they look) ", " ", text)
     text = re.sub(rf"^(.+) would look (?:better|good|nice|great|nicer) in ({words.COLOR})$", r"make \1 \2", text)
     text = re.sub(r"^(?:what if|imagine|suppose) (.+?) (?:were|was|is|are|being) (.+)$", r"make \1 \2", text)
@@ -475,7 +483,10 @@ def _instead_of(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, reader.nouns(match["np"] or match["np2"]), match["new"])
 
 
-@_rule(rf"{words.REPLACE}(?: out)? {NP} (?:with|for|by|to|into) (?P<new>.+)")
+@_rule(
+    rf"{words.REPLACE}(?: out)? {NP} (?:with|for|by|to|into) (?P<new>.+)",
+    rf"change {NP} (?:for|with) (?P<new>.+)",
+)
 def _replace(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     return _replaced(reader, reader.nouns(match["np"]), match["new"])
 
@@ -525,8 +536,11 @@ def _some_colour(reader: Reader, match: re.Match[str]) -> list[Named] | None:
 
 # --- texture
 
+_PATTERNS = r"(?:(?:polka )?dots|stripes|checks|a checkerboard|a plaid pattern|waves)"
+
 
 @_rule(
+    rf"(?:put|add|paint|draw|print) (?:a pattern of |some )?(?P<what>{_PATTERNS}) (?:on|to|onto|over) {NP}",
     rf"(?:change|set|switch|make) (?:the )?(?:texture|material|pattern|surface) of {NP} (?:from .+ )?"
     rf"(?:to|into|be) (?P<what>.+)",
     rf"{words.COVER} (?P<np>.+) with (?:a pattern of )?(?P<what>.+)",
@@ -650,7 +664,9 @@ def _split_move(reader: Reader, text: str) -> tuple[str, Place | None]:
     r"dress (?P<np>.+?) in (?P<new>(?:a|an|some) .+)",
 )
 def _give(reader: Reader, match: re.Match[str]) -> list[Named] | None:
-    if re.fullmatch(r"(?:the|his|her|its|a|my|their|all|every|each)", match["np"]):
+    if re.fullmatch(r"(?:the|his|its|a|my|their|all|every|each)", match["np"]):
+        return None
+    if match["np"] == "her" and " " not in match["new"]:
         return None
     owners, new = reader.nouns(match["np"]), reader.nouns(match["new"])
     if not owners or not new or owners[0].phrase is None:
@@ -728,6 +744,11 @@ def _make_whole(reader: Reader, match: re.Match[str]) -> list[Named] | None:
     if nouns and nouns[0].phrase is None:
         return _whole_or(reader, None, _unarticled(match["what"]))
     return _replaced(reader, nouns, match["what"]) if re.match(r"(?:a|an) ", match["what"]) else None
+
+
+@_rule(rf"(?:make|turn) {NP} (?P<new>(?:a|an) (?!(?:bit|little|lot|touch|different)\b).+)")
+def _make_a(reader: Reader, match: re.Match[str]) -> list[Named] | None:
+    return _replaced(reader, reader.nouns(match["np"]), match["new"])
 
 
 _CHANGE = (
