@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.instructions import Named, instruction_for, parse_instruction
-from pipeline.instructions.parse import BRIGHTER, DARKER
+from pipeline.instructions.rules_looks import BRIGHTER, DARKER
 from pipeline.shapes import COLOURS, SHAPES
 from schemas.request import Target
 
