@@ -3,7 +3,7 @@
 `tests/golden/instructions.jsonl` has 200 instructions with what they ask for, committed before the parser;
 `instructions.md` beside it says what is exact. `tune` was looked at while the parser was written, `held_out` not.
 `instructions_after.jsonl` has 162 written when the parser stood: `looked_at`, whose errors were then read (at first
-sight 49 of 62 were exact, .79), and `once`, written after that and not looked into. All are by the author of the parser:
+sight 49 of 62 were exact, .79), and `once`, written after that and not looked into. All are by the parser's author;
 they say how it fares on what its author imagines, not on what users write. Intervals: Wilson, 95 %.
 """
 
