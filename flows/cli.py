@@ -271,6 +271,16 @@ def score(
     score_pairs(Asked(source, edited, instruction, masks, boxes, pairs), spec, out, picture, size_px, as_json)
 
 
+@cli.command()
+@click.argument("instruction")
+@JSON
+def parse(instruction: str, as_json: bool) -> None:
+    """Say what an edit instruction names: which things, what becomes of each, and what stays."""
+    from flows.commands import show_parsed
+
+    show_parsed(instruction, as_json)
+
+
 @cli.command("train-reward")
 @RUN
 @click.option("--config", "config_file", type=click.Path(path_type=Path), default=None, help="settings in TOML")

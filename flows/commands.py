@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from rich.table import Column, Table
 from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
 from pipeline.config import BuildConfig
 from pipeline.export import export_dataset
+from pipeline.instructions import CannotParse, Parsed, parse_instruction
 from pipeline.report import write_report
 from pipeline.run_folder import STAGES, locked, read_build_info, read_done
 from pipeline.shards import verify
 from pipeline.sources import request_file
 from pipeline.workers import workers as open_workers
-from schemas.errors import TooManyRejected, printable
+from schemas.errors import BadInput, TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
 
 
@@ -150,3 +152,25 @@ def show_status(run: Path, as_json: bool) -> None:
     console.print(_stage_table(counts))
     done = ", ".join(f"{stage} {number}/{info.n_parts}" for stage, number in parts.items())
     console.print(f"parts done: {done}; dataset: {'written' if exported else 'not yet'}", highlight=False, markup=False)
+
+
+def show_parsed(instruction: str, as_json: bool) -> None:
+    """Prints what an instruction names. Raises: BadInput where it names nothing, or is no English."""
+    try:
+        parsed = parse_instruction(instruction)
+    except CannotParse as error:
+        fault, _, remedy = error.detail.partition("; ")
+        raise BadInput(f"instruction {instruction[:80]!r}", f"{fault} ({error.reason})", remedy) from None
+    if as_json:
+        print(json.dumps(parsed.as_json()))
+        return
+    for line in _parsed_lines(parsed):
+        print(printable(line))
+
+
+def _parsed_lines(parsed: Parsed) -> Iterator[str]:
+    for target in parsed.as_json()["targets"]:
+        rest = {name: value for name, value in target.items() if name not in ("label", "role", "operation")}
+        yield f"{target['role']:>7}  {target['label']}: {target['operation']} {json.dumps(rest, ensure_ascii=False)}"
+    yield from (f"{'keep':>7}  {phrase.head}" for phrase in parsed.keep)
+    yield from (f"{'unread':>7}  {text}" for text in parsed.unread)

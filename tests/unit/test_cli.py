@@ -222,3 +222,12 @@ def test_a_build_that_keeps_nothing_says_so(tmp_path: Path, capsys: pytest.Captu
 def test_a_dataset_of_any_format_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     assert _run(capsys, "build", "--run", tmp_path / "run", *SMALL_FLAGS, *flags)[0] == 0
     assert _json(capsys, "verify", tmp_path / "run" / "dataset")[1]["errors"] == []
+
+
+def test_an_instruction_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, parsed = _json(capsys, "parse", "make the left cup red, but keep the spoon")
+    assert (code, parsed["targets"][0]["label"], parsed["keep"]) == (0, "left cup", [{"head": "spoon"}])
+    code, out, _ = _run(capsys, "parse", "make the left cup red. Frobnicate wildly")
+    assert (code, "left cup: recolour" in out, "unread  Frobnicate wildly" in out) == (0, True, True)
+    code, error = _json(capsys, "parse", "把左边的杯子变成红色")
+    assert (code, error["code"], "not_english" in error["fault"]) == (2, 2, True)

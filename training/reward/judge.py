@@ -5,17 +5,15 @@ integer 0..25 or missing with its reason, counted in `Judge.report()`. A server 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
 
+from pipeline.chat_http import FATAL_STATUSES, ChatClient, Completion, Failure, Outcome, open_chat, run_async
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
-from training.reward.judge_http import FATAL_STATUSES, ChatClient, Completion, Failure, Outcome
 from training.reward.judge_parse import Reading, all_missing
 from training.reward.judge_prompt import (
     PROMPT_DIGEST,
@@ -25,13 +23,12 @@ from training.reward.judge_prompt import (
     response_format,
 )
 from training.reward.judge_report import JudgeReport, Tally, write_report
-from training.reward.judge_settings import Endpoint, JudgeSettings, ModelName, parse_endpoint, read_key
+from training.reward.judge_settings import JudgeSettings
 from training.reward.judgement import Judgement, assemble, by_key, number_regions, read_call
 from training.reward.protocol import Prediction, Question
 
 #: Statuses with which servers answer a `response_format` that they do not know.
 _UNSTRUCTURED_STATUSES = (400, 422)
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -49,8 +46,8 @@ class Judge:
     revision: the versions that the server reported so far, and a digest of prompts and sampling settings.
     """
 
-    def __init__(self, client: ChatClient, model: str) -> None:
-        self.settings = client.settings
+    def __init__(self, client: ChatClient, model: str, settings: JudgeSettings) -> None:
+        self.settings = settings
         self.name = f"{model} (blind)" if self.settings.blind else model
         self.tally = Tally()
         self._client, self._model = client, model
@@ -70,7 +67,7 @@ class Judge:
         for index, question in enumerate(questions):
             _check(question, index)
         run = _Run()
-        judgements = _run_async(lambda: self._judge_all(questions, run))
+        judgements = run_async(lambda: self._judge_all(questions, run))
         self.revision = self._revision()
         if questions and not self._ever_answered:
             raise RegionwiseError(self._thing(), f"answered not one call ({run.fault})", "see docs/judge.md")
@@ -181,35 +178,7 @@ def make_judge(url: str, settings: JudgeSettings | None = None) -> Judge:
     Raises: BadInput for a bad URL, model or key; RegionwiseError where the server does not list its models.
     """
     settings = settings or JudgeSettings()
-    endpoint = parse_endpoint(url)
-    client = ChatClient(endpoint.base_url, settings, read_key(endpoint, settings.api_key_env))
-    return Judge(client, _named_model(endpoint, settings) or _only_model(client))
-
-
-def _named_model(endpoint: Endpoint, settings: JudgeSettings) -> str | None:
-    if settings.model is not None or endpoint.model is None:
-        return settings.model
-    try:
-        return TypeAdapter(ModelName).validate_python(endpoint.model)
-    except ValidationError:
-        raise BadInput(f"judge {endpoint.base_url}", "its #model is no model name", "name one in ASCII") from None
-
-
-def _only_model(client: ChatClient) -> str:
-    async def ask() -> list[str] | Failure:
-        async with client.open() as connections:
-            return await client.models(connections)
-
-    found, thing = _run_async(ask), f"judge {client.base_url}"
-    remedy = "name the model behind the URL as #model or in the setting `model`"
-    if isinstance(found, Failure):
-        raise RegionwiseError(thing, f"does not list its models ({found.reason}: {found.detail})", remedy)
-    if len(found) != 1:
-        raise BadInput(thing, f"serves {len(found)} models", remedy)
-    try:
-        return TypeAdapter(ModelName).validate_python(found[0])
-    except ValidationError:
-        raise BadInput(thing, "serves a model whose name is not plain ASCII", "choose another server") from None
+    return Judge(*open_chat(url, settings, "judge"), settings)
 
 
 def _check(question: Question, index: int) -> None:
@@ -226,13 +195,3 @@ def _check(question: Question, index: int) -> None:
                 f"its mask is {mask.shape}, the edited image {question.edited.shape[:2]}",
                 "give masks in the edited image's size",
             )
-
-
-def _run_async(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Runs `work` to its end; in a thread of its own where this one has an event loop already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(work())).result()

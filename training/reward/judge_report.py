@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.chat_http import Completion, Outcome
 from schemas.record import Record
 from training.reward.as_score import as_points
-from training.reward.judge_http import Completion, Outcome
 from training.reward.judge_settings import JudgeSettings
 from training.reward.protocol import Prediction
 

@@ -1,59 +1,21 @@
-"""What a judge behind an API may be told, where it stands, and its key. The key is never part of the settings."""
+"""What a judge behind an API may be told."""
 
-import os
-from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from schemas.errors import BadInput
+from pipeline.chat_settings import ChatSettings
 
-Seconds = Annotated[float, Field(gt=0, le=3600)]
 Price = Annotated[float, Field(ge=0, le=1e6)] | None
-ModelName = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,148}[!-~])?$", description="printable ASCII")]
 
 
-class JudgeSettings(BaseModel):
+class JudgeSettings(ChatSettings):
     """All settings of a judge; the defaults suit a VLM served on one machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    model: ModelName | None = None
-    """the model to ask for; where null, the URL's fragment (`...#model`) or the one model that the server lists"""
-    accept_models: tuple[ModelName, ...] = ()
-    """other names under which the server may report that model; a dated version of its own name is always accepted"""
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """the environment variable that holds the API key; null: no key is sent"""
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
-    """0: as repeatable as the server allows; null: not sent (some models refuse it)"""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = 0
-    """sampling seed; null: not sent"""
-    max_tokens: Annotated[int, Field(ge=64, le=131_072)] | None = 4096
-    """longest answer, enough for 40 regions with their words; thinking models need more; null: not sent"""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """what the server calls it"""
     blind: bool = False
     """the baseline: the same prompt without the images"""
-    concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    """calls under way at once"""
-    connect_timeout_s: Seconds = 10.0
-    """longest wait for a connection"""
-    read_timeout_s: Seconds = 60.0
-    """longest silence of the server"""
-    total_timeout_s: Seconds = 120.0
-    """longest attempt as a whole, however much trickles in"""
-    attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """how often a call is tried on 408, 425, 429, 5xx, a time-out or a lost connection"""
-    backoff_s: Seconds = 1.0
-    """wait before the second attempt; doubles with each"""
-    retry_after_max_s: Seconds = 60.0
-    """longest Retry-After that is waited for; a longer one ends the call"""
     give_up_after: Annotated[int, Field(ge=1)] = 8
     """calls without an answer in a row after which the rest is not sent"""
-    max_response_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
-    """longest response that is read"""
     max_regions: Annotated[int, Field(ge=1, le=1000)] = 64
     """most regions in one question; above it the regions' scores are missing"""
     longest_side_px: Annotated[int, Field(ge=64, le=4096)] = 1024
@@ -64,65 +26,3 @@ class JudgeSettings(BaseModel):
     """for the cost, in whatever currency; null: no cost is reckoned"""
     price_per_million_completion_tokens: Price = None
     """the same for what the model writes"""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """base_url: up to and without `/chat/completions`; it holds no secret. model: the URL's fragment."""
-
-    base_url: str
-    model: str | None = None
-
-
-def parse_endpoint(url: str) -> Endpoint:
-    """The endpoint that `url` names: `https://host[:port]/v1`, with `/chat/completions` or `#model` behind it or not.
-
-    Raises: BadInput for anything but http(s), and for a user, password or query in it (without repeating it).
-    """
-    parts = _split(url)
-    if parts.username or parts.password or parts.query:
-        raise BadInput(
-            f"judge {parts.scheme}://{parts.hostname}",
-            "has a user, password or query in its URL",
-            "name the environment variable of the key in the setting api_key_env",
-        )
-    path = parts.path.rstrip("/").removesuffix("/chat/completions").rstrip("/")
-    return Endpoint(f"{parts.scheme}://{parts.netloc}{path}", parts.fragment or None)
-
-
-def _split(url: str) -> SplitResult:
-    remedy = "give one like http://127.0.0.1:8000/v1"
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or not url.isascii() or not url.isprintable() or " " in url or len(url) > 2000:
-        raise BadInput("judge", "its URL is no http or https URL", remedy)
-    return parts
-
-
-def read_key(endpoint: Endpoint, variable: str | None) -> str | None:
-    """The API key from the environment, or None where none is named.
-
-    Raises: BadInput, without the key, where it is not set, cannot stand in a header or would go out unencrypted.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    thing = f"environment variable {variable}"
-    if not key:
-        raise BadInput(thing, "is not set", "put the judge's API key into it")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise BadInput(thing, "holds characters that no API key has", "put the judge's API key into it")
-    if endpoint.base_url.startswith("http:") and not _is_loopback(endpoint.base_url):
-        raise BadInput(f"judge {endpoint.base_url}", "would be sent the API key unencrypted", "use https")
-    return key
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

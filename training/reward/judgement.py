@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from training.reward.judge_http import Completion
+from pipeline.chat_http import Completion
 from training.reward.judge_parse import Reading, all_missing, read_answer
 from training.reward.judge_prompt import IMAGE_PLACE, IMAGE_SCORES, REGION_SCORES, Call
 from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction

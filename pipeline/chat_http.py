@@ -6,15 +6,17 @@ Whatever a server does ends in a `Completion` or a `Failure` with its reason; on
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import httpx
 
-from training.reward.judge_settings import JudgeSettings
+from pipeline.chat_settings import ChatSettings, model_name, named_model, parse_endpoint, read_key
+from schemas.errors import BadInput, RegionwiseError
 
 #: refused: 4xx that no second try helps. not_a_completion: 200, but no chat completion (HTML, an empty body).
 CallFault = Literal[
@@ -26,6 +28,7 @@ _RETRIED_STATUSES = (408, 425, 429)
 FATAL_STATUSES = (401, 403, 404)
 _FAULT_BYTES = 4096
 _FAULT_CHARS = 200
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class ChatClient:
     """Speaks to one server. key: sent as bearer token, never shown."""
 
     base_url: str
-    settings: JudgeSettings
+    settings: ChatSettings
     key: str | None = field(default=None, repr=False)
 
     def open(self) -> httpx.AsyncClient:
@@ -229,3 +232,40 @@ def _usage(usage: Any) -> Usage | None:
     if type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0:
         return Usage(prompt, completion)
     return None
+
+
+def open_chat(url: str, settings: ChatSettings, what: str) -> tuple[ChatClient, str]:
+    """The client of the server behind `url` (`https://host/v1`) and the model to ask for.
+
+    Where neither the settings nor the URL's fragment names a model the server is asked once, and must list exactly one.
+    Raises: BadInput for a bad URL, model or key; RegionwiseError where the server does not list its models.
+    """
+    endpoint = parse_endpoint(url, what)
+    client = ChatClient(endpoint.base_url, settings, read_key(endpoint, settings.api_key_env, what))
+    return client, named_model(endpoint, settings, what) or _only_model(client, what)
+
+
+def _only_model(client: ChatClient, what: str) -> str:
+    async def ask() -> list[str] | Failure:
+        async with client.open() as connections:
+            return await client.models(connections)
+
+    found, thing = run_async(ask), f"{what} {client.base_url}"
+    remedy = "name the model behind the URL as #model or in the setting `model`"
+    if isinstance(found, Failure):
+        raise RegionwiseError(thing, f"does not list its models ({found.reason}: {found.detail})", remedy)
+    if len(found) != 1:
+        raise BadInput(thing, f"serves {len(found)} models", remedy)
+    return model_name(
+        found[0], BadInput(thing, "serves a model whose name is not plain ASCII", "choose another server")
+    )
+
+
+def run_async(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Runs `work` to its end; in a thread of its own where this one has an event loop already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
