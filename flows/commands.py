@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,17 @@ def show_status(run: Path, as_json: bool) -> None:
     console.print(_stage_table(counts))
     done = ", ".join(f"{stage} {number}/{info.n_parts}" for stage, number in parts.items())
     console.print(f"parts done: {done}; dataset: {'written' if exported else 'not yet'}", highlight=False, markup=False)
+
+
+def convert_checkpoint(source: Path, out: Path, to: str, as_json: bool) -> None:
+    """Writes a published checkpoint in a form that no code can hide in, and says what it was."""
+    from pipeline.regions.convert import convert
+
+    facts = asdict(convert(source, out, to))
+    if as_json:
+        print(json.dumps(facts))
+        return
+    facts["left_out"] = ", ".join(facts["left_out"]) or "nothing"
+    console = Console()
+    for name, value in facts.items():
+        console.print(f"{name:>13}  {printable(str(value))}", highlight=False, markup=False, soft_wrap=True)

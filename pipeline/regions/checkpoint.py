@@ -31,7 +31,7 @@ _MODEL_FILES = (".json", ".safetensors", ".txt")
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weight file holds. metadata: a safetensors file's, empty for `.pth`. left_out: other entries of a `.pth`."""
+    """What a weight file holds. metadata: a safetensors file's. left_out: a `.pth`'s entries beside its weights."""
 
     tensors: dict[str, "Tensor"]
     metadata: dict[str, str]
@@ -85,7 +85,7 @@ def read_weights(path: Path) -> Weights:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return Weights({name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {}))  # noqa: SIM118
+            return Weights({name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {}))
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise BadInput(str(path), f"is no whole safetensors file: {error}", "download or convert it anew") from None
 

@@ -88,7 +88,7 @@ def clipped(boxes: Numbers, width_px: int, height_px: int) -> Numbers:
 
 def without_doubles(boxes: Numbers, phrases: NDArray[np.intp], most_iou: float) -> list[int]:
     """Indices of `boxes` (N, 4, best first) that overlap no better one of the same phrase by more than `most_iou`."""
-    left = np.arange(len(boxes))
+    left: NDArray[np.intp] = np.arange(len(boxes))
     kept: list[int] = []
     while len(left):
         first, left = int(left[0]), left[1:]

@@ -29,7 +29,7 @@ _SEPARATORS = str.maketrans(dict.fromkeys(".?!;[]", " "))
 
 @dataclass(frozen=True)
 class Fitting:
-    """How an image becomes pixels. short_px, long_px: its short side is scaled to the one, its long to at most the other.
+    """How an image becomes pixels: its short side is scaled to short_px, its long side to at most long_px.
 
     mean, std: of each channel, in [0, 1]. The values are those of the published GroundingDINO (ImageNet's).
     """
@@ -75,8 +75,8 @@ class GroundingDetector:
         revision: str,
         model: GroundingModel,
         offsets: Offsets,
-        settings: DetectSettings = DetectSettings(),  # noqa: B008 -- frozen
-        fitting: Fitting = Fitting(),  # noqa: B008 -- frozen
+        settings: DetectSettings,
+        fitting: Fitting,
     ) -> None:
         self.name, self.revision, self.settings = name, revision, settings
         self._model, self._offsets, self._fitting = model, offsets, fitting
@@ -165,8 +165,8 @@ def token_span(tokens: Sequence[Span], place: Span) -> Span:
 def found_of(boxes: Numbers, logits: Numbers, caption: Caption, width_px: int, height_px: int) -> Found:
     """Every query's box in pixels, with the phrase it answers: that of the highest mean over its tokens.
 
-    A mean tells "red cup" from "blue cup", of which a maximum sees the shared noun alone. The score is the phrase's best
-    token, as the published thresholds mean it. boxes: (Q, 4) centre and size in shares; logits: (Q, T).
+    A mean tells "red cup" from "blue cup", of which a maximum sees the shared noun alone. The score is the phrase's
+    best token, as the published thresholds mean it. boxes: (Q, 4) centre and size in shares; logits: (Q, T).
     """
     spans = [span for _, span in caption.spans]
     scores = 1 / (1 + np.exp(-np.clip(np.asarray(logits, dtype=np.float64), -80, 80)))

@@ -1,7 +1,8 @@
 """The detector `groundingdino:PATH`: IDEA's own code (package groundingdino-py) with its published checkpoints.
 
 PATH is a `.pth` file, or the `.safetensors` that `regionwise convert` makes of one. Beside it lies a folder
-`bert-base-uncased` with BERT's `config.json` and its vocabulary; BERT's weights are in the checkpoint. Nothing is fetched.
+`bert-base-uncased` with BERT's `config.json` and its vocabulary; BERT's weights are in the checkpoint. Nothing is
+fetched.
 """
 
 import ast
@@ -28,7 +29,7 @@ from pipeline.regions.checkpoint import (
     revision_of,
 )  # fmt: skip
 from pipeline.regions.detect import DetectSettings, Numbers
-from pipeline.regions.grounding import GroundingDetector, Offsets, Pixels
+from pipeline.regions.grounding import Fitting, GroundingDetector, Offsets, Pixels
 from pipeline.regions.groundingdino_keys import SWIN, UNUSED
 from schemas.errors import BadInput
 
@@ -71,6 +72,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
         PackageModel(model.to(device)),
         offsets_of(tokenizer),
         settings or DetectSettings(),
+        Fitting(),
     )
 
 
@@ -202,7 +204,7 @@ _KINDS: dict[str, type] = {
 
 
 def build(settings: Mapping[str, Any], text_config: Mapping[str, Any], tokenizer: Any) -> "torch.nn.Module":
-    """groundingdino-py's model with random weights, for inference. Raises: BadInput for settings it cannot be built of."""
+    """groundingdino-py's model with random weights, for inference. Raises: BadInput where the settings make none."""
     import_package()
     from groundingdino.models.GroundingDINO.groundingdino import build_groundingdino
 

@@ -1,4 +1,4 @@
-"""Detectors and prompted segmenters by their spec, `name:place`; what a name needs is imported only when it is asked for.
+"""Detectors and prompted segmenters by their spec, `name:place`; what a name needs is imported when it is asked for.
 
 | detector | model | place |
 |---|---|---|

@@ -107,7 +107,7 @@ class TransformersSegmenter:
         with torch.inference_mode():
             levels = self._model.get_image_embeddings(inputs["pixel_values"].to(self._model.device))
         return [
-            self._segment_one([level[row : row + 1] for level in levels], image.shape[:2], asked)
+            self._segment_one([level[row : row + 1] for level in levels], (image.shape[0], image.shape[1]), asked)
             for row, (image, asked) in enumerate(batch)
         ]
 
@@ -159,7 +159,7 @@ def check_prompt(prompt: Prompt) -> None:
 
 
 def prompt_arrays(asked: Sequence[Prompt], size: tuple[int, int], side_px: int) -> dict[str, Any]:
-    """What the models take for prompts of one kind: boxes (P, 4), points (P, N, 2), labels (P, N), clipped to the image.
+    """What the models take for prompts of one kind, in the image: boxes (P, 4), points (P, N, 2), labels (P, N).
 
     size: height, width of the image, of which the model sees a square of `side_px`.
     """
