@@ -6,11 +6,13 @@ the file. What is missing or broken is one clear line that names the file and wh
 
 import importlib
 import json
+import logging
 import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -117,11 +119,13 @@ def _read_pth(path: Path) -> Weights:
 
 def _refused(path: Path, message: str) -> BadInput:
     """The refusal of a pickle: what it wanted to make besides tensors, or that it is none."""
-    wanted = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"(?:class|function|object) ([\w.]+)", message)
+    wanted = re.search(r"GLOBAL ([\w.]+)", message)
     if wanted:
         fault = f"is a pickle that holds more than tensors ({wanted[1]}), which could run code"
         return BadInput(str(path), fault, "nothing of it was run; save its state_dict alone, or get it as safetensors")
-    return BadInput(str(path), "is no whole checkpoint", "download it anew")
+    return BadInput(
+        str(path), "is no whole checkpoint, or holds more than tensors", "nothing of it was run; download it anew"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -180,22 +184,40 @@ def load_folder(model_class: Any, folder: Path) -> Any:
 
     Raises: BadInput where its weights are damaged, missing in part, or of other shapes.
     """
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
 
-    disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
-        model, info = model_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype="float32"
-        )
+        with quiet_transformers():  # its report of what does not fit: here that is an error
+            model, info = model_class.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                dtype="float32",
+            )
     except Exception as error:  # what transformers raises for a broken folder is no fixed set
         _raise_if_memory(error)
         fault = f"holds no model that can be loaded: {_first_line(error)}"
         raise BadInput(str(folder), fault, "download it anew") from None
     missing = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
     if missing:
-        fault = f"lacks {len(missing)} weights of {model_class.__name__}, first {missing[0]}"
+        fault = f"has not the weights of its {model_class.__name__}: {len(missing)} differ, first {missing[0]}"
         raise BadInput(str(folder), fault, "download it anew, or give the folder of this architecture")
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' own log lines below an error."""
+    log = logging.getLogger("transformers")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _raise_if_memory(error: Exception) -> None:

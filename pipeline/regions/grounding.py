@@ -1,7 +1,8 @@
 """What both GroundingDINO adapters share: phrases to captions, images to pixels, token scores to boxes per phrase.
 
 The model itself is a `GroundingModel` that the adapter brings; no torch is known here. Images of one batch have one
-size, so that none is padded and an answer does not depend on what else is in the batch.
+size, so that none is padded, and their captions one layout of phrases: groundingdino-py 0.4.0 gives the mask of which
+tokens see each other to the wrong captions of a batch where these differ. So no answer depends on its company.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +94,7 @@ class GroundingDetector:
             for caption in captions_of(asked, self._offsets)
         ]
         found: list[list[Found]] = [[] for _ in images]
-        for same in _by_size(jobs):
+        for same in _alike(jobs):
             answers = in_batches(
                 same, lambda batch: self._answer(batch, images), self.settings.batch_size, self._title()
             )
@@ -206,8 +207,8 @@ def pixels_of(image: ImageU8, size: tuple[int, int], fitting: Fitting) -> Pixels
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _by_size(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
-    groups: dict[tuple[int, int], list[_Job]] = {}
+def _alike(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    groups: dict[tuple[tuple[int, int], tuple[Span, ...]], list[_Job]] = {}
     for job in jobs:
-        groups.setdefault(job.size, []).append(job)
+        groups.setdefault((job.size, tuple(span for _, span in job.caption.spans)), []).append(job)
     yield from groups.values()

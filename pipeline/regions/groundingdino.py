@@ -7,7 +7,6 @@ fetched.
 
 import ast
 import json
-import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from pipeline.regions.checkpoint import (
     load_local,
     need,
     need_file,
+    quiet_transformers,
     read_json,
     read_weights,
     revision_of,
@@ -146,9 +146,7 @@ def model_settings(place: Path, weights: Weights) -> dict[str, Any]:
         if place.name.startswith(beginning):
             return published_settings(file)
     fault = f"is none of {', '.join(PUBLISHED)} and has no settings beside it"
-    raise BadInput(
-        str(place), fault, f"put its GroundingDINO config there as {beside.name}, or keep the published name"
-    )
+    raise BadInput(str(place), fault, f"put its config there as {beside.name}, or keep the published name")
 
 
 def published_settings(file: str) -> dict[str, Any]:
@@ -227,18 +225,12 @@ def import_package() -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings of groundingdino-py 0.4.0 about its own code, which its user can do nothing about."""
-    log = logging.getLogger("transformers")  # it says that BERT's `use_return_dict` is deprecated
-    before = log.level
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_transformers():  # it says that BERT's `use_return_dict` is deprecated
         warnings.filterwarnings("ignore", "Importing from timm.models.layers is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
         warnings.filterwarnings("ignore", r"`torch.cuda.amp.autocast\(args...\)` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", ".*CUDA is not available", UserWarning)  # its autocast, on a CPU
-        log.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            log.setLevel(before)
+        yield
 
 
 @contextmanager
