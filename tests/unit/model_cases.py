@@ -48,8 +48,8 @@ def write_groundingdino(folder: Path) -> Path:
     torch.manual_seed(0)
     model = groundingdino.build(settings, text_config, tokenizer)
     for weight in model.parameters():  # what is made as zeros or ones must tell its place, too
-        noise = torch.randn_like(weight)
-        weight.data.add_(noise * (0.05 if weight.dim() == 1 or not weight.any() else 0.0))
+        if weight.dim() == 1 or not weight.any():
+            weight.data.add_(torch.randn_like(weight) * 0.05)
     place = folder / "tiny.pth"
     torch.save({"model": {f"module.{name}": tensor for name, tensor in model.state_dict().items()}}, place)
     place.with_suffix(".py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
