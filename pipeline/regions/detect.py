@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends import Detection
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import BadInput, OutOfMemory
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -123,7 +123,7 @@ def in_batches(
 ) -> Iterator[Answer]:
     """One answer per item, in their order. Where memory runs out the batch is halved, for all that follows, too.
 
-    Raises: RegionwiseError, naming the model, where memory runs out on one item.
+    Raises: OutOfMemory, naming the model, where memory runs out on one item.
     """
     start = 0
     while start < len(items):
@@ -132,7 +132,7 @@ def in_batches(
             yield from answers
             start += batch_size
         elif batch_size == 1:
-            raise RegionwiseError(model, "runs out of memory on one image", "take a smaller model, or --device cpu")
+            raise OutOfMemory(model, "runs out of memory on one image", "take a smaller model, or --device cpu")
         else:
             batch_size = max(1, min(batch_size, len(items) - start) // 2)
 

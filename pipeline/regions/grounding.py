@@ -85,12 +85,12 @@ class GroundingDetector:
     def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """For each image the things found for its phrases, best first; boxes are finite and inside the image.
 
-        Raises: BadInput where the model answers NaN; RegionwiseError where one image does not fit into memory.
+        Raises: BadInput where the model answers NaN; OutOfMemory where one image does not fit into memory.
         """
         sizes = [fitted_size(image.shape[1], image.shape[0], self._fitting) for image in images]
         jobs = [
-            _Job(index, sizes[index], caption)
-            for index, asked in enumerate(phrases)
+            _Job(index, size, caption)
+            for index, (size, asked) in enumerate(zip(sizes, phrases, strict=True))
             for caption in captions_of(asked, self._offsets)
         ]
         found: list[list[Found]] = [[] for _ in images]

@@ -57,13 +57,13 @@ class Sam3Detector:
     def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """For each image the things found for its phrases, best first; boxes are finite and inside the image.
 
-        Raises: BadInput where the model answers NaN; RegionwiseError where one image does not fit into memory.
+        Raises: BadInput where the model answers NaN; OutOfMemory where one image does not fit into memory.
         """
         jobs = [
             (image, [(index, phrase) for index, phrase in enumerate(asked) if phrase.strip()])
             for image, asked in zip(images, phrases, strict=True)
         ]
-        return [answer for answer in in_batches(jobs, self._detect_batch, self.settings.batch_size, f"{self.name}")]
+        return list(in_batches(jobs, self._detect_batch, self.settings.batch_size, self.name))
 
     def _detect_batch(self, batch: Sequence[tuple[ImageU8, list[tuple[int, str]]]]) -> list[list[Detection]]:
         found: list[list[Found]] = [[] for _ in batch]

@@ -90,7 +90,7 @@ class TransformersSegmenter:
         """For each image one segment per prompt, in the order of its prompts.
 
         Raises: ValueError for a prompt without box and point, or with a number that is not finite; BadInput where the
-        model answers NaN; RegionwiseError where one image does not fit into memory.
+        model answers NaN; OutOfMemory where one image does not fit into memory.
         """
         for asked in prompts:
             for prompt in asked:

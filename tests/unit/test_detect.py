@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.regions.detect import DetectSettings, Found, box_iou, check_finite, detections, in_batches
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import BadInput, OutOfMemory
 
 ALL = DetectSettings(box_threshold=0, score_threshold=0, nms_iou=1, max_detections=1000)
 
@@ -128,8 +128,24 @@ def test_one_image_beyond_memory_is_a_clear_error() -> None:
     def work(batch: Sequence[int]) -> list[int]:
         raise MemoryError
 
-    with pytest.raises(RegionwiseError, match="sam2: runs out of memory on one image"):
+    with pytest.raises(OutOfMemory, match="sam2: runs out of memory on one image"):
         list(in_batches([1, 2], work, 2, "sam2"))
+
+
+def test_batches_within_batches_halve_the_outer_one_where_the_inner_cannot() -> None:
+    outer: list[int] = []
+
+    def inner(batch: Sequence[int]) -> list[int]:
+        if outer[-1] > 1:
+            raise MemoryError
+        return [-item for item in batch]
+
+    def work(batch: Sequence[int]) -> list[int]:
+        outer.append(len(batch))
+        return list(in_batches(batch, inner, 8, "sam3"))
+
+    assert list(in_batches([1, 2, 3], work, 8, "sam3")) == [-1, -2, -3]
+    assert outer == [3, 1, 1, 1]
 
 
 def test_another_error_of_the_model_is_not_swallowed() -> None:

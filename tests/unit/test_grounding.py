@@ -171,3 +171,8 @@ def test_pixels_are_normalised() -> None:
     assert pixels[:, 0, 0].tolist() == pytest.approx(
         [(1 - m) / s for m, s in zip(Fitting().mean, Fitting().std, strict=True)]
     )
+
+
+def test_every_image_needs_its_phrases() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        detector(Written()).detect([picture(9, 9)], [])
