@@ -21,6 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 2; }
 	@echo "set-up: installing packages into $(VENV)"; started=$$(date +%s); \
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' && \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps groundingdino-py && \
 	echo "set-up: $$(( $$(date +%s) - started )) s"
 	@touch $@
 

@@ -239,6 +239,23 @@ def trace(run: Path, key: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(["safetensors", "transformers"]),
+    default="safetensors",
+    help="a file, or for GroundingDINO a folder for transformers [default: safetensors]",
+)
+@JSON
+def convert(source: Path, out: Path, to: str, as_json: bool) -> None:
+    """Turn a published .pth checkpoint into safetensors. A pickle that holds more than tensors is refused."""
+    from flows.commands import convert_checkpoint
+
+    convert_checkpoint(source, out, to, as_json)
+
+
+@cli.command()
 @click.option("--reward", "spec", required=True, help="region:FOLDER, endpoint:URL, pixel-difference or pixel-change")
 @click.option("--source", type=click.Path(path_type=Path), default=None, help="the image before the edit")
 @click.option("--edited", type=click.Path(path_type=Path), default=None, help="the image after it")

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,17 @@ def _parsed_lines(parsed: Parsed) -> Iterator[str]:
         yield f"{target['role']:>7}  {target['label']}: {target['operation']} {json.dumps(rest, ensure_ascii=False)}"
     yield from (f"{'keep':>7}  {phrase.head}" for phrase in parsed.keep)
     yield from (f"{'unread':>7}  {text}" for text in parsed.unread)
+
+
+def convert_checkpoint(source: Path, out: Path, to: str, as_json: bool) -> None:
+    """Writes a published checkpoint in a form that no code can hide in, and says what it was."""
+    from pipeline.regions.convert import convert
+
+    facts = asdict(convert(source, out, to))
+    if as_json:
+        print(json.dumps(facts))
+        return
+    facts["left_out"] = ", ".join(facts["left_out"]) or "nothing"
+    console = Console()
+    for name, value in facts.items():
+        console.print(f"{name:>13}  {printable(str(value))}", highlight=False, markup=False, soft_wrap=True)

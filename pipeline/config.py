@@ -17,6 +17,9 @@ from schemas.sample import ImageFormat
 EDITORS = ("procedural",)
 SEGMENTERS = ("difference",)
 DETECTORS = ("targets",)
+#: Models that `pipeline.regions.models` makes. A build does not ask them yet, so its settings do not take them.
+MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
+PROMPT_SEGMENTERS = ("sam2", "sam3")
 
 
 class SplitShares(BaseModel):

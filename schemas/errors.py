@@ -7,6 +7,7 @@
     │   └── MissingPackage     a backend's package is not installed
     ├── RunInUse               exit code 1: another process works on the run folder
     ├── DamagedFile            exit code 1: a file that is not what its manifest says
+    ├── OutOfMemory            exit code 1: a model needs more memory than there is
     └── TooManyRejected        exit code 3: more rejected than the allowed share
 
 Each names the thing, what is wrong with it (the fault) and what to do (the remedy), on one line.
@@ -58,6 +59,10 @@ class RunInUse(RegionwiseError):
 
 class DamagedFile(RegionwiseError):
     """A file that is not what its manifest or done-file says."""
+
+
+class OutOfMemory(RegionwiseError, MemoryError):
+    """A model that needs more memory for one item than there is."""
 
 
 class TooManyRejected(RegionwiseError):
