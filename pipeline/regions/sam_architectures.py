@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 METADATA_KEY = "sam_sizes"
 INSTALL = "pip install segment-anything torch torchvision"
 MULTIMASK_OUTPUTS = 3
+#: Mean and standard deviation of RGB in levels 0..255, the same for every architecture.
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
@@ -166,8 +169,8 @@ def build_sam(architecture: str | SamSizes) -> "Sam":
             iou_head_depth=sizes.iou_depth,
             iou_head_hidden_dim=sizes.iou_hidden_dim,
         ),
-        pixel_mean=[123.675, 116.28, 103.53],
-        pixel_std=[58.395, 57.12, 57.375],
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
     )
     return sam.eval()
 
