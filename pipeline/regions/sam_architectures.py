@@ -1,7 +1,7 @@
 """The architectures of segment-anything's Sam as one table: the three published ones, and `tiny`, trained here.
 
 A checkpoint says what it is by its tensors' shapes (`sizes_of_tensors`). One thing they do not tell, the heads of the
-mask decoder, stands in the metadata of a safetensors file (`sizes_to_metadata`); published `.pth` files have 8.
+mask decoder: it follows from the table, or from the metadata of a safetensors file (`sizes_to_metadata`).
 """
 
 import json
@@ -204,8 +204,8 @@ def sizes_from_metadata(metadata: Mapping[str, str]) -> SamSizes | None:
     return SamSizes(**stored | {"global_blocks": tuple(stored["global_blocks"])})
 
 
-def sizes_of_tensors(shapes: Mapping[str, tuple[int, ...]], decoder_heads: int = 8) -> SamSizes:
-    """The sizes of the Sam whose state dict has tensors of these shapes.
+def sizes_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> SamSizes:
+    """The sizes of the Sam whose state dict has tensors of these shapes; decoder_heads, which they do not tell, is 1.
 
     Raises: KeyError, IndexError, ValueError or ZeroDivisionError where they are not those of a Sam.
     """
@@ -224,7 +224,7 @@ def sizes_of_tensors(shapes: Mapping[str, tuple[int, ...]], decoder_heads: int =
         global_blocks=tuple(block for block, cells in enumerate(attended) if cells == grid),
         prompt_dim=shapes["image_encoder.neck.0.weight"][0],
         decoder_depth=_count(shapes, "mask_decoder.transformer.layers."),
-        decoder_heads=decoder_heads,
+        decoder_heads=1,
         decoder_mlp_dim=shapes["mask_decoder.transformer.layers.0.mlp.lin1.weight"][0],
         iou_hidden_dim=shapes["mask_decoder.iou_prediction_head.layers.0.weight"][0],
         iou_depth=_count(shapes, "mask_decoder.iou_prediction_head.layers."),

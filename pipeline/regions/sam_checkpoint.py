@@ -5,8 +5,9 @@ get it. This module needs torch; `pipeline.regions.sam` imports it only when a s
 """
 
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_pth(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.pth` file, through torch's reader that runs no code."""
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about a pickle it then refuses
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle makes the reader raise whatever its bytes lead to
         raise BadInput(str(path), f"is no checkpoint of weights alone ({type(error).__name__})", REMEDY) from None
     if not isinstance(loaded, dict) or not all(
@@ -129,22 +132,22 @@ def _sizes(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     """The architecture of the tensors; one of the table's where no metadata vouch for another."""
     try:
         stated = sizes_from_metadata(metadata)
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        found = sizes_of_tensors(shapes, stated.decoder_heads if stated else 8)
+        found = sizes_of_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     except KeyError as error:
         raise BadInput(str(path), f"is no Sam of segment-anything: it has no tensor {error.args[0]}", REMEDY) from None
     except (ValueError, IndexError, ZeroDivisionError, TypeError, RecursionError) as error:
         raise BadInput(str(path), f"is no Sam of segment-anything: {error}", REMEDY) from None
-    if stated and found != stated:
+    for sizes in [stated] if stated else ARCHITECTURES.values():
+        if replace(sizes, decoder_heads=1) == replace(found, decoder_heads=1):  # what tensors do not tell
+            return sizes
+    if stated:
         raise BadInput(str(path), "has tensors of another architecture than its metadata say", REMEDY)
-    if not stated and name_of(found) is None:
-        raise BadInput(
-            str(path),
-            f"is a Sam of an unknown architecture ({found.image_px} px, {found.encoder_depth} blocks of "
-            f"{found.encoder_dim})",
-            f"give one of {', '.join(ARCHITECTURES)}, or a safetensors file that states its sizes",
-        )
-    return found
+    raise BadInput(
+        str(path),
+        f"is a Sam of an unknown architecture ({found.image_px} px, {found.encoder_depth} blocks of "
+        f"{found.encoder_dim})",
+        f"give one of {', '.join(ARCHITECTURES)}, or a safetensors file that states its sizes",
+    )
 
 
 def _check_fits(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

@@ -165,7 +165,7 @@ class Batches:
             elif len(batch) == 1:
                 raise MemoryError
             else:
-                self.size = len(batch) // 2
+                self.size = (len(batch) + 1) // 2
         return made
 
 
