@@ -310,6 +310,7 @@ def main() -> None:
     rows, same = cpu_rows()
     notes: dict[str, Any] = {"weights": "random", "cpu_threads": CPU_THREADS, "rounds": ROUNDS}
     notes |= {"load_average_before": load, "cpu_images": CPU_IMAGES, "gpu_images": GPU_IMAGES, "boxes_each": BOXES_EACH}
+    notes |= {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY")}
     if has_gpu:
         device = torch.device("cuda" if options.device == "auto" else options.device)
         on_gpu, same_on_gpu = gpu_rows(device, options.architecture)

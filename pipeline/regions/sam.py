@@ -96,7 +96,7 @@ class SamSegmenter:
         self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and self.device.type == "cuda")
         self.name = f"sam:{checkpoint.architecture}"
         self.revision = (
-            f"{checkpoint.sha256[:16]} {'bf16' if self.bf16 else 'fp32'} multimask={settings.multimask} "
+            f"sha256:{checkpoint.sha256[:16]} {'bf16' if self.bf16 else 'fp32'} multimask={settings.multimask} "
             f"hole={settings.hole_share:g} island={settings.island_share:g}"
         )
         self._encoder = ImageEncoder(self.sam.image_encoder)

@@ -135,12 +135,12 @@ def test_another_models_weights_are_refused(tensors: Any, message: str, tmp_path
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("mask_decoder.iou_token.weight", None, r"tensor mask_decoder.iou_token.weight is None, expected \(1, 64\)"),
+        ("mask_decoder.iou_token.weight", None, r"tensor mask_decoder.iou_token.weight is None, expected \(1, 96\)"),
         ("mask_decoder.more", torch.zeros(2), r"tensor mask_decoder.more is \(2,\), expected None"),
-        ("mask_decoder.iou_token.weight", torch.zeros(1, 32), r"is \(1, 32\), expected \(1, 64\)"),
-        ("mask_decoder.iou_token.weight", torch.full((1, 64), float("nan")), "has values that are not finite"),
-        ("mask_decoder.iou_token.weight", torch.full((1, 64), float("inf")), "has values that are not finite"),
-        ("mask_decoder.iou_token.weight", torch.zeros(1, 64, dtype=torch.int64), "expected floats"),
+        ("mask_decoder.iou_token.weight", torch.zeros(1, 32), r"is \(1, 32\), expected \(1, 96\)"),
+        ("mask_decoder.iou_token.weight", torch.full((1, 96), float("nan")), "has values that are not finite"),
+        ("mask_decoder.iou_token.weight", torch.full((1, 96), float("inf")), "has values that are not finite"),
+        ("mask_decoder.iou_token.weight", torch.zeros(1, 96, dtype=torch.int64), "expected floats"),
     ],
 )
 def test_the_first_tensor_that_does_not_fit_is_named(
