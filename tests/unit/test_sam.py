@@ -93,11 +93,13 @@ def test_prompts_keep_their_order_and_an_image_without_any_is_not_even_read(sam:
             self.asked.append((index, threading.current_thread().name))
             return scene(index)
 
-    images = Lazy()
-    segments = segmenter(sam).segment(images, [[BOX, Prompt(points=((5, 5, True),)), BOX], [], [BOX]])
-    assert [len(row) for row in segments] == [3, 0, 1]
-    assert (segments[0][0].mask == segments[0][2].mask).all()
-    assert (segments[0][0].mask != segments[0][1].mask).any()
+    images, point, box = Lazy(), Prompt(points=((5, 5, True),)), Prompt(box=(3, 20, 60, 30))
+    segments = segmenter(sam).segment(images, [[BOX, point, box], [], [point, BOX]])
+    assert [len(row) for row in segments] == [3, 0, 2]
+    for index, number, prompt in ((0, 0, BOX), (0, 1, point), (0, 2, box), (2, 0, point), (2, 1, BOX)):
+        (alone,) = segmenter(sam).segment([scene(index)], [[prompt]])[0]
+        assert iou(segments[index][number].mask, alone.mask) >= 0.999
+    assert iou(segments[0][0].mask, segments[0][2].mask) < 0.999
     assert [index for index, _ in sorted(images.asked)] == [0, 2]
     assert threading.current_thread().name not in {name for _, name in images.asked}
 

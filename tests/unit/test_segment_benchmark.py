@@ -18,7 +18,7 @@ def test_the_time_that_spans_cover() -> None:
 
 
 def test_the_arithmetic_of_the_encoder_is_what_its_sizes_say() -> None:
-    """Multiplications of one image, written down: projections and MLP, attention in windows of 14 and over all cells."""
+    """Multiplications of one image, written down: projections, MLP, attention in windows of 14 and over all cells."""
     sizes = ARCHITECTURES["vit_h"]
     cells, dim, out = sizes.grid_cells**2, sizes.encoder_dim, sizes.prompt_dim
     padded = (-(-sizes.grid_cells // 14) * 14) ** 2
