@@ -38,9 +38,9 @@ BOXES_EACH = 8
 CANDIDATES = 4
 ROUNDS = 3
 CPU_THREADS = 2
-CPU_IMAGES, CPU_SIZE_PX = 16, 256
+CPU_IMAGES, CPU_SIZE_PX = 8, 256
 GPU_IMAGES, GPU_SIZE_PX = 64, 1024
-CHECKED_IMAGES = 8
+CHECKED_IMAGES = 4
 LOOP = "set_image, predict per box"
 NO_GPU = "no GPU could be had for this run"
 #: Random weights make masks of noise, on which bf16 costs the package, too, more than 0.01: then ours may differ from
