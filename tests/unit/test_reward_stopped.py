@@ -1,4 +1,4 @@
-"""Trainings that go on: after their minutes were up, and with curves without a seam; and what they will not go on from."""
+"""Trainings that go on: after their minutes were up, without a seam in the curves; and what they do not go on from."""
 
 import json
 from pathlib import Path

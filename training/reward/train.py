@@ -87,7 +87,7 @@ def train_reward(
     if not items:
         raise BadInput(str(dataset), "has no training row that is not left out", "leave out less")
     if config.supervision == "image":
-        items = [whole_image_scores(item) for item in items]
+        items, held_out = ([whole_image_scores(item) for item in read] for read in (items, held_out))
     groups = by_request(items)
     read_s = time.monotonic() - started
 
