@@ -58,7 +58,7 @@ def is_of(folder: Path, config: RewardConfig) -> bool:
 
 def measure_supervision(given: argparse.Namespace, config: RewardConfig, work: Path) -> None:
     """Region training against whole-image training."""
-    from benchmarks.reward_supervision import compare, supervision_rows
+    from benchmarks.reward_supervision import compare, supervision_rows, textures_seen
 
     seeds = range(given.seeds)
     found = compare(config, work, seeds, given.sources, 3)
@@ -68,6 +68,7 @@ def measure_supervision(given: argparse.Namespace, config: RewardConfig, work: P
         settings=config.model_dump(exclude={"seed", "supervision"}),
         seeds=list(seeds),
         sources=given.sources,
+        test_textures_seen_in_training=textures_seen(given.run),
     )
 
 

@@ -13,10 +13,13 @@ from statistics import mean, stdev
 from typing import Any, get_args
 
 from benchmarks.result import once, row
+from pipeline.build import config_of
+from pipeline.run_folder import read_build_info
+from pipeline.scenes import TEXTURES
 from training.evaluation.answers import ask
 from training.evaluation.bootstrap import resamples
 from training.evaluation.localisation import first_rows, lownesses, source_index
-from training.evaluation.localisation_cases import HELD_OUT_SEED, Case, scene_cases
+from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, Case, scene_cases
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.evaluation.truth_figures import ranking
 from training.reward.config import RewardConfig, Supervision
@@ -53,6 +56,11 @@ def multi_region_cases(sources: int, cases_a_source: int, seed: int = HELD_OUT_S
     """Test cases on held-out scenes with two targets or more."""
     cases, _ = scene_cases(sources, cases_a_source, seed=seed)
     return [case for case in cases if len(case.request.targets) >= 2]
+
+
+def textures_seen(run: Path) -> list[str]:
+    """Which textures of the test scenes the run's own scenes have, too; none where it was built without them."""
+    return sorted(set(config_of(read_build_info(run)).scene_textures or TEXTURES) & set(HELD_OUT_TEXTURES))
 
 
 def shares_of(reward: Reward, cases: Sequence[Case], samples: int = BOOTSTRAP_SAMPLES) -> Figures:

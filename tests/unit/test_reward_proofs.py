@@ -19,7 +19,16 @@ from benchmarks.reward_photos import (
     photo_groups,
     photo_rows,
 )
-from benchmarks.reward_supervision import ORDER, PLACE, REGION, Share, multi_region_cases, shares_of, supervision_rows
+from benchmarks.reward_supervision import (
+    ORDER,
+    PLACE,
+    REGION,
+    Share,
+    multi_region_cases,
+    shares_of,
+    supervision_rows,
+    textures_seen,
+)
 from benchmarks.reward_uncertainty import (
     NAMES,
     Spreads,
@@ -38,7 +47,7 @@ from schemas.request import EditRequest, Source
 from schemas.reward import PhotoRow
 from tests.unit.conftest import build
 from tests.unit.reward_cases import Constant, Known, prediction
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, Case
 from training.evaluation.reward_metrics import read_photos, write_photos
 from training.reward.config import RewardConfig, load_config
 from training.reward.region import untrained
@@ -157,6 +166,10 @@ def test_rows_over_seeds_by_hand() -> None:
     assert (gap["ours"], gap["least"], gap["most"]) == (pytest.approx(0.3), pytest.approx(0.2), pytest.approx(0.4))
     assert [(row["ours"], row["peer"], row["n"]) for row in seeds] == [(0.8, 0.6, 40), (0.9, 0.5, 40)]
     assert len(supervision_rows(found, [0, 1])) == 12
+
+
+def test_a_result_says_whether_the_test_textures_were_trained_on(built_run: Path) -> None:
+    assert textures_seen(built_run) == sorted(HELD_OUT_TEXTURES)
 
 
 def test_rank_correlation_is_spearmans() -> None:
