@@ -4,12 +4,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from pipeline.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("what", "unit", "ours", "peer", "peer_name", "ratio", "limit")
@@ -45,6 +47,20 @@ def write_result(name: str, rows: Sequence[dict[str, Any]], **extra: Any) -> Pat
     result = {"name": name, "commit": _commit(), "machine": _machine(), "rows": list(rows), **extra}
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
+
+
+def once(path: Path, made_of: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` gives, kept in `path`, so that a measurement that is started again need not make it again.
+
+    made_of: JSON of all it depends on but the code; where the file says otherwise it is made anew.
+    """
+    if path.is_file():
+        kept = json.loads(path.read_bytes())
+        if kept["made_of"] == made_of:
+            return dict(kept["made"])
+    made = make()
+    write_whole(path, json.dumps({"made_of": made_of, "made": made}, indent=1) + "\n")
+    return made
 
 
 def _cell(value: Any) -> str:

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.report.images import Pictures
 from pipeline.report.reward import reward_data
-from schemas.reward import RewardMetrics
+from schemas.reward import PhotoRow, RewardMetrics
+from training.evaluation.reward_metrics import write_photos
 from training.evaluation.run import main
 
 
@@ -16,7 +17,9 @@ def _run(out: Path, *more: str) -> int:
 
 def test_it_writes_what_the_report_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [tmp_path / "a" / "reward", tmp_path / "b" / "reward"]
+    photographs = (PhotoRow(photo="a.png", n_pairs=3, auroc=0.5),)
     for folder in folders:
+        write_photos(folder, photographs)
         assert _run(folder, "--rival", "source_blind=pixel-change", "--left-out", "noise") == 0
     assert '"n_pairs"' in capsys.readouterr().out
     first, second = (
@@ -26,6 +29,7 @@ def test_it_writes_what_the_report_reads(tmp_path: Path, capsys: pytest.CaptureF
     metrics = RewardMetrics.from_json((folders[0] / "metrics.json").read_bytes(), thing="metrics")
     assert metrics.rivals["source_blind"] == metrics.rivals["pixel_change"]
     assert metrics.n_candidates == 12
+    assert metrics.photos == photographs
     data = reward_data(tmp_path / "a", Pictures())
     assert data is not None
     assert len(data["best"]) == 4

@@ -458,3 +458,7 @@ def test_the_model_is_named_by_settings_fragment_or_the_server(server: JudgeServ
         make_judge(server.url, JudgeSettings(**QUICK))
     with pytest.raises(RegionwiseError, match="does not list its models"):
         make_judge("http://127.0.0.1:9/v1", JudgeSettings(**QUICK))
+
+
+def test_a_minute_of_silence_is_the_longest_wait_unless_told_otherwise() -> None:
+    assert JudgeSettings().read_timeout_s == 60

@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from pipeline.files import write_whole
+from schemas.errors import BadInput
+from schemas.record import first_fault
 from schemas.reward import AurocRow, GapRow, LeftOut, PhotoRow, RewardMetrics, TwinRow
 from training.evaluation.answers import ask, count_missing
 from training.evaluation.bootstrap import Floats, Ints, resamples
@@ -32,6 +36,8 @@ from training.reward.protocol import Prediction, Reward
 OWN = "reward"
 PIXELS = "pixel_difference"
 BOOTSTRAP_SAMPLES = 1000
+PHOTOS_FILE = "photos.json"
+_PHOTO_ROWS = TypeAdapter(tuple[PhotoRow, ...])
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,24 @@ def write_metrics(folder: Path, metrics: RewardMetrics) -> Path:
     path = folder / "metrics.json"
     write_whole(path, metrics.model_dump_json(indent=1) + "\n")
     return path
+
+
+def write_photos(folder: Path, rows: Sequence[PhotoRow]) -> Path:
+    """Writes `photos.json` into `folder`, from which `metrics.json` gets its photographs, and returns its path."""
+    path = folder / PHOTOS_FILE
+    write_whole(path, _PHOTO_ROWS.dump_json(tuple(rows), indent=1) + b"\n")
+    return path
+
+
+def read_photos(folder: Path) -> tuple[PhotoRow, ...]:
+    """What `write_photos` wrote; empty where nobody tested photographs. Raises: BadInput for a file that is none."""
+    path = folder / PHOTOS_FILE
+    if not path.is_file():
+        return ()
+    try:
+        return _PHOTO_ROWS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BadInput(str(path), first_fault(error), "remove it, or measure the photographs again") from None
 
 
 def _rivals(rivals: Mapping[str, Reward]) -> dict[str, Reward]:

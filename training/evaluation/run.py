@@ -13,7 +13,7 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.reward import RewardMetrics
 from training.evaluation.examples import write_examples
 from training.evaluation.localisation_cases import HELD_OUT_SEED, scene_cases
-from training.evaluation.reward_metrics import evaluate, write_metrics
+from training.evaluation.reward_metrics import evaluate, read_photos, write_metrics
 from training.reward.protocol import Reward
 from training.reward.specs import make_reward
 
@@ -33,14 +33,16 @@ def write_tests(
 ) -> RewardMetrics:
     """All tests of `reward` on held-out scenes, written into `folder`; arguments as `evaluate` and `scene_cases`.
 
-    Raises: BadInput for a defect that is not known, or no sources.
+    Photographs come from `photos.json` in `folder`, where `benchmarks.reward` wrote one.
+    Raises: BadInput for a defect that is not known, no sources, or a damaged `photos.json`.
     """
     if left_out is not None and left_out not in DEFECT_KINDS:
         raise BadInput(f"defect {left_out!r}", "is not known", f"choose from {', '.join(DEFECT_KINDS)}")
     if sources < 1:
         raise BadInput("sources", f"are {sources}", "test on one or more")
+    photos = read_photos(folder)
     cases, unmade = scene_cases(sources, CASES_A_SOURCE, extras=extras, seed=seed)
-    tested = evaluate(reward, cases, rivals, left_out=left_out, unmade=unmade, probe_cases=probe_cases)
+    tested = evaluate(reward, cases, rivals, left_out=left_out, unmade=unmade, photos=photos, probe_cases=probe_cases)
     write_examples(folder, cases, tested.flawed)
     write_metrics(folder, tested.metrics)
     return tested.metrics

@@ -25,6 +25,12 @@ class RewardConfig(BaseModel):
     supervision: Annotated[
         Supervision, Field(description="regions: every region's own scores; image: each gets its image's")
     ] = "regions"
+    leave_out_sources: Annotated[
+        tuple[str, ...], Field(description="names of sources: no row that shows one is trained or calibrated on")
+    ] = ()
+    leave_out_defects: Annotated[
+        tuple[str, ...], Field(description="kinds of defects: no row that has one is trained or calibrated on")
+    ] = ()
     side_px: Annotated[int, Field(ge=32, le=512, multiple_of=16, description="longest side that the network sees")] = (
         128
     )

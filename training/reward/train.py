@@ -2,7 +2,8 @@
 
 Flat on purpose, top to bottom: read, train, calibrate, write. Regression of every score, uncertainty-aware ranking
 within requests, and two readings of the instruction (see `objective`). Killed and started again, it goes on from its
-last checkpoint to the same weights. Left out: several processes, mixed precision, early stopping.
+last checkpoint to the same weights; so does one whose minutes were up. Left out: several processes, mixed precision,
+early stopping.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from training.reward.calibration import Calibration, coverage, curve, expected_c
 from training.reward.checkpoint import (
     STATE_SCHEMA,
     VERSION,
+    check_architecture,
     check_same_config,
     read_document,
     read_tensors,
@@ -38,8 +40,10 @@ from training.reward.checkpoint import (
 )
 from training.reward.config import RewardConfig, load_config
 from training.reward.data import Batch, Counts, Item, by_request, collate, load_items, training_batches
+from training.reward.model import ARCHITECTURE
 from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
 from training.reward.region import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
+from training.reward.selection import left_out_keys
 
 log = logging.getLogger(__name__)
 _HISTORY_STEPS = 20
@@ -51,9 +55,11 @@ def train_reward(
 ) -> dict[str, Any]:
     """Trains a reward into `out` and returns its metrics; a finished training of the same config is left as it is.
 
-    max_minutes: at most so long for this call's steps; where it ends early the metrics say `stopped: time`.
+    max_minutes: at most so long for this call's steps; where it ends early the reward is written as it is by then, the
+    metrics say `stopped: time`, and the next call goes on.
     on_step: told the number of steps done, after each.
-    Raises: RunConflict where `out` was trained with another config; BadInput, TooManyRejected as `load_items`.
+    Raises: RunConflict where `out` was trained with another config; BadInput where it is of another architecture, or
+    nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
     """
     # 1. The same numbers every time.
     started = time.monotonic()
@@ -62,6 +68,7 @@ def train_reward(
     state_file = out / "training" / "state.json"
     state = read_document(state_file, STATE_SCHEMA, "remove the folder") if state_file.is_file() else None
     if state is not None:
+        check_architecture(state_file, state)
         check_same_config(out, state, config)
         if state["finished"]:
             return dict(json.loads((out / "training.json").read_bytes()))
@@ -69,13 +76,18 @@ def train_reward(
     # 2. Data: whole requests, all in memory.
     dataset = Path(config.dataset)
     limits: dict[str, Any] = {"use_source": config.use_source, "max_missing_share": config.max_missing_share}
+    left_out = left_out_keys(dataset, config.leave_out_sources, config.leave_out_defects)
     with threadpool_limits(1):  # small products: more threads only wait for one another
         items, counts = load_items(dataset, "train", config.side_px, **limits)
         held_out, held_out_counts = list[Item](), Counts()
         if any(shard.split == "validation" for shard in read_manifest(dataset).shards):
             held_out, held_out_counts = load_items(dataset, "validation", config.side_px, **limits)
+    n_read = len(items) + len(held_out)
+    items, held_out = ([item for item in read if item.key not in left_out] for read in (items, held_out))
+    if not items:
+        raise BadInput(str(dataset), "has no training row that is not left out", "leave out less")
     if config.supervision == "image":
-        items = [whole_image_scores(item) for item in items]
+        items, held_out = ([whole_image_scores(item) for item in read] for read in (items, held_out))
     groups = by_request(items)
     read_s = time.monotonic() - started
 
@@ -101,7 +113,7 @@ def train_reward(
     )
     network.train()
     step, train_started = first_step, time.monotonic()
-    sums = np.zeros(len(Parts._fields))
+    sums = np.array(state["sums"] if state is not None else [0.0] * len(Parts._fields))
     for chosen in training_batches(groups, config.batch_requests, config.seed, first_step, config.steps):
         if max_minutes is not None and time.monotonic() - train_started > 60 * max_minutes:
             break
@@ -121,7 +133,7 @@ def train_reward(
             sums[:] = 0
             log.info("step %d of %d: loss %.4f", step, config.steps, history[-1]["total"])
         if step % config.checkpoint_steps == 0 and step < config.steps:
-            write_state(out, config, network, optimizer, step, history, finished=False)
+            write_state(out, config, network, optimizer, step, history, sums, finished=False)
         on_step(step)
     train_s = time.monotonic() - train_started
 
@@ -135,6 +147,7 @@ def train_reward(
         "n_train": len(items),
         "n_requests": len(groups),
         "n_validation": len(held_out),
+        "n_left_out": n_read - len(items) - len(held_out),
         "scores_missing": counts.missing + held_out_counts.missing,
         "scores": counts.scores + held_out_counts.scores,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -146,7 +159,7 @@ def train_reward(
     write_json(
         out / "curves.json", {"schema": "training-curves/1", "history": history, "calibration": metrics["calibration"]}
     )
-    write_state(out, config, network, optimizer, step, history, finished=True)
+    write_state(out, config, network, optimizer, step, history, sums, finished=step == config.steps)
     return metrics
 
 
@@ -172,18 +185,24 @@ def write_state(
     optimizer: torch.optim.Optimizer,
     step: int,
     history: list[dict[str, float]],
+    sums: np.ndarray[Any, Any],
     *,
     finished: bool,
 ) -> None:
-    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go."""
+    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go.
+
+    sums: of the losses since the last point of `history`.
+    """
     name = f"state-{step:07d}.safetensors"
     if not finished:
         write_tensors(out / "training" / name, training_state(network, optimizer))
     document = {
         "schema": f"{STATE_SCHEMA}/{VERSION}",
+        "architecture": ARCHITECTURE,
         "config": config.model_dump(mode="json"),
         "step": step,
         "history": history,
+        "sums": sums.tolist(),
         "tensors": None if finished else name,
         "finished": finished,
     }
