@@ -25,14 +25,18 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "set-up: $$(( $$(date +%s) - started )) s"
 	@touch $@
 
-demo: $(STAMP)  ## the main job on real photographs and procedural scenes, into runs/demo
+demo: $(STAMP)  ## data from photographs and procedural scenes, a reward trained on it and tested, into runs/demo
 	@$(BIN)/python examples/photos/copy_photos.py
 	@started=$$(date +%s); \
 	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
 	$(BIN)/regionwise verify $(DEMO)/dataset && \
+	echo "run: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
+	$(BIN)/regionwise train-reward --run $(DEMO) --config examples/reward.toml --with-rivals && \
+	$(BIN)/regionwise evaluate --run $(DEMO) --left-out compression && \
+	echo "reward: $$(( $$(date +%s) - started )) s" && \
 	$(BIN)/regionwise report $(DEMO) && \
-	echo "run: $$(( $$(date +%s) - started )) s" && \
-	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md)"
+	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md)," && \
+	echo "the reward and what its tests say in $(DEMO)/reward (metrics.json)"
 
 test: unit integration browser  ## all tests, as CI runs them
 

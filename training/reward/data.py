@@ -42,8 +42,20 @@ _MIRRORED = {"left": "right", "right": "left"}
 _MIRRORED_WORDS = re.compile(r"\b(left|right)\b")
 #: Other instructions that a carried out edit is judged under, how often training does so, and what counts as such an
 #: edit and as another colour (CIE Lab).
-SWAPS, SWAP_SHARE = 4, 0.25
+SWAPS, SWAP_SHARE = 12, 0.4
 _CARRIED_OUT, _ANOTHER_LAB = 24.0, 40.0
+#: What any thing in a picture could have been asked for.
+_ANY_THING: tuple[tuple[Operation, dict[str, Scalar]], ...] = (
+    ("remove", {}),
+    ("blur", {}),
+    ("relight", {"gain": 1.7}),
+    ("relight", {"gain": 0.5}),
+    ("texture", {"texture": "stripes"}),
+    ("texture", {"texture": "dots"}),
+    ("recolour", {"color": "red"}),
+    ("recolour", {"color": "blue"}),
+    ("recolour", {"color": "yellow"}),
+)
 Floats = NDArray[np.float32]
 
 
@@ -159,20 +171,30 @@ def swaps(row: DatasetRow) -> tuple[Swap, ...]:
 
 def _swap(row: DatasetRow, place: int, index: int, other: Target) -> Swap:
     targets = (*row.targets[:index], other, *row.targets[index + 1 :])
-    loss = LOWERS["wrong_attribute", True]["success"].loss(1.0) * WRONG_SHARE.get(other.operation, 1.0)
+    loss = LOWERS["wrong_attribute", True]["success"].loss(1.0)
+    loss *= WRONG_SHARE.get(other.operation, 1.0) if other.operation == row.targets[index].operation else 1.0
     return Swap(instruction_for(targets, (row.width_px, row.height_px)), place, tuple(_words(other)), 1 - loss)
 
 
 def _otherwise(target: Target) -> list[Target]:
-    """`target` with another colour or pattern, where it asks for one that the vocabulary has."""
-    others: list[dict[str, Scalar]] = []
+    """What else could have been asked of the same thing: another colour or pattern, or another operation."""
+    return [
+        target.model_copy(update={"parameters": {**target.parameters, **other}}) for other in _attributes(target)
+    ] + [
+        target.model_copy(update={"operation": operation, "parameters": parameters, "destination": None})
+        for operation, parameters in _ANY_THING
+        if operation != target.operation and target.role != "add" and target.operation != "other"
+    ]
+
+
+def _attributes(target: Target) -> list[dict[str, Scalar]]:
     given = target.parameters
     if given.get("color") in COLOURS and target.operation in ("recolour", "insert", "replace"):
         asked = colour_lab(str(given["color"]))
-        others = [{"color": c} for c in COLOURS if colour_distance(colour_lab(c), asked) >= _ANOTHER_LAB]
-    elif given.get("texture") in PATTERNS and target.operation == "texture":
-        others = [{"texture": name} for name in PATTERNS if name != given["texture"]]
-    return [target.model_copy(update={"parameters": {**given, **other}}) for other in others]
+        return [{"color": c} for c in COLOURS if colour_distance(colour_lab(c), asked) >= _ANOTHER_LAB]
+    if given.get("texture") in PATTERNS and target.operation == "texture":
+        return [{"texture": name} for name in PATTERNS if name != given["texture"]]
+    return []
 
 
 def _classes(rows: list[list[int]], columns: int) -> NDArray[np.int64]:

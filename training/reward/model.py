@@ -191,7 +191,7 @@ class RegionNet(nn.Module):
         self.beside = _mlp(3, 16, config.heads)
         self.context = nn.Linear(6 * text, 2 * text)
         self.asked = nn.ModuleDict({name: nn.Linear(2 * text, count) for name, count in ASKED.items()})
-        known = 2 * text + sum(ASKED.values())
+        known = sum(ASKED.values())
         self.expect = _mlp(known + _BEFORE + GEOMETRY, hidden, EXPECTED)
         seen = 2 * PLACES * DETAILS + (PLACES + 1) * 2 * channels + GEOMETRY
         self.norm = nn.LayerNorm(seen)
@@ -275,7 +275,8 @@ class RegionNet(nn.Module):
         read, _ = self._attended(self.again(found), tokens, words, self.beside(_offsets(pointing)).permute(0, 3, 1, 2))
         context = self.context(torch.cat([found, read], dim=-1))
         asked = {name: layer(context) for name, layer in self.asked.items()}
-        known = torch.cat([context, *(logits.softmax(dim=-1) for logits in asked.values())], dim=-1)
+        # What was read goes on as classes alone: by its words a request would be known again, and learnt by heart.
+        known = torch.cat([logits.softmax(dim=-1) for logits in asked.values()], dim=-1)
         return known, asked, shown, pointing
 
     def _attended(self, query: Tensor, tokens: Tensor, words: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
