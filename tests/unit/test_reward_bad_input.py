@@ -77,3 +77,26 @@ def test_missing_scores_are_counted_and_above_the_set_share_they_stop_it(built_r
     with pytest.raises(TooManyRejected, match=rf"{counts.missing} of {counts.scores} scores are missing, more than"):
         train_reward(tiny(dataset, max_missing_share=share - 0.02), tmp_path / "over")
     assert not (tmp_path / "over").exists()
+
+
+def test_whole_image_training_hangs_on_no_regions_score_in_weights_or_calibration(
+    built_run: Path, tmp_path: Path
+) -> None:
+    def flatten(row: Fields) -> None:
+        for region in row["regions"]:
+            if region["success"] is not None:
+                region |= {"success": 7.0, "preserve": 7.0, "phi": 7.0}
+
+    as_is = rewritten(built_run / "dataset", tmp_path / "as-is", lambda row: None)
+    manifest = as_is / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"split": "test"', '"split": "validation"'))
+    flat = rewritten(as_is, tmp_path / "flat", flatten)
+    found = {}
+    for supervision in ("image", "regions"):
+        configs = [tiny(dataset, supervision=supervision) for dataset in (as_is, flat)]
+        outs = [tmp_path / f"{supervision}-{number}" for number in range(2)]
+        metrics = [train_reward(config, out) for config, out in zip(configs, outs, strict=True)]
+        assert metrics[0]["n_validation"] > 0
+        found[supervision] = [(load(out).revision, one["calibration"]) for out, one in zip(outs, metrics, strict=True)]
+    assert found["image"][0] == found["image"][1]
+    assert found["regions"][0] != found["regions"][1]
