@@ -51,7 +51,7 @@ def draw_batch(pool: Pool, config: SegmenterConfig, sizes: SamSizes, step: int) 
                 rng.shuffle(present)
             mask = labels == present[turn % len(present)]
             is_point = bool(rng.random() < config.point_share)
-            prompt = _point(mask, rng) if is_point else _box(mask, rng, config.exact_share)
+            prompt = point_prompt(mask, rng) if is_point else box_prompt(mask, rng, config.exact_share)
             boxes.append(prompt * (sizes.image_px / SIZE_PX))
             points.append(is_point)
             targets.append(_cells(mask, sizes.mask_px))
@@ -113,7 +113,7 @@ def _cells(mask: NDArray[np.bool_], cells: int) -> NDArray[np.float32]:
     return np.asarray(resized, dtype=np.float32)
 
 
-def _box(mask: NDArray[np.bool_], rng: np.random.Generator, exact_share: float) -> NDArray[np.float64]:
+def box_prompt(mask: NDArray[np.bool_], rng: np.random.Generator, exact_share: float) -> NDArray[np.float64]:
     """The tight box of a mask, or one near it, XYXY in px."""
     tight = mask_box(mask)
     assert tight is not None, "a label that is present has pixels"
@@ -125,7 +125,7 @@ def _box(mask: NDArray[np.bool_], rng: np.random.Generator, exact_share: float) 
     return moved if (moved[2:] - moved[:2] >= 4).all() else box
 
 
-def _point(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
+def point_prompt(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
     """A pixel of the mask away from its edge, where a person clicks: x, y (twice)."""
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     ys, xs = np.nonzero(depth >= 0.5 * depth.max())

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
 from pipeline.files import whole_file, write_whole
-from pipeline.regions.sam_architectures import SamSizes, sizes_to_metadata
+from pipeline.regions.sam_architectures import SamSizes, build_sam, sizes_from_metadata, sizes_to_metadata
 from schemas.errors import BadInput, RunConflict
 from schemas.record import short_hash
 from training.segmenter.config import SegmenterConfig
@@ -30,13 +30,17 @@ _REMEDY = "remove it and train anew"
 
 
 class Progress:
-    """A training under way: the network, its average, the optimiser, the steps done and what was logged."""
+    """A training under way: the network, its average, the optimiser, the steps done and what was logged.
+
+    lengths: step from which it held -> `config.steps`; one entry unless the length was changed on the way.
+    """
 
     def __init__(self, sam: "Sam", optimizer: torch.optim.Optimizer) -> None:
         self.sam, self.optimizer = sam, optimizer
         self.average = {name: tensor.detach().clone() for name, tensor in sam.state_dict().items()}
         self.step = 0
         self.history: list[dict[str, float]] = []
+        self.lengths: dict[str, int] = {}
 
     @torch.no_grad()
     def averaged(self, decay: float) -> None:
@@ -59,6 +63,7 @@ def write_state(folder: Path, config: SegmenterConfig, progress: Progress) -> No
         "schema": STATE_SCHEMA,
         "config": config.model_dump(mode="json"),
         "step": progress.step,
+        "lengths": progress.lengths,
         "history": progress.history,
         "tensors": name,
     }
@@ -71,10 +76,12 @@ def write_state(folder: Path, config: SegmenterConfig, progress: Progress) -> No
 def restore_state(folder: Path, config: SegmenterConfig, progress: Progress) -> bool:
     """Puts the folder's checkpoint into `progress`; False where there is none.
 
+    Only the length may differ from what the training began with: the rate then goes down to its end.
     Raises: BadInput for a damaged one; RunConflict, naming the setting, for one of another config.
     """
     path = folder / "state.json"
     if not path.is_file():
+        progress.lengths = {"0": config.steps}
         return False
     try:
         document = json.loads(path.read_bytes())
@@ -84,8 +91,11 @@ def restore_state(folder: Path, config: SegmenterConfig, progress: Progress) -> 
         tensors = load((folder / document["tensors"]).read_bytes())
         _put_back(progress, tensors)
         progress.step, progress.history = int(document["step"]), list(document["history"])
+        progress.lengths = {str(step): int(steps) for step, steps in document["lengths"].items()}
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BadInput(str(path), f"cannot be gone on from: {error}", _REMEDY) from None
+    if document["config"]["steps"] != config.steps:
+        progress.lengths[str(progress.step)] = config.steps
     return True
 
 
@@ -110,9 +120,9 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def check_same_config(path: Path, before: dict[str, Any], config: SegmenterConfig) -> None:
-    """Raises: RunConflict, naming the first setting in which a training under way differs from `config`."""
+    """Raises: RunConflict, naming the first setting but the length that a training under way has otherwise."""
     for name, value in config.model_dump(mode="json").items():
-        if before.get(name) != value:
+        if name != "steps" and before.get(name) != value:
             fault = f"was trained with {name} = {before.get(name)!r}, now it is {value!r}"
             raise RunConflict(str(path), fault, "give another folder, or the same settings")
 
@@ -121,6 +131,30 @@ def write_weights(path: Path, tensors: dict[str, Tensor], sizes: SamSizes, facts
     """Writes the weights in fp16, with their architecture and `facts` as metadata."""
     halves = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
     write_whole(path, save(halves, metadata=sizes_to_metadata(sizes) | facts))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a weights' file says of itself. Raises: BadInput where it is missing or damaged."""
+    try:
+        with safe_open(path, "pt") as opened:
+            return dict(opened.metadata() or {})
+    except FileNotFoundError:
+        raise BadInput(str(path), "does not exist", "train it: python -m training.segmenter.train") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(str(path), f"is no safetensors file: {error}", _REMEDY) from None
+
+
+def load_weights(path: Path) -> "Sam":
+    """The Sam in a file of `write_weights`, in fp32 and evaluation mode. Raises: BadInput for any other file."""
+    try:
+        sizes = sizes_from_metadata(read_metadata(path))
+        if sizes is None:
+            raise ValueError("it does not name its architecture")
+        sam = build_sam(sizes)
+        sam.load_state_dict(load(path.read_bytes()))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BadInput(str(path), f"holds no weights of this training: {error}", _REMEDY) from None
+    return sam.eval()
 
 
 def pool_in(folder: Path, config: SegmenterConfig) -> Pool:

@@ -1,8 +1,9 @@
 """Trains `sam:tiny` from nothing: `python -m training.segmenter.train --out FOLDER [--set steps=5000]`.
 
 Flat on purpose, top to bottom: pictures, network, steps, weights. Killed and started again, it goes on from its last
-checkpoint with the same steps. The averaged weights lie in FOLDER/sam_tiny.safetensors from the first checkpoint on.
-Left out: a GPU, several processes, early stopping. Then: `python -m training.segmenter.evaluate --weights FILE`.
+checkpoint with the same steps; with another `steps` it goes on towards that end. The averaged weights lie in
+FOLDER/sam_tiny.safetensors from the first checkpoint on; what they are worth says `training.segmenter.evaluate`.
+Left out: a GPU, several processes, early stopping.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def train_segmenter(
     """Trains into `out`; returns the steps done, the seconds they took and the last logged losses.
 
     max_minutes: at most so long for this call's steps. on_step: told the number of steps done, after each.
-    Raises: RunConflict where `out` was trained with another config; BadInput for a damaged checkpoint.
+    Raises: RunConflict where `out` was trained with another config but its length; BadInput for a damaged checkpoint.
     """
     # 1. Pictures, all in memory.
     torch.set_num_threads(config.threads)
@@ -80,12 +81,12 @@ def train_segmenter(
             log.info("%.0f s: %s", time.monotonic() - started, json.dumps(progress.history[-1]))
         if progress.step % config.checkpoint_steps == 0 or progress.step == config.steps:
             write_state(out, config, progress)
-            write_weights(out / WEIGHTS, progress.average, TINY, made_by | {"steps": str(progress.step)})
+            write_weights(out / WEIGHTS, progress.average, TINY, made_by | progress_facts(progress))
         on_step(progress.step)
 
     # 4. Weights.
     write_state(out, config, progress)
-    write_weights(out / WEIGHTS, progress.average, TINY, made_by | {"steps": str(progress.step)})
+    write_weights(out / WEIGHTS, progress.average, TINY, made_by | progress_facts(progress))
     last = progress.history[-1] if progress.history else {}
     return {"steps": progress.step, "seconds": round(time.monotonic() - started, 1), "last": last}
 
@@ -101,6 +102,11 @@ def facts(config: SegmenterConfig) -> dict[str, str]:
         "commit": _commit() or "unknown",
         "data": "synthetic: procedural scenes, and objects pasted on photographs",
     }
+
+
+def progress_facts(progress: Progress) -> dict[str, str]:
+    """The steps that the weights have seen, and the lengths that the schedule had (step -> length)."""
+    return {"steps": str(progress.step), "lengths": json.dumps(progress.lengths)}
 
 
 def _commit() -> str | None:
