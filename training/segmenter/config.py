@@ -1,4 +1,8 @@
-"""The settings of the segmenter's training, all in one place; the defaults made the weights that are shipped."""
+"""The settings of the segmenter's training, all in one place.
+
+The shipped weights were made with these but for `steps`: how long they were trained stands in their metadata (`steps`,
+and `lengths` where the schedule was made shorter or longer on the way).
+"""
 
 from typing import Annotated
 

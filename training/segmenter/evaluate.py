@@ -31,6 +31,7 @@ from training.segmenter.data import (
     HELD_OUT_SEED,
     HELD_OUT_TEXTURES,
     KINDS,
+    SIZE_PX,
     Example,
     Kind,
     make_example,
@@ -165,7 +166,7 @@ def summary(cases: Sequence[Case], seed: int = HELD_OUT_SEED) -> list[dict[str, 
 
 
 def contact_sheet(cases: Sequence[Case], each: int = 8) -> ImageU8:
-    """Worst, median and best cases of each kind, a row each: truth green, the model's edge magenta, box white."""
+    """Worst, median and best cases of each kind, a row each: true edge green, the model's magenta, box white."""
     rows = []
     for kind in KINDS:
         ranked = sorted((case for case in cases if case.kind == kind), key=lambda case: case.ious["sam:tiny"])
@@ -178,15 +179,26 @@ def contact_sheet(cases: Sequence[Case], each: int = 8) -> ImageU8:
 
 
 def _tile(case: Case) -> ImageU8:
-    image = case.image_hwc_u8.copy()
-    image[case.truth_hw] = (0.65 * image[case.truth_hw] + 0.35 * np.array([0, 255, 0])).astype(np.uint8)
-    edges, _ = cv2.findContours(case.mask_hw.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, edges, -1, (255, 0, 255), 1)
+    """The surroundings of the thing, enlarged to 256 px."""
     box = mask_box(case.truth_hw)
     assert box is not None, "every case has a thing"
-    cv2.rectangle(image, box[:2], (box[2] - 1, box[3] - 1), (255, 255, 255), 1)
-    cv2.putText(image, f"{case.ious['sam:tiny']:.2f}", (4, 250), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 0), 2)
-    return image
+    side = min(SIZE_PX, int(1.5 * max(box[2] - box[0], box[3] - box[1])) + 8)
+    x, y = (int(np.clip((box[k] + box[k + 2] - side) // 2, 0, SIZE_PX - side)) for k in (0, 1))
+    window = np.s_[y : y + side, x : x + side]
+    scale = SIZE_PX / side
+
+    def enlarged(mask: MaskBool) -> ImageU8:
+        size = (SIZE_PX, SIZE_PX)
+        return np.asarray(cv2.resize(mask[window].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST))
+
+    image = cv2.resize(case.image_hwc_u8[window], (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
+    for mask, colour in ((case.truth_hw, (0, 255, 0)), (case.mask_hw, (255, 0, 255))):
+        edges, _ = cv2.findContours(enlarged(mask), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, edges, -1, colour, 2)
+    corners = [(round((box[k] - x) * scale), round((box[k + 1] - y) * scale)) for k in (0, 2)]
+    cv2.rectangle(image, corners[0], corners[1], (255, 255, 255), 1)
+    cv2.putText(image, f"{case.ious['sam:tiny']:.2f}", (4, 250), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 0), 2)
+    return np.asarray(image, dtype=np.uint8)
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -208,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns: exit code 0; 1 where the mean IoU is below `GOAL`; that of an error, with one line."""
     parser = argparse.ArgumentParser(prog="python -m training.segmenter.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="a safetensors file of the training")
-    parser.add_argument("--pictures", type=int, default=120, help="pictures of each kind")
+    parser.add_argument("--pictures", type=int, default=80, help="pictures of each kind")
     parser.add_argument("--json", type=Path, default=None, help="where the metrics go; else beside the weights")
     parser.add_argument("--sheet", type=Path, default=None, help="a PNG of the worst, median and best cases")
     given = parser.parse_args(arguments)
