@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 CORES := $(shell nproc)
 DEMO := runs/demo
+REWARD := runs/reward
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo test unit integration browser slow lint types layers docs schemas serve benchmarks clean
+.PHONY: help setup demo reward test unit integration browser slow lint types layers docs schemas serve benchmarks clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,18 +26,23 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "set-up: $$(( $$(date +%s) - started )) s"
 	@touch $@
 
-demo: $(STAMP)  ## data from photographs and procedural scenes, a reward trained on it and tested, into runs/demo
+demo: $(STAMP)  ## the main job on real photographs and procedural scenes, into runs/demo
 	@$(BIN)/python examples/photos/copy_photos.py
 	@started=$$(date +%s); \
 	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
 	$(BIN)/regionwise verify $(DEMO)/dataset && \
-	echo "run: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
-	$(BIN)/regionwise train-reward --run $(DEMO) --config examples/reward.toml --with-rivals && \
-	$(BIN)/regionwise evaluate --run $(DEMO) --left-out compression && \
-	echo "reward: $$(( $$(date +%s) - started )) s" && \
 	$(BIN)/regionwise report $(DEMO) && \
-	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md)," && \
-	echo "the reward and what its tests say in $(DEMO)/reward (metrics.json)"
+	echo "run: $$(( $$(date +%s) - started )) s" && \
+	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md)"
+
+reward: $(STAMP)  ## a region reward and its blind rivals, trained on procedural scenes and tested, into runs/reward
+	@started=$$(date +%s); \
+	$(BIN)/regionwise build --run $(REWARD) --config examples/reward-data.toml --workers $(CORES) && \
+	$(BIN)/regionwise train-reward --run $(REWARD) --config examples/reward.toml --with-rivals && \
+	$(BIN)/regionwise evaluate --run $(REWARD) --left-out compression && \
+	$(BIN)/regionwise report $(REWARD) && \
+	echo "reward: $$(( $$(date +%s) - started )) s" && \
+	echo "look at $(REWARD)/report.html; what the tests say is in $(REWARD)/reward/metrics.json"
 
 test: unit integration browser  ## all tests, as CI runs them
 
