@@ -92,7 +92,7 @@ def test_the_network_looks_at_spots_inside_alone() -> None:
     maps = torch.rand(1, 16, 16, 16, requires_grad=True)  # (B, 2C, h, w)
     inside = torch.zeros(1, 1, 16, 16)
     inside[0, 0, 4:6, 4:6] = 1
-    known = 2 * TINY.text + sum(ASKED.values())
+    known = sum(ASKED.values())
     network._spots(as_cells(maps), inside, torch.rand(1, 1, TINY.hidden + known)).sum().backward()
     assert maps.grad is not None
     outside = maps.grad.abs().sum(dim=1) * (inside[:, 0] == 0)

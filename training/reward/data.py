@@ -35,7 +35,7 @@ OPERATIONS: tuple[Operation, ...] = (
     "recolour", "remove", "replace", "insert", "texture", "blur", "relight", "move", "resize", "text", "other",
 )  # fmt: skip
 _CLASSES = {"operation": OPERATIONS, "color": tuple(COLOURS), "shape": SHAPES, "texture": PATTERNS}
-_NOT_TOLD = -100
+NOT_TOLD = -100
 #: Other wordings of an instruction that training draws from.
 WORDINGS = 12
 _MIRRORED = {"left": "right", "right": "left"}
@@ -131,7 +131,7 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
         region_scores=np.array(regions, dtype=np.float32).reshape(-1, len(REGION_SCORES)),
         image_scores=np.array([_number(getattr(row, name)) for name in IMAGE_SCORES], dtype=np.float32),
         asked=asked,
-        done=np.where(carried_out[:, None] & (asked > 0), asked, _NOT_TOLD),
+        done=np.where(carried_out[:, None] & (asked > 0), asked, NOT_TOLD),
         shown=_classes([_shown(row, planned.get(region.region)) for region in row.regions], len(SHOWN)),
         labels=tuple(region.label if region.region in planned else "" for region in row.regions),
         wordings=wordings(row),
@@ -206,9 +206,9 @@ def _number(score: float | None) -> float:
 
 
 def _asked(row: DatasetRow, target: int | None) -> list[int]:
-    """The classes of `ASKED` of one region, `_NOT_TOLD` for one that nobody planned."""
+    """The classes of `ASKED` of one region, `NOT_TOLD` for one that nobody planned."""
     if target is None:
-        return [_NOT_TOLD] * len(ASKED)
+        return [NOT_TOLD] * len(ASKED)
     return _words(row.targets[target])
 
 
@@ -218,14 +218,14 @@ def _words(target: Target) -> list[int]:
 
 
 def _shown(row: DatasetRow, target: int | None) -> list[int]:
-    """The classes of `SHOWN` of a region that the source holds, from the words of its label; else `_NOT_TOLD`."""
-    told = [_NOT_TOLD] * len(SHOWN)
+    """The classes of `SHOWN` of a region that the source holds, from the words of its label; else `NOT_TOLD`."""
+    told = [NOT_TOLD] * len(SHOWN)
     if target is None or row.targets[target].role == "add":
         return told
     words = words_of(row.targets[target].label)
     for place, name in enumerate(SHOWN):
         found = [_CLASSES[name].index(word) + 1 for word in words if word in _CLASSES[name]]
-        told[place] = found[0] if found else _NOT_TOLD
+        told[place] = found[0] if found else NOT_TOLD
     return told
 
 
@@ -345,9 +345,9 @@ def collate(items: Sequence[Item]) -> Batch:
     inputs = views_to_inputs([item.view for item in items])
     shape = (len(items), inputs.places.shape[1] - 1)
     scores = np.full((*shape, len(REGION_SCORES)), np.nan, dtype=np.float32)
-    asked = np.full((*shape, len(ASKED)), _NOT_TOLD, dtype=np.int64)
-    done = np.full_like(asked, _NOT_TOLD)
-    shown = np.full((*shape, len(SHOWN)), _NOT_TOLD, dtype=np.int64)
+    asked = np.full((*shape, len(ASKED)), NOT_TOLD, dtype=np.int64)
+    done = np.full_like(asked, NOT_TOLD)
+    shown = np.full((*shape, len(SHOWN)), NOT_TOLD, dtype=np.int64)
     named = np.zeros((*shape, inputs.words.shape[1]), dtype=np.bool_)
     groups = np.full(shape, -1, dtype=np.int64)
     numbers: dict[tuple[str, str], int] = {}

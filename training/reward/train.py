@@ -39,7 +39,7 @@ from training.reward.checkpoint import (
     write_tensors,
 )
 from training.reward.config import RewardConfig, load_config
-from training.reward.data import Batch, Counts, Item, by_request, collate, load_items, training_batches
+from training.reward.data import NOT_TOLD, Batch, Counts, Item, by_request, collate, load_items, training_batches
 from training.reward.model import ARCHITECTURE
 from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
 from training.reward.region import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
@@ -170,12 +170,15 @@ def learning_rate(config: RewardConfig, step: int) -> float:
 
 
 def whole_image_scores(item: Item) -> Item:
-    """`item` as whole-image training has it: every region gets the image's success and overedit for its own scores."""
+    """`item` as whole-image training has it: every region gets the image's success and overedit for its own scores.
+
+    What was done in a region is not known then, nor what another instruction would make of it.
+    """
     scores = item.region_scores.copy()
     present = ~np.isnan(scores)
     image = np.broadcast_to(item.image_scores[[1, 2]], scores.shape)
     scores[present] = image[present]
-    return replace(item, region_scores=scores)
+    return replace(item, region_scores=scores, done=np.full_like(item.done, NOT_TOLD), swaps=())
 
 
 def write_state(
