@@ -75,6 +75,9 @@ def _read(row: Sample | Rejection) -> _Asked | Rejection | None:
             parsed.append(parse_instruction(instruction))
         except CannotParse as error:
             return _rejection(row, error.reason, f"{_quoted(instruction)} {error.detail}")
+        if unread := parsed[-1].unread:  # what it asks would count as changed but not named
+            detail = f"has a part that is not understood ({unread[0]!r}); say it otherwise, or give targets"
+            return _rejection(row, "unread_part", f"{_quoted(instruction)} {detail}")
     return _Asked(tuple(parsed), tuple(dict.fromkeys(phrase for one in parsed for phrase in phrases_for(one))))
 
 
