@@ -96,7 +96,7 @@ def test_every_turn_is_read() -> None:
         ("What a nice photo", "no_target", "names nothing"),
         ("Turn everything except the dog black and white", "except_not_found", "no 'dog' was found"),
         ("Add a bird above the dog", "anchor_not_found", "no 'dog' was found"),
-        ("Make the cup red, frobnicate zot", "unread_part", "frobnicate zot"),
+        ("Make the left cup red. Frobnicate zot.", "unread_part", "Frobnicate zot"),
     ],
 )
 def test_what_cannot_be_named_is_rejected_and_says_why(instruction: str, reason: str, detail: str) -> None:
