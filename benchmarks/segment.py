@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from segment_anything import SamPredictor  # type: ignore[import-untyped]
-from segment_anything.modeling import Sam  # type: ignore[import-untyped]
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
 
 from benchmarks.difference import iou
 from benchmarks.result import row, write_result

@@ -4,22 +4,25 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.backends import Editor, Segmenter
-from pipeline.config import BuildConfig, config_digest
+from pipeline.backends import Detector, Editor, PromptSegmenter, Segmenter
+from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS, RUNTIME_SETTINGS, BuildConfig, config_digest
 from pipeline.edit import edit
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.files import sha256_of_file, write_whole
 from pipeline.ingest import ingest
 from pipeline.regions.difference import DifferenceSegmenter
+from pipeline.regions.models import BatchSize, loaded_detector, loaded_prompt_segmenter
 from pipeline.regions.observe import observe
 from pipeline.run_folder import STAGES, read_build_info, read_done
 from pipeline.scenes import TEXTURES
@@ -30,6 +33,9 @@ from schemas.errors import BadInput, RunConflict, TooManyRejected
 from schemas.manifest import BuildInfo, PartDone, StageCount
 from schemas.record import first_fault
 
+#: One part at a time in a process that asks models: they are not to be called by two threads at once.
+_MODELS = Lock()
+NOT_IN_DIGEST = ("device", "batch_size")
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy")
 
 
@@ -51,9 +57,24 @@ def make_segmenter(config: BuildConfig) -> Segmenter:
     return DifferenceSegmenter(config.gates.difference)
 
 
+def make_models(config: BuildConfig) -> tuple[Detector | None, PromptSegmenter | None]:
+    """The detector and the prompted segmenter that the config names, loaded once a process; None for none.
+
+    Raises: BadInput, naming the file and where to get it, for a checkpoint that is not there; MissingPackage.
+    """
+    batch_size: BatchSize = "auto" if config.batch_size == "auto" else int(config.batch_size)
+    detector = config.detector.partition(":")[0] in MODEL_DETECTORS
+    outliner = config.segmenter.partition(":")[0] in PROMPT_SEGMENTERS
+    return (
+        loaded_detector(config.detector, config.device, batch_size) if detector else None,
+        loaded_prompt_segmenter(config.segmenter, config.device, batch_size) if outliner else None,
+    )
+
+
 def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
     """The data stages of a build in their order, each with all the settings that its result depends on."""
     editor, segmenter = make_editor(config), make_segmenter(config)
+    detector, outliner = make_models(config)
     gates = config.model_dump(mode="json")["gates"]
     textures = config.scene_textures or TEXTURES
     return (
@@ -61,10 +82,11 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="requests",
             version=1,
             after=None,
-            run=partial(ingest, size_px=config.size_px, gates=config.gates, scene_textures=textures),
+            run=partial(ingest, size_px=config.size_px, gates=config.gates, scene_textures=textures, detector=detector),
             images="sources",
             image_format=config.image_format,
-            settings={"size_px": config.size_px, "gates": gates, "scene_textures": textures},
+            settings={"size_px": config.size_px, "gates": gates, "scene_textures": textures}
+            | ({"detector": [detector.name, detector.revision]} if detector else {}),
         ),
         Stage(
             name="candidates",
@@ -79,8 +101,9 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="regions",
             version=1,
             after="candidates",
-            run=partial(observe, segmenter=segmenter, gates=config.gates),
-            settings={"segmenter": [segmenter.name, segmenter.revision], "gates": gates},
+            run=partial(observe, segmenter=segmenter, gates=config.gates, outliner=outliner),
+            settings={"segmenter": [segmenter.name, segmenter.revision], "gates": gates}
+            | ({"outliner": [outliner.name, outliner.revision]} if outliner else {}),
         ),
         Stage(
             name="gates",
@@ -103,7 +126,8 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     if (run / "run.json").is_file():
         info = read_build_info(run)
         _check_same(run, info, resolved, inputs)
-        return info
+        return _with_runtime(run, info, resolved)
+    revisions = _revisions(config)
     sources: list[Iterator[PlannedLine]] = [read_request_file(file) for file in files]
     if config.scenes:
         sources.append(scene_lines(config.seed, config.scenes, config.scene_size_px, config.scene_renders))
@@ -111,17 +135,11 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     info = BuildInfo(
         name=run.resolve().name,
         config=resolved,
-        config_digest=config_digest(resolved),
+        config_digest=config_digest({name: resolved[name] for name in resolved if name not in NOT_IN_DIGEST}),
         inputs=inputs,
         n_parts=n_parts,
         seeds={"build": config.seed},
-        model_revisions={
-            stage: revision
-            for stage, revision in (
-                ("editor", make_editor(config).revision),
-                ("segmenter", make_segmenter(config).revision),
-            )
-        },
+        model_revisions=revisions,
         commit=_commit(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
@@ -131,9 +149,26 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     return info
 
 
+def _revisions(config: BuildConfig) -> dict[str, str]:
+    detector, outliner = make_models(config)
+    revisions = {"editor": make_editor(config).revision, "segmenter": make_segmenter(config).revision}
+    revisions |= {"detector": f"{detector.name} {detector.revision}"} if detector else {}
+    return revisions | ({"outliner": f"{outliner.name} {outliner.revision}"} if outliner else {})
+
+
+def _with_runtime(run: Path, info: BuildInfo, resolved: dict[str, Any]) -> BuildInfo:
+    """The run's info with the device and batch size that are asked for now, which workers read from `run.json`."""
+    now = {name: resolved[name] for name in NOT_IN_DIGEST}
+    if {name: info.config.get(name, now[name]) for name in now} == now:
+        return info
+    info = info.model_copy(update={"config": info.config | now})
+    write_whole(run / "run.json", info.model_dump_json(indent=1))
+    return info
+
+
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:
     before, now = _flat(info.config), _flat(resolved)
-    for name in sorted({*before, *now} - {"max_reject_share"}):  # says when to stop, not what comes out
+    for name in sorted({*before, *now} - set(RUNTIME_SETTINGS)):
         if before.get(name) != now.get(name):
             raise RunConflict(
                 str(run),
@@ -170,8 +205,11 @@ def config_of(info: BuildInfo) -> BuildConfig:
 def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
     """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
     folder = Path(run)
-    stages = {stage.name: stage for stage in stages_of(config_of(read_build_info(folder)))}
-    done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
+    config = config_of(read_build_info(folder))
+    asks_models = (config.detector, config.segmenter) != ("targets", "difference")
+    with _MODELS if asks_models else nullcontext():
+        stages = {stage.name: stage for stage in stages_of(config)}
+        done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
     return done.model_dump_json(), worked
 
 

@@ -1,10 +1,11 @@
 """The settings of a build, all of them in one place; `build.toml` and the command line's flags fill it."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.backends import parse_spec
 from pipeline.editors.procedural import ProceduralEditor
@@ -15,11 +16,14 @@ from schemas.record import canonical_json, first_fault
 from schemas.sample import ImageFormat
 
 EDITORS = ("procedural",)
-SEGMENTERS = ("difference",)
-DETECTORS = ("targets",)
-#: Models that `pipeline.regions.models` makes. A build does not ask them yet, so its settings do not take them.
+#: Models that `pipeline.regions.models` makes.
 MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
-PROMPT_SEGMENTERS = ("sam2", "sam3")
+PROMPT_SEGMENTERS = ("sam", "sam2", "sam3")
+#: targets: regions come from the boxes that requests bring. difference: masks come from comparing pixels alone.
+DETECTORS = ("targets", *MODEL_DETECTORS)
+SEGMENTERS = ("difference", *PROMPT_SEGMENTERS)
+#: They say where a build runs and when it stops, not what comes out: a run goes on with other values of them.
+RUNTIME_SETTINGS = ("device", "batch_size", "max_reject_share")
 
 
 class SplitShares(BaseModel):
@@ -38,8 +42,12 @@ class SplitShares(BaseModel):
         return self
 
 
+def _as_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
 class BuildConfig(BaseModel):
-    """What a build's result depends on. Where it runs (workers, Dask address, folder) is not part of it."""
+    """What a build's result depends on, and `RUNTIME_SETTINGS`. Workers, Dask address and folder are not part of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -52,8 +60,16 @@ class BuildConfig(BaseModel):
     size_px: Annotated[int, Field(ge=32, le=4096, description="longest side of a source, scaled down to it")] = 256
     k: Annotated[int, Field(ge=1, le=64, description="candidates per request")] = 4
     editor: Annotated[str, Field(description="editor spec, name or name:checkpoint")] = "procedural"
-    detector: Annotated[str, Field(description="detector spec")] = "targets"
-    segmenter: Annotated[str, Field(description="segmenter spec")] = "difference"
+    detector: Annotated[
+        str, Field(description="finds what instructions without boxes name: targets (nothing) or name:checkpoint")
+    ] = "targets"
+    segmenter: Annotated[str, Field(description="finds masks: difference, and beside it name:checkpoint")] = (
+        "difference"
+    )
+    device: Annotated[str, Field(description="where models run: cpu, cuda, cuda:1, or auto for a GPU if any")] = "cpu"
+    batch_size: Annotated[
+        str, BeforeValidator(_as_text), Field(description="images that a model takes at a time: auto or a number")
+    ] = "auto"
     seed: Annotated[int, Field(ge=0, description="seed of scenes, edits and splits")] = 0
     part_requests: Annotated[int, Field(ge=1, le=10_000, description="requests in a part")] = 256
     image_format: Annotated[
@@ -73,6 +89,8 @@ class BuildConfig(BaseModel):
         parse_spec(self.editor, EDITORS, "editor")
         parse_spec(self.segmenter, SEGMENTERS, "segmenter")
         parse_spec(self.detector, DETECTORS, "detector")
+        if self.batch_size != "auto" and not re.fullmatch(r"[1-9][0-9]{0,4}", self.batch_size):
+            raise ValueError(f"batch_size is {self.batch_size[:20]!r}, must be auto or a number from 1")
         return self
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.backends import Detector
 from pipeline.duplicates import perceptual_hash
 from pipeline.gates import GateSettings, blank, size_and_aspect
 from pipeline.images import (
@@ -20,6 +21,7 @@ from pipeline.images import (
     rle_to_mask,
     scale_box,
 )
+from pipeline.regions.targets import name_targets
 from pipeline.scenes import TEXTURES, render_scene, scene_request
 from pipeline.sources import PlannedLine, read_outside_image
 from pipeline.stage import PartImages
@@ -58,21 +60,34 @@ def ingest(
     size_px: int,
     gates: GateSettings,
     scene_textures: tuple[str, ...] = TEXTURES,
+    detector: Detector | None = None,
 ) -> Iterator[Sample | Rejection]:
-    """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets scaled along."""
+    """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets scaled along.
+
+    detector: finds the things of requests without targets; None leaves these without.
+    """
+    taken = _taken(rows, images, size_px, gates, scene_textures)
+    yield from (row for row, _ in taken) if detector is None else name_targets(taken, detector)
+
+
+def _taken(
+    rows: Iterable[PlannedLine], images: PartImages, size_px: int, gates: GateSettings, scene_textures: tuple[str, ...]
+) -> Iterator[tuple[Sample | Rejection, ImageU8 | None]]:
+    """Each row with the pixels of sources[0] as they are stored; a reject has none."""
     names: dict[str, str] = {}
     for planned in rows:
         name = _name(planned)
         try:
             opened = _open(planned, scene_textures)
-            sample = _bring(_sample(opened, images, size_px, gates), opened, images)
+            sample, canvas = _sample(opened, images, size_px, gates)
+            sample = _bring(sample, opened, images)
             if names.setdefault(sample.key, name) != name:
                 raise BadRequest("duplicate_request", f"asks what {names[sample.key]!r} asks, of the same source")
         except (BadRequest, BadImage) as error:
             detail = _printable(error.detail, 500)
-            yield Rejection(key=name, name=name, stage=STAGE, reason=error.reason, detail=detail)
+            yield Rejection(key=name, name=name, stage=STAGE, reason=error.reason, detail=detail), None
             continue
-        yield sample
+        yield sample, canvas
 
 
 def _name(planned: PlannedLine) -> str:
@@ -128,7 +143,9 @@ def _reason(fields: dict[str, Any]) -> str:
     return "wrong_schema"
 
 
-def _sample(opened: OpenedRequest, images: PartImages, size_px: int, gates: GateSettings) -> Sample:
+def _sample(
+    opened: OpenedRequest, images: PartImages, size_px: int, gates: GateSettings
+) -> tuple[Sample, ImageU8]:  # fmt: skip
     line = opened.line
     for path, image in zip(line.sources, opened.images, strict=True):
         for result in (size_and_aspect(image.shape[1], image.shape[0], gates), blank(image, gates)):
@@ -157,12 +174,13 @@ def _sample(opened: OpenedRequest, images: PartImages, size_px: int, gates: Gate
         source_group=line.source_group,
         synthetic=opened.synthetic,
     )
-    return Sample(
+    sample = Sample(
         key=request.id,
         request=request,
         sources=tuple(image.ref for image in stored),
         source_fingerprint=perceptual_hash(opened.images[0]).hex(),
     )
+    return sample, stored[0].pixels
 
 
 def _source(path: str, origin: str, pixels: ImageU8) -> Source:

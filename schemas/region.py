@@ -34,7 +34,8 @@ class ObservedMask(Record):
     """One version of one region's mask on one candidate, keyed (candidate, region, origin).
 
     mask: same height and width as the candidate, in `frame`. confidence: 0..1. source_change_share: the share of the
-    mask's pixels that differ from the source, where it was measured.
+    mask's pixels that differ from the source, where it was measured. cycle_iou: IoU of the region's mask on the source
+    with what comes back when it is followed to the candidate and back again; only there where that was asked.
     """
 
     candidate: Id
@@ -47,6 +48,7 @@ class ObservedMask(Record):
     area_px: Annotated[int, Field(ge=0)]
     confidence: Annotated[float, Field(ge=0, le=1)]
     source_change_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    cycle_iou: Annotated[float | None, Field(ge=0, le=1, exclude_if=lambda value: value is None)] = None
 
     @model_validator(mode="after")
     def _status_fits_region(self) -> "ObservedMask":

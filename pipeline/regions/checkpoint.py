@@ -238,9 +238,14 @@ def load_local(loader: Any, folder: Path, what: str, page: str) -> Any:
 
 
 def choose_device(device: str, what: str) -> str:
-    """`device` as torch names it. Raises: BadInput where this machine has none of it."""
+    """`device` as torch names it; `auto` is the first GPU where there is one, else the CPU.
+
+    Raises: BadInput where this machine has none of it.
+    """
     import torch
 
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

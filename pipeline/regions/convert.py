@@ -15,6 +15,7 @@ from pipeline.regions import groundingdino
 from pipeline.regions.checkpoint import PTH_SUFFIXES, Weights, need_file, read_json, read_weights
 from pipeline.regions.grounding import Fitting
 from pipeline.regions.groundingdino_keys import to_transformers, transformers_config
+from pipeline.regions.sam_architectures import sizes_to_metadata
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ def convert(source: Path, out: Path, to: str = "safetensors") -> Conversion:
         return _to_folder(source, out, weights, facts)
     if facts["architecture"] == "groundingdino":
         facts[groundingdino.SETTINGS_KEY] = json.dumps(groundingdino.model_settings(source, weights), sort_keys=True)
+    if facts["architecture"] == "segment-anything":
+        from pipeline.regions.sam_checkpoint import sizes_of
+
+        facts |= sizes_to_metadata(sizes_of(source, weights.tensors, weights.metadata))
     written = write_tensors(out, weights.tensors, facts)
     return _conversion(out, facts, len(weights.tensors), written, weights)
 

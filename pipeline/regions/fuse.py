@@ -5,10 +5,13 @@ its *reach* is its boxes and its core, grown by a margin. A pixel belongs to the
 core is nearest; inside several cores to the smallest core; then to the first target. A target over the whole image owns
 what no other region took. Changed pixels without an owner become `extra-0`, `extra-1`, ... of their candidate.
 
-It does not look at pixels: what changed comes from a `pipeline.backends.Segmenter`.
+It does not look at pixels: what changed comes from a `pipeline.backends.Segmenter`, and where a prompted segmenter
+outlined a target (`pipeline.regions.outline`), its outline is the target's exact mask.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 import cv2
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.images import MaskBool, box_mask, mask_box, mask_to_rle, resize_mask, rle_to_mask, scale_box
+from pipeline.regions.outline import Outline
 from schemas.geometry import Box
 from schemas.region import MaskOrigin, ObservedMask, PlannedRegion, RegionStatus, region_id
 from schemas.request import EditRequest, Target
@@ -56,13 +60,17 @@ DEFAULT = FusionSettings()
 
 @dataclass(frozen=True)
 class _Place:
-    """Where one target lies in the edited frame. core, reach: masks (H, W). whole: it covers the whole image."""
+    """Where one target lies in the edited frame. core, reach: masks (H, W). whole: it covers the whole image.
+
+    outline: what a prompted segmenter made of it, where one was asked.
+    """
 
     region: PlannedRegion
     core: MaskBool
     exact: MaskBool | None
     reach: MaskBool
     whole: bool
+    outline: Outline | None = None
 
 
 def plan_regions(request: EditRequest, width_px: int, height_px: int) -> tuple[PlannedRegion, ...]:
@@ -92,21 +100,23 @@ def fuse(
     shape: tuple[int, int],
     *,
     image_changed: bool = False,
+    outlines: Mapping[int, Outline] = MappingProxyType({}),
     settings: FusionSettings = DEFAULT,
 ) -> tuple[ObservedMask, ...]:
     """One observed mask per planned region, then the unplanned ones, biggest first; all in the edited frame.
 
-    Status `changed` (origin `fusion`), `unchanged` (origin `target`: the target's own mask or box) or `unplanned`
-    (origin `difference`). The masks are disjoint, except that an unchanged target that lies wholly under other targets
-    keeps its own place, and several targets over the whole image share one.
+    Status `changed` (origin `fusion`), `unchanged` (origin `target`: the target's own mask or box; `segmenter`: its
+    outline) or `unplanned` (origin `difference`). The masks are disjoint, except that an unchanged target that lies
+    wholly under other targets keeps its own place, and several targets over the whole image share one.
 
-    shape: (H, W) of the candidate. image_changed: the image as a whole differs from the source,
+    shape: (H, W) of the candidate. outlines: of targets by their index, in the edited frame; the confidence of a region
+    is that of the change times that of its outline. image_changed: the image as a whole differs from the source,
     by drift for one, which a difference mask leaves out; it makes a target over the whole image `changed`.
     Raises: ValueError where `changed_mask` has another shape.
     """
     if changed_mask.shape != shape:
         raise ValueError(f"changed_mask is {changed_mask.shape}, the candidate {shape}")
-    places = [_place(request, region, shape, settings) for region in planned]
+    places = [_place(request, region, shape, settings, outlines.get(region.target)) for region in planned]
     owner = _owners(places, shape)
     found: dict[int, ObservedMask] = {}
     taken = np.zeros(shape, dtype=np.bool_)
@@ -114,7 +124,9 @@ def fuse(
         if not place.whole:
             mask, status, confidence = _settle(place, owner == index, changed_mask, settings)
             taken |= mask
-            found[index] = _observed(candidate_id, place.region.id, status, mask, changed_mask, confidence)
+            found[index] = _observed(
+                candidate_id, place.region.id, status, mask, changed_mask, confidence, place.outline
+            )
     for index, place in enumerate(places):
         if place.whole:
             mask = ~taken if not taken.all() else place.core
@@ -179,20 +191,28 @@ def _margin_px(box: Box, shape: tuple[int, int], settings: FusionSettings) -> in
     return round(max(settings.margin_px * max(shape) / 256, settings.margin_share * longest))
 
 
-def _place(request: EditRequest, region: PlannedRegion, shape: tuple[int, int], settings: FusionSettings) -> _Place:
+def _place(
+    request: EditRequest,
+    region: PlannedRegion,
+    shape: tuple[int, int],
+    settings: FusionSettings,
+    outline: Outline | None = None,
+) -> _Place:
     height, width = shape
     target = request.targets[region.target]
     boxes = _target_boxes(request, target, (width, height))
     exact = None if target.mask is None else resize_mask(rle_to_mask(target.mask), width, height)
     exact = None if exact is None or not exact.any() else exact
+    outlined = outline.mask if outline is not None else None
+    exact = exact if outlined is None else outlined
     whole = exact is None and region.box == (0, 0, width, height)
     core = np.zeros(shape, dtype=np.bool_) if exact is None else exact.copy()
     reach = core.copy()
-    for box in (boxes or [region.box]) if exact is None else boxes[1:]:
+    for box in (boxes or [region.box]) if exact is None else boxes[1:] if outlined is None else []:
         core |= box_mask(box, height, width)
     for box in boxes or [region.box]:
         reach |= box_mask(_grown(box, _margin_px(box, shape, settings)), height, width)
-    return _Place(region, core, exact, reach, whole)
+    return _Place(region, core, exact, reach, whole, outline)
 
 
 def _owners(places: list[_Place], shape: tuple[int, int]) -> NDArray[np.int32]:
@@ -257,9 +277,18 @@ def _extras(
 
 
 def _observed(
-    candidate_id: str, region: str, status: RegionStatus, mask: MaskBool, changed: MaskBool, confidence: float
+    candidate_id: str,
+    region: str,
+    status: RegionStatus,
+    mask: MaskBool,
+    changed: MaskBool,
+    confidence: float,
+    outline: Outline | None = None,
 ) -> ObservedMask:
-    origins: dict[RegionStatus, MaskOrigin] = {"changed": "fusion", "unchanged": "target", "unplanned": "difference"}
+    place: MaskOrigin = "target" if outline is None or outline.mask is None else "segmenter"
+    origins: dict[RegionStatus, MaskOrigin] = {"changed": "fusion", "unchanged": place, "unplanned": "difference"}
+    confidence *= 1.0 if outline is None else outline.confidence
+    cycle_iou = None if outline is None else outline.cycle_iou
     fields: dict[str, Any] = {"candidate": candidate_id, "region": region, "status": status}
     return ObservedMask(
         **fields,
@@ -269,4 +298,5 @@ def _observed(
         area_px=int(mask.sum()),
         confidence=round(min(1.0, max(0.0, confidence)), 4),
         source_change_share=round(float(changed[mask].mean()), 4) if mask.any() else None,
+        cycle_iou=None if cycle_iou is None else round(cycle_iou, 4),
     )

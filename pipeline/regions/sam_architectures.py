@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import BadInput, MissingPackage
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import Sam  # type: ignore[import-untyped]
+    from segment_anything.modeling import Sam
 
 #: Where a safetensors file keeps its sizes, as JSON.
 METADATA_KEY = "sam_sizes"

@@ -31,7 +31,7 @@ from pipeline.regions.sam_architectures import (
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import Sam  # type: ignore[import-untyped]
+    from segment_anything.modeling import Sam
 
 #: The weights of `sam:tiny` that the project ships.
 TINY_WEIGHTS = Path(__file__).resolve().parent / "weights" / "sam_tiny.safetensors"
@@ -87,7 +87,7 @@ def read_checkpoint(path: Path) -> SamCheckpoint:
     Raises: BadInput for a file that cannot be read, is no Sam, is of an unknown architecture, or holds NaN.
     """
     tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
-    sizes = _sizes(path, tensors, metadata)
+    sizes = sizes_of(path, tensors, metadata)
     with torch.device("meta"):  # no time and no memory for weights that are replaced
         sam = build_sam(sizes)
     _check_fits(path, tensors, sam.state_dict())
@@ -128,8 +128,11 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _sizes(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SamSizes:
-    """The architecture of the tensors; one of the table's where no metadata vouch for another."""
+def sizes_of(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SamSizes:
+    """The architecture of the tensors; one of the table's where no metadata vouch for another.
+
+    Raises: BadInput, naming the file, where they are no Sam, or one of an unknown architecture.
+    """
     try:
         stated = sizes_from_metadata(metadata)
         found = sizes_of_tensors({name: tuple(tensor.shape) for name, tensor in tensors.items()})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from segment_anything.modeling.image_encoder import (  # type: ignore[import-untyped]
+from segment_anything.modeling.image_encoder import (
     get_rel_pos,
     window_partition,
     window_unpartition,
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import Sam  # type: ignore[import-untyped]
+    from segment_anything.modeling import Sam
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

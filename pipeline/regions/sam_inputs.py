@@ -41,7 +41,7 @@ class PreparedPrompt:
 def prepare_image(images: Sequence[ImageU8], index: int, side: int, pinned: bool) -> PreparedImage:
     """Reads and resizes one image. Raises: BadImage, naming it."""
     import torch
-    from segment_anything.utils.transforms import ResizeLongestSide  # type: ignore[import-untyped]
+    from segment_anything.utils.transforms import ResizeLongestSide
 
     image = images[index]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

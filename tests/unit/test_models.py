@@ -59,9 +59,14 @@ def test_a_missing_package_gives_the_install_line() -> None:
 
 
 def test_importing_imports_no_model_package() -> None:
-    """Of the whole pipeline and the command line, adapters included: each imports its package when it is made."""
+    """Of the whole pipeline and the command line, adapters included: each imports its package when it is made.
+
+    Left out are the halves of the `sam` adapter that it imports only then.
+    """
+    late = ("sam_checkpoint.py", "sam_forward.py")
+    files = [file for file in (ROOT / "pipeline").rglob("*.py") if file.name not in late]
     modules = ["flows.cli", "flows.commands"]
-    modules += [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in (ROOT / "pipeline").rglob("*.py")]
+    modules += [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     code = f"import sys, {', '.join(modules)}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
