@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 CORES := $(shell nproc)
 DEMO := runs/demo
+OUTLINES := runs/demo-outlines
 REWARD := runs/reward
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
@@ -32,8 +33,12 @@ demo: $(STAMP)  ## the main job on real photographs and procedural scenes, into 
 	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
 	$(BIN)/regionwise verify $(DEMO)/dataset && \
 	$(BIN)/regionwise report $(DEMO) && \
-	echo "run: $$(( $$(date +%s) - started )) s" && \
-	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md)"
+	echo "run: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
+	$(BIN)/regionwise build --run $(OUTLINES) --config examples/outlines.toml --workers $(CORES) && \
+	$(BIN)/regionwise report $(OUTLINES) && \
+	echo "outlines: $$(( $$(date +%s) - started )) s" && \
+	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md);" && \
+	echo "the same photographs outlined by the segmenter sam:tiny: $(OUTLINES)/report.html"
 
 reward: $(STAMP)  ## a region reward and its blind rivals, trained on procedural scenes and tested, into runs/reward
 	@started=$$(date +%s); \
