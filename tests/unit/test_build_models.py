@@ -29,7 +29,7 @@ INSTRUCTIONS = {
     "whole": "Brighten the image",
     "german": "Mach die Tasse rot",
     "nothing": "What a nice photo",
-    "many": "Remove the sixty dogs",
+    "many": "Remove the 60 dogs",
 }
 
 
