@@ -104,20 +104,22 @@ ARCHITECTURES: dict[str, SamSizes] = {
     "vit_h": _published(1280, 32, 16, (7, 15, 23, 31)),
     "vit_l": _published(1024, 24, 16, (5, 11, 17, 23)),
     "vit_b": _published(768, 12, 12, (2, 5, 8, 11)),
+    # Patches of 8 px, so that an edge need not pass through the channels of a coarse patch; images of 192 px, so that
+    # attention stays cheap on a CPU; masks then have 96 x 96 cells.
     "tiny": SamSizes(
-        image_px=256,
-        patch_px=16,
+        image_px=192,
+        patch_px=8,
         encoder_dim=128,
-        encoder_depth=4,
+        encoder_depth=6,
         encoder_heads=4,
         encoder_mlp_dim=512,
-        window_cells=16,
-        global_blocks=(0, 1, 2, 3),
-        prompt_dim=64,
+        window_cells=8,
+        global_blocks=(2, 4),
+        prompt_dim=96,
         decoder_depth=2,
         decoder_heads=4,
-        decoder_mlp_dim=256,
-        iou_hidden_dim=64,
+        decoder_mlp_dim=192,
+        iou_hidden_dim=96,
     ),
 }
 

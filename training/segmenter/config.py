@@ -8,25 +8,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.regions.sam_architectures import SamSizes
+from pipeline.regions.sam_architectures import ARCHITECTURES
 
-#: `sam:tiny`. Patches of 8 px, so that an edge need not pass through the channels of a coarse patch; pictures at
-#: 192 px, so that attention stays cheap on a CPU; masks then have 96 x 96 cells.
-TINY = SamSizes(
-    image_px=192,
-    patch_px=8,
-    encoder_dim=128,
-    encoder_depth=6,
-    encoder_heads=4,
-    encoder_mlp_dim=512,
-    window_cells=8,
-    global_blocks=(2, 4),
-    prompt_dim=96,
-    decoder_depth=2,
-    decoder_heads=4,
-    decoder_mlp_dim=192,
-    iou_hidden_dim=96,
-)
+#: The sizes of `sam:tiny`.
+TINY = ARCHITECTURES["tiny"]
 
 
 class SegmenterConfig(BaseModel):
