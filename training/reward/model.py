@@ -282,7 +282,7 @@ class RegionNet(nn.Module):
     def _attended(self, query: Tensor, tokens: Tensor, words: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """What each row (B, R + 1, .) finds among the tokens (B, T, .), and its attention (B, heads, R + 1, T)."""
         heads = self.config.heads
-        asker, key = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, tokens))  # (B, heads, ., d)
+        asker, key = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, tokens))  # (B, heads, ., d)
         there = (words > 0).any(dim=-1)
         there = there | ~there.any(dim=1, keepdim=True)
         logits = asker @ key.transpose(2, 3) / key.shape[-1] ** 0.5
