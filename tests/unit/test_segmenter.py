@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pipeline.images import mask_box
 from pipeline.scenes import render_scene
@@ -231,6 +231,9 @@ def test_weights_of_another_make_are_refused(tmp_path: Path) -> None:
         load_weights(path)
     path.write_bytes(b"nothing")
     with pytest.raises(BadInput, match="is no safetensors file"):
+        load_weights(path)
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(BadInput, match="does not name its architecture"):
         load_weights(path)
     write_weights(path, new_sam(SMALL, 0).state_dict(), TINY, {})
     with pytest.raises(BadInput, match="holds no weights of this training"):

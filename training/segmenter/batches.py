@@ -99,10 +99,10 @@ def _cut(labels: Labels, rng: np.random.Generator) -> tuple[tuple[int, int], Lab
 
 def _normalised(image: NDArray[np.float32], inside: tuple[int, int], side_px: int) -> NDArray[np.float32]:
     """(3, side, side) as `Sam.preprocess` leaves it: mean 0, deviation 1, zeros where it is padded."""
-    resized = image
-    if side_px != SIZE_PX:
-        resized = cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA)
-    pixels = (resized - np.array(PIXEL_MEAN, np.float32)) / np.array(PIXEL_STD, np.float32)
+    resized = cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    pixels = (np.asarray(resized, dtype=np.float32) - np.array(PIXEL_MEAN, np.float32)) / np.array(
+        PIXEL_STD, np.float32
+    )
     height_px, width_px = (round(length * side_px / SIZE_PX) for length in inside)
     pixels[height_px:], pixels[:, width_px:] = 0, 0
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -194,7 +194,7 @@ def _random_outline(rng: np.random.Generator) -> list[NDArray[np.float64]]:
         angles = (np.arange(corners) + rng.uniform(0, 0.7, corners)) * (2 * math.pi / corners)
         radii = rng.uniform(0.5, 1.0, corners)
     else:
-        angles = np.arange(96) * (2 * math.pi / 96)
+        angles = np.asarray(np.arange(96) * (2 * math.pi / 96), dtype=np.float64)
         radii = np.ones(96)
         for wave in range(2, 7):
             radii += rng.uniform(0, 0.6 / wave) * np.cos(wave * angles + rng.uniform(0, 2 * math.pi))
@@ -230,6 +230,7 @@ def _drawn_surface(rng: np.random.Generator) -> ImageF32:
     if rng.random() < 0.5:
         return plain
     ink = np.clip(colour * rng.uniform(0.5, 0.8) if rng.random() < 0.7 else rng.uniform(0.05, 0.95, 3), 0, 1)
+    wave: NDArray[Any]
     if rng.random() < 0.25:
         noise = rng.standard_normal((SIZE_PX, SIZE_PX)).astype(np.float32)
         wave = cv2.GaussianBlur(noise, (0, 0), rng.uniform(1.0, 5.0))

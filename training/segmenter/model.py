@@ -125,7 +125,8 @@ def forward(sam: "Sam", batch: Batch, *, bf16: bool) -> tuple[Tensor, Tensor]:
 
 def parameter_groups(sam: "Sam", weight_decay: float) -> list[dict[str, Any]]:
     """Matrices with weight decay; vectors, embeddings and positions without."""
-    kept, plain = [], []
+    kept: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in sam.named_parameters():
         if name.startswith("prompt_encoder.mask_downscaling"):
             continue  # mask prompts are not used: these stay as they were drawn
