@@ -23,7 +23,7 @@ from training.segmenter.config import SegmenterConfig
 from training.segmenter.data import Pool, make_pool
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import Sam  # type: ignore[import-untyped]
+    from segment_anything.modeling import Sam
 
 STATE_SCHEMA = "segmenter-training/1"
 _REMEDY = "remove it and train anew"

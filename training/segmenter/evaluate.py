@@ -78,7 +78,7 @@ class Prompted:
     """A Sam behind the package's own predictor: for each picture, masks from boxes and points."""
 
     def __init__(self, weights: Path) -> None:
-        from segment_anything import SamPredictor  # type: ignore[import-untyped]
+        from segment_anything import SamPredictor
 
         self.predictor = SamPredictor(load_weights(weights))
 

@@ -15,7 +15,7 @@ from pipeline.regions.sam_architectures import SamSizes, build_sam
 from training.segmenter.batches import Batch
 
 if TYPE_CHECKING:
-    from segment_anything.modeling import Sam  # type: ignore[import-untyped]
+    from segment_anything.modeling import Sam
 
 #: Share of the loss that goes to the best of the three masks; the rest goes to all three, so that none is left behind.
 BEST_SHARE = 0.8
