@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,12 @@ def test_another_threshold_is_refused_naming_the_field_in_its_group(one: Path, t
 def test_ctrl_c_ends_with_130_and_the_build_goes_on(one: Path, tmp_path: Path, workers: str) -> None:
     run = tmp_path / "run"
     arguments = command(run, *SETTINGS, "--workers", workers)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    heard = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell's background jobs inherit that it is ignored
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard
+    ) as process:
         while not (run / "requests" / "part-00000.done.json").is_file():
             assert process.poll() is None
             time.sleep(0.005)
