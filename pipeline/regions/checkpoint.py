@@ -101,7 +101,7 @@ def _read_pth(path: Path) -> Weights:
             document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:  # a broken pickle makes the reader raise whatever its bytes lead to
         raise BadInput(str(path), f"is no whole checkpoint: {_first_line(error)}", "download it anew") from None
     if not isinstance(document, Mapping):
         raise BadInput(str(path), f"holds a {type(document).__name__}, no named tensors", "give a state_dict")

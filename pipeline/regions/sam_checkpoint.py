@@ -5,18 +5,17 @@ get it. This module needs torch; `pipeline.regions.sam` imports it only when a s
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.files import sha256_of_file, write_whole
+from pipeline.regions.checkpoint import Weights, read_weights
 from pipeline.regions.sam_architectures import (
     ARCHITECTURES,
     PIXEL_MEAN,
@@ -86,8 +85,8 @@ def read_checkpoint(path: Path) -> SamCheckpoint:
 
     Raises: BadInput for a file that cannot be read, is no Sam, is of an unknown architecture, or holds NaN.
     """
-    tensors, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pth(path), {})
-    sizes = sizes_of(path, tensors, metadata)
+    weights = _read(path)
+    tensors, sizes = weights.tensors, sizes_of(path, weights.tensors, weights.metadata)
     with torch.device("meta"):  # no time and no memory for weights that are replaced
         sam = build_sam(sizes)
     _check_fits(path, tensors, sam.state_dict())
@@ -103,29 +102,15 @@ def write_checkpoint(path: Path, sam: "Sam", sizes: SamSizes, metadata: Mapping[
     write_whole(path, save(tensors, {**(metadata or {}), **sizes_to_metadata(sizes)}))
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path) -> Weights:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise BadInput(str(path), f"is no whole safetensors file: {error}", REMEDY) from None
-
-
-def _read_pth(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.pth` file, through torch's reader that runs no code."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about a pickle it then refuses
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle makes the reader raise whatever its bytes lead to
-        raise BadInput(str(path), f"is no checkpoint of weights alone ({type(error).__name__})", REMEDY) from None
-    if not isinstance(loaded, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
-    ):
-        raise BadInput(str(path), "holds something else than named tensors", REMEDY)
-    if sum(tensor.numel() * tensor.element_size() for tensor in loaded.values()) > path.stat().st_size:
+        weights = read_weights(path)
+    except BadInput as error:
+        raise BadInput(error.thing, error.fault, REMEDY) from None
+    # No two tensors of a Sam are one, as they are in other models.
+    if sum(tensor.numel() * tensor.element_size() for tensor in weights.tensors.values()) > path.stat().st_size:
         raise BadInput(str(path), "claims more weights than it has bytes", REMEDY)
-    return loaded
+    return weights
 
 
 def sizes_of(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SamSizes:

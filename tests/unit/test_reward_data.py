@@ -12,7 +12,6 @@ from pipeline.shards import read_dataset
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id
 from training.reward.data import (
-    OPERATIONS,
     Counts,
     Item,
     by_request,
@@ -25,6 +24,7 @@ from training.reward.data import (
     swapped,
     training_batches,
 )
+from training.reward.instructions import OPERATIONS
 from training.reward.model import ASKED, NetworkConfig, RegionNet
 from training.reward.objective import LossWeights, _contrast, _pointing, objective, ordered_pairs
 from training.reward.text import words_of

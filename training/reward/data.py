@@ -15,61 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.editors.oracle import LOWERS, WRONG_SHARE
 from pipeline.images import decode_image, rle_to_mask
-from pipeline.instructions import instruction_for
-from pipeline.scenes.requests import PATTERNS
-from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
 from pipeline.shards import read_dataset
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, TooManyRejected
-from schemas.record import Scalar, short_hash
 from schemas.region import region_id
-from schemas.request import Operation, Split, Target
+from schemas.request import Split
+from training.reward.instructions import CARRIED_OUT, CLASSES, SWAP_SHARE, Swap, classes_of, swaps, wordings
 from training.reward.model import ASKED, IMAGE_SCORES, REGION_SCORES, SHOWN, Inputs
 from training.reward.protocol import Question
 from training.reward.text import encode, place_of, words_of
 from training.reward.views import View, view_of
 
-OPERATIONS: tuple[Operation, ...] = (
-    "recolour", "remove", "replace", "insert", "texture", "blur", "relight", "move", "resize", "text", "other",
-)  # fmt: skip
-_CLASSES = {"operation": OPERATIONS, "color": tuple(COLOURS), "shape": SHAPES, "texture": PATTERNS}
 NOT_TOLD = -100
-#: Other wordings of an instruction that training draws from.
-WORDINGS = 12
 _MIRRORED = {"left": "right", "right": "left"}
 _MIRRORED_WORDS = re.compile(r"\b(left|right)\b")
-#: Other instructions that a carried out edit is judged under, how often training does so, and what counts as such an
-#: edit and as another colour (CIE Lab).
-SWAPS, SWAP_SHARE = 12, 0.4
-_CARRIED_OUT, _ANOTHER_LAB = 24.0, 40.0
-#: What any thing in a picture could have been asked for.
-_ANY_THING: tuple[tuple[Operation, dict[str, Scalar]], ...] = (
-    ("remove", {}),
-    ("blur", {}),
-    ("relight", {"gain": 1.7}),
-    ("relight", {"gain": 0.5}),
-    ("texture", {"texture": "stripes"}),
-    ("texture", {"texture": "dots"}),
-    ("recolour", {"color": "red"}),
-    ("recolour", {"color": "blue"}),
-    ("recolour", {"color": "yellow"}),
-)
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Swap:
-    """Another instruction for the same edit: one region was asked to look otherwise than it does.
-
-    region: its row; asked: its classes of `ASKED`; success_left: the share of its success that is left.
-    """
-
-    instruction: str
-    region: int
-    asked: tuple[int, ...]
-    success_left: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +84,7 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
     planned = {region_id(row.request, index): index for index in range(len(row.targets))}
     regions = [[_number(getattr(region, name)) for name in REGION_SCORES] for region in row.regions]
     asked = _classes([_asked(row, planned.get(region.region)) for region in row.regions], len(ASKED))
-    carried_out = np.array([(region.success or 0) >= _CARRIED_OUT for region in row.regions], dtype=np.bool_)
+    carried_out = np.array([(region.success or 0) >= CARRIED_OUT for region in row.regions], dtype=np.bool_)
     return Item(
         key=row.key,
         request=row.request,
@@ -139,64 +100,6 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
     )
 
 
-def wordings(row: DatasetRow) -> tuple[str, ...]:
-    """`WORDINGS` other ways to give a row's instruction; none where a person worded it."""
-    size = row.width_px, row.height_px
-    if not _is_of_own_making(row):
-        return ()
-    orders = [row.targets[n % len(row.targets) :] + row.targets[: n % len(row.targets)] for n in range(WORDINGS)]
-    return tuple(instruction_for(order, size, wording=n) for n, order in enumerate(orders))
-
-
-def _is_of_own_making(row: DatasetRow) -> bool:
-    """Whether the product worded the instruction, and so can word another for the same source."""
-    size = row.width_px, row.height_px
-    return row.kind == "single" and bool(row.targets) and row.instruction == instruction_for(row.targets, size)
-
-
-def swaps(row: DatasetRow) -> tuple[Swap, ...]:
-    """Up to `SWAPS` instructions under which a region that shows what was asked would show the wrong attribute."""
-    if not _is_of_own_making(row):
-        return ()
-    planned = {region_id(row.request, index): index for index in range(len(row.targets))}
-    shown = [
-        (place, planned[region.region])
-        for place, region in enumerate(row.regions)
-        if region.region in planned and (region.success or 0) >= _CARRIED_OUT
-    ]
-    found = [(place, index, other) for place, index in shown for other in _otherwise(row.targets[index])]
-    rng = np.random.default_rng(int(short_hash("swaps", row.key), 16))
-    return tuple(_swap(row, *found[n]) for n in rng.permutation(len(found))[:SWAPS])
-
-
-def _swap(row: DatasetRow, place: int, index: int, other: Target) -> Swap:
-    targets = (*row.targets[:index], other, *row.targets[index + 1 :])
-    loss = LOWERS["wrong_attribute", True]["success"].loss(1.0)
-    loss *= WRONG_SHARE.get(other.operation, 1.0) if other.operation == row.targets[index].operation else 1.0
-    return Swap(instruction_for(targets, (row.width_px, row.height_px)), place, tuple(_words(other)), 1 - loss)
-
-
-def _otherwise(target: Target) -> list[Target]:
-    """What else could have been asked of the same thing: another colour or pattern, or another operation."""
-    return [
-        target.model_copy(update={"parameters": {**target.parameters, **other}}) for other in _attributes(target)
-    ] + [
-        target.model_copy(update={"operation": operation, "parameters": parameters, "destination": None})
-        for operation, parameters in _ANY_THING
-        if operation != target.operation and target.role != "add" and target.operation != "other"
-    ]
-
-
-def _attributes(target: Target) -> list[dict[str, Scalar]]:
-    given = target.parameters
-    if given.get("color") in COLOURS and target.operation in ("recolour", "insert", "replace"):
-        asked = colour_lab(str(given["color"]))
-        return [{"color": c} for c in COLOURS if colour_distance(colour_lab(c), asked) >= _ANOTHER_LAB]
-    if given.get("texture") in PATTERNS and target.operation == "texture":
-        return [{"texture": name} for name in PATTERNS if name != given["texture"]]
-    return []
-
-
 def _classes(rows: list[list[int]], columns: int) -> NDArray[np.int64]:
     return np.array(rows, dtype=np.int64).reshape(-1, columns)
 
@@ -209,12 +112,7 @@ def _asked(row: DatasetRow, target: int | None) -> list[int]:
     """The classes of `ASKED` of one region, `NOT_TOLD` for one that nobody planned."""
     if target is None:
         return [NOT_TOLD] * len(ASKED)
-    return _words(row.targets[target])
-
-
-def _words(target: Target) -> list[int]:
-    words = {"operation": target.operation, **target.parameters}
-    return [_CLASSES[name].index(str(words[name])) + 1 if words.get(name) in _CLASSES[name] else 0 for name in ASKED]
+    return classes_of(row.targets[target])
 
 
 def _shown(row: DatasetRow, target: int | None) -> list[int]:
@@ -224,7 +122,7 @@ def _shown(row: DatasetRow, target: int | None) -> list[int]:
         return told
     words = words_of(row.targets[target].label)
     for place, name in enumerate(SHOWN):
-        found = [_CLASSES[name].index(word) + 1 for word in words if word in _CLASSES[name]]
+        found = [CLASSES[name].index(word) + 1 for word in words if word in CLASSES[name]]
         told[place] = found[0] if found else NOT_TOLD
     return told
 
