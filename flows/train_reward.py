@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,21 +42,21 @@ def train_reward_of_run(run: Path, training: Training, without: str | None, with
     """Trains the reward of a run's dataset into `<run>/reward`, or a rival into a folder below it, or all of them.
 
     Several are trained side by side, each as a process of its own.
-    Raises: BadInput where the run has no dataset; TrainingFailed.
+    Raises: BadInput where the run has no dataset, or one rival and all of them are asked for; TrainingFailed.
     """
+    if without is not None and with_rivals:
+        raise BadInput("command line", f"asks for the rival without {without} and for all", "give one of them")
     read_manifest(run / "dataset")
-    wanted: list[str | None] = [without, *RIVALS] if with_rivals and without is None else [without]
+    wanted: list[str | None] = [None, *RIVALS] if with_rivals else [without]
     folders = [run / "reward" / RIVALS[name][0] if name else run / "reward" for name in wanted]
-    started = [_start(run, folder, name, training) for name, folder in zip(wanted, folders, strict=True)]
-    ended = [(process, process.communicate()[0]) for process in started]
-    for folder, (process, _) in zip(folders, ended, strict=True):
-        if process.returncode:
-            raise TrainingFailed(str(folder), process.returncode)
-    for folder, (_, output) in zip(folders, ended, strict=True):
+    outputs = _outputs(
+        [(folder, _command(run, folder, name, training)) for folder, name in zip(folders, wanted, strict=True)]
+    )
+    for folder, output in zip(folders, outputs, strict=True):
         _show(folder, json.loads(output.splitlines()[-1]), as_json)
 
 
-def _start(run: Path, out: Path, without: str | None, training: Training) -> "subprocess.Popen[str]":
+def _command(run: Path, out: Path, without: str | None, training: Training) -> list[str]:
     given = [f"dataset={json.dumps(str((run / 'dataset').resolve()))}"]
     given += [RIVALS[without][1]] if without is not None else []
     command = [sys.executable, "-m", "training.reward.train", "--out", str(out.resolve())]
@@ -62,12 +64,26 @@ def _start(run: Path, out: Path, without: str | None, training: Training) -> "su
         command += ["--set", setting]
     command += ["--config", str(training.config_file.resolve())] if training.config_file else []
     command += ["--max-minutes", str(training.minutes)] if training.minutes is not None else []
-    return _process(command)
+    return command
 
 
-def _process(command: list[str]) -> "subprocess.Popen[str]":
+def _outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
+    """What processes print, by (folder, command) and side by side; none outlives this call.
+
+    Raises: TrainingFailed, naming the folder of the first that failed, once all have ended.
+    """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    with ExitStack() as running:
+        processes = []
+        for _, command in work:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+            running.callback(process.kill)  # nothing where it has ended
+            processes.append(process)
+        outputs = [process.communicate()[0] for process in processes]
+    for (folder, _), process in zip(work, processes, strict=True):
+        if process.returncode:
+            raise TrainingFailed(str(folder), process.returncode)
+    return outputs
 
 
 def evaluate_reward_of_run(run: Path, left_out: str | None, sources: int | None, as_json: bool) -> None:
@@ -85,11 +101,7 @@ def evaluate_reward_of_run(run: Path, left_out: str | None, sources: int | None,
     command += ["--rival", f"untrained=untrained:{reward}"]
     command += ["--left-out", left_out] if left_out else []
     command += ["--sources", str(sources)] if sources else []
-    process = _process(command)
-    output = process.communicate()[0]
-    if process.returncode:
-        raise TrainingFailed(str(reward), process.returncode)
-    _show(reward, json.loads(output.splitlines()[-1]), as_json)
+    _show(reward, json.loads(_outputs([(reward, command)])[0].splitlines()[-1]), as_json)
 
 
 def _show(out: Path, metrics: dict[str, Any], as_json: bool) -> None:

@@ -25,6 +25,8 @@ def test_what_is_wrong_comes_with_its_exit_code(small_run: Path, tmp_path: Path)
     with pytest.raises(TrainingFailed) as error:
         train_reward_of_run(small_run, Training(settings=("steps=none",)), None, False, True)
     assert error.value.exit_code == 2
+    with pytest.raises(BadInput, match="rival without source and for all"):
+        train_reward_of_run(small_run, Training(settings=TINY), "source", True, True)
 
 
 def test_a_reward_is_trained_with_its_rivals_and_tested_beside_them(
