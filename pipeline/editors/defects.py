@@ -20,7 +20,8 @@ from pipeline.shapes import ImageF32
 from schemas.candidate import Defect
 
 REFERENCE_PX = 256
-SPILL_PX = (2.0, 11.0)
+SPILL_PX = (4.0, 18.0)
+SPILL_OPACITY = 0.8
 OTHER_OBJECT_LAB = (10.0, 40.0)
 PLANNED_OBJECT_LAB = (8.0, 60.0)
 #: At strength 1 a wrong attribute is at least this far off, however little the asked edit changes.
@@ -36,7 +37,7 @@ WARP_PX = (1.5, 6.0)
 #: Full-size colour: blocks and ringing show, not a soft bleeding of colour.
 _JPEG_SAMPLING = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 #: Mean change (CIE Lab) in its place below which a defect cannot be seen, where the kind has no aim of its own.
-_VISIBLE_LAB = {"spill": 9.0, "seam": 5.0, "wrong_attribute": 5.0}
+_VISIBLE_LAB = {"spill": 4.5, "seam": 5.0, "missed": 10.0, "wrong_attribute": 10.0, "half_done": 6.0}
 _AROUND = ("spill", "seam")
 _VISIBLE_SHARE_OF_AIM = 0.7
 
@@ -152,15 +153,16 @@ def _new_place(step: Step) -> MaskBool:
 
 
 def spill(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) -> ImageU8:
-    """The edit leaks over its border: the colours inside are drawn outwards by a number of pixels."""
+    """The edit leaks over its border: the colours inside glow outwards, fainter and fainter, by a number of pixels."""
     step = plan.step(_target(defect))
     core = cv2.erode(step.region.astype(np.uint8), np.ones((3, 3), dtype=np.uint8))
     core = core if core.any() else step.region.astype(np.uint8)
     distance, labels = cv2.distanceTransformWithLabels(1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     colours = np.zeros((int(labels.max()) + 1, 3), dtype=np.float32)
     colours[labels[core > 0]] = cv2.blur(plan.wanted, (3, 3))[core > 0]
-    band = (distance <= _px(plan, defect, SPILL_PX) + 1) & ~plan.others(step.target)
-    opacity = soft(band | step.region) * (~step.region) * np.float32(0.9)
+    left = np.clip(1 - (distance - 1) / _px(plan, defect, SPILL_PX), 0, 1)
+    clear = soft(~plan.others(step.target) | step.region) * ~plan.others(step.target) * ~step.region
+    opacity = np.float32(SPILL_OPACITY) * left * clear
     return compose(image, colours[labels], np.asarray(opacity, dtype=np.float32))
 
 

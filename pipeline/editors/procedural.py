@@ -31,7 +31,7 @@ class ProceduralEditor:
     """An `Editor` of plain image processing. leave_out: kinds of defects that it never draws by itself."""
 
     name = "procedural"
-    revision = "2"
+    revision = "3"
     synthetic = True
 
     def __init__(self, leave_out: Sequence[str] = ()) -> None:
@@ -40,7 +40,7 @@ class ProceduralEditor:
             raise BadInput(f"defect {unknown[0]!r}", "is not known", f"choose from {', '.join(DEFECT_KINDS)}")
         self.kinds = tuple(kind for kind in DEFECT_KINDS if kind not in leave_out)
         if leave_out:
-            self.revision = f"2 without {', '.join(sorted(set(leave_out)))}"
+            self.revision = f"3 without {', '.join(sorted(set(leave_out)))}"
         self._plans: OrderedDict[tuple[str, int], Plan] = OrderedDict()
 
     def edit(self, request: EditRequest, sources: list[ImageU8], index: int, seed: int) -> Edit:

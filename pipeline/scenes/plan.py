@@ -38,6 +38,11 @@ _PATTERNED_SHARE = 0.5
 _PLAIN_COLOURS = ("black", "gray", "white")
 #: How many objects take the first one's shape, so that a label needs its colour.
 _TWIN_SHARE = 0.2
+#: How many things glow, how many of those in another colour than their own, and how: reach in radii, and opacity.
+_GLOWING_SHARE = 0.5
+_OTHER_GLOW_SHARE = 0.5
+_GLOW_REACH = (0.12, 0.5)
+_GLOW_OPACITY = (0.3, 0.6)
 #: CIE Lab distances that keep an object apart from its background and from the other objects.
 _APART_FROM_BACKGROUND = 42.0
 _APART_FROM_EACH_OTHER = 30.0
@@ -46,6 +51,15 @@ _APART_FROM_EACH_OTHER = 30.0
 #: Centre (x, y) and radius of a circle, as shares of the image's side.
 Place = tuple[tuple[float, float], float]
 Lab = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Glow:
+    """Light of one colour around a thing, fading outwards. reach: in the thing's radii; opacity: at its border."""
+
+    colour: str
+    reach: float
+    opacity: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,7 @@ class ObjectPlan:
     centre: tuple[float, float]
     radius: float
     angle: float
+    glow: Glow | None
 
     @property
     def label(self) -> str:
@@ -91,9 +106,17 @@ def plan_scene(seed: int, index: int, textures: tuple[str, ...]) -> ScenePlan:
     background = plan_background(texture, scene_rng(seed, index, "background"))
     places = _places(scene_rng(seed, index, "places"))
     looks = _looks(places, background, scene_rng(seed, index, "looks"))
-    rng = scene_rng(seed, index, "surfaces")
+    rng, glows = scene_rng(seed, index, "surfaces"), scene_rng(seed, index, "glows")
     objects = tuple(
-        ObjectPlan(shape, colour, _pattern(colour, background, (centre, radius), rng), centre, radius, _angle(rng))
+        ObjectPlan(
+            shape=shape,
+            colour=colour,
+            pattern=_pattern(colour, background, (centre, radius), rng),
+            centre=centre,
+            radius=radius,
+            angle=_angle(rng),
+            glow=_glow(colour, clear_colours(background, centre, radius), glows),
+        )
         for (centre, radius), (shape, colour) in zip(places, looks, strict=True)
     )
     return ScenePlan(seed, index, background, objects)
@@ -169,6 +192,15 @@ def _pattern(colour: str, background: BackgroundPlan, place: Place, rng: np.rand
     ink = rgb_lab((r, g, b))
     sinks = any(colour_distance(ink, lab) < _APART_FROM_EACH_OTHER for lab in _behind(background, place))
     return None if sinks else tuple(PATTERN_WORDS)[which]
+
+
+def _glow(colour: str, palette: list[str], rng: np.random.Generator) -> Glow | None:
+    """Some things glow, in their own colour or another: light around a thing need not come from an edit."""
+    glows, other = rng.random() < _GLOWING_SHARE, rng.random() < _OTHER_GLOW_SHARE
+    others = [name for name in palette if name != colour]
+    shown = others[int(rng.integers(len(others)))] if other else colour
+    reach, opacity = float(rng.uniform(*_GLOW_REACH)), float(rng.uniform(*_GLOW_OPACITY))
+    return Glow(shown, reach, opacity) if glows else None
 
 
 def _angle(rng: np.random.Generator) -> float:

@@ -19,19 +19,29 @@ MIN_SIZE_PX, MAX_SIZE_PX = 32, 4096
 _SHADOW_OPACITY = 0.42
 _SHADOW_REACH = 0.16
 _BEVEL = 0.30
+#: How often a thing lies in a light or shade of its own, and the ends of its gain.
+_OWN_LIGHT_SHARE = 0.4
+_OWN_LIGHT_GAIN = (0.68, 1.25)
+#: How many spots of coloured light may fall anywhere, and how far they take each channel.
+_SPOTS = 3
+_SPOT_GAIN = 0.18
+#: Colours without a hue: another light would make one look like another.
+_PLAIN = ("black", "gray", "white")
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object of a scene. texture: its surface pattern or None. box: tight around the mask, half-open, in px.
+    """One object of a scene. texture: its surface pattern or None. glow: the colour that it glows in, or None.
 
-    mask_hw: (size, size) bool, the pixels that it covers by half or more. Its shadow is not part of it.
+    box: tight around the mask, half-open, in px. mask_hw: (size, size) bool, the pixels that it covers by half or more.
+    Its shadow and its glow are not part of it.
     """
 
     label: str
     shape: str
     colour: str
     texture: str | None
+    glow: str | None
     box: Box
     mask_hw: MaskBool
 
@@ -57,6 +67,16 @@ class _Light:
     colour: tuple[float, float, float]
     slope: float
     noise: float
+    spots: tuple["_Spot", ...]
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A soft round light or shade. centre (x, y), radius: shares of the image's side; gain: of each channel, inside."""
+
+    centre: tuple[float, float]
+    radius: float
+    gain: tuple[float, float, float]
 
 
 def render_scene(seed: int, index: int, size_px: int, render: int = 0, textures: tuple[str, ...] = TEXTURES) -> Scene:
@@ -94,7 +114,8 @@ def _scene_object(thing: ObjectPlan, size_px: int) -> SceneObject:
     box = mask_box(mask)
     assert box is not None, "the smallest object covers several pixels at the smallest size"
     mask.setflags(write=False)
-    return SceneObject(thing.label, thing.shape, thing.colour, thing.pattern, box, mask)
+    glow = thing.glow.colour if thing.glow else None
+    return SceneObject(thing.label, thing.shape, thing.colour, thing.pattern, glow, box, mask)
 
 
 def _window(thing: ObjectPlan, size_px: int, beyond: float) -> Box:
@@ -110,8 +131,8 @@ def _coverage(thing: ObjectPlan, size_px: int, window: Box) -> ImageF32:
     return shape_coverage(thing.shape, centre, thing.radius * size_px, thing.angle, window)
 
 
-def _light(seed: int, index: int, render: int) -> _Light:
-    rng = scene_rng(seed, index, "light", render)
+def _light(plan: ScenePlan, render: int) -> _Light:
+    rng = scene_rng(plan.seed, plan.index, "light", render)
     warmth = float(rng.uniform(-0.04, 0.04))
     gain = float(rng.uniform(0.9, 1.08))
     return _Light(
@@ -119,14 +140,31 @@ def _light(seed: int, index: int, render: int) -> _Light:
         colour=(gain * (1 + warmth), gain, gain * (1 - warmth)),
         slope=float(rng.uniform(0.02, 0.12)),
         noise=float(rng.uniform(0.004, 0.014)),
+        spots=_spots(plan, render),
     )
 
 
+def _spots(plan: ScenePlan, render: int) -> tuple[_Spot, ...]:
+    """Light and shade on single things, and coloured light anywhere: its name does not say how bright a thing is."""
+    rng = scene_rng(plan.seed, plan.index, "spots", render)
+    spots = []
+    for thing in plan.objects:
+        gain = float(np.exp(rng.uniform(*np.log(_OWN_LIGHT_GAIN))))
+        if rng.random() < _OWN_LIGHT_SHARE and thing.colour not in _PLAIN:
+            spots.append(_Spot(thing.centre, 1.3 * thing.radius, (gain, gain, gain)))
+    for x, y, radius, *gains in rng.uniform(0, 1, (int(rng.integers(_SPOTS + 1)), 6)).tolist():
+        red, green, blue = (1 + _SPOT_GAIN * (2 * gain - 1) for gain in gains)
+        spots.append(_Spot((x, y), 0.08 + 0.22 * radius, (red, green, blue)))
+    return tuple(spots)
+
+
 def _draw(plan: ScenePlan, size_px: int, render: int, things: tuple[ObjectPlan, ...]) -> ImageU8:
-    light = _light(plan.seed, plan.index, render)
+    light = _light(plan, render)
     canvas = _background(plan, size_px, render)
     for thing in things:
         _draw_shadow(canvas, thing, size_px, light)
+    for thing in things:
+        _draw_glow(canvas, thing, size_px)
     for thing in things:
         _draw_object(canvas, thing, size_px, light)
     canvas *= _light_field(size_px, light)
@@ -154,6 +192,18 @@ def _draw_shadow(canvas: ImageF32, thing: ObjectPlan, size_px: int, light: _Ligh
     soft = cv2.GaussianBlur(coverage, (0, 0), max(0.5, 0.09 * radius_px), borderType=cv2.BORDER_CONSTANT)
     patch = canvas[window[1] : window[3], window[0] : window[2]]
     patch *= 1 - np.float32(_SHADOW_OPACITY) * soft[:, :, None]
+
+
+def _draw_glow(canvas: ImageF32, thing: ObjectPlan, size_px: int) -> None:
+    if thing.glow is None:
+        return
+    window = _window(thing, size_px, thing.glow.reach)
+    outside = (_coverage(thing, size_px, window) < 0.5).astype(np.uint8)
+    reach_px = max(1.0, thing.glow.reach * thing.radius * size_px)
+    left = np.clip(1 - (cv2.distanceTransform(outside, cv2.DIST_L2, 5) - 1) / reach_px, 0, 1)
+    colour = np.array(COLOURS[thing.glow.colour], dtype=np.float32) / np.float32(255)
+    patch = canvas[window[1] : window[3], window[0] : window[2]]
+    patch += (colour - patch) * (np.float32(thing.glow.opacity) * left)[:, :, None]
 
 
 def _draw_object(canvas: ImageF32, thing: ObjectPlan, size_px: int, light: _Light) -> None:
@@ -198,7 +248,12 @@ def _light_field(size_px: int, light: _Light) -> ImageF32:
     ramp = np.linspace(-1, 1, size_px, dtype=np.float32)
     across = ramp[None, :] * math.cos(light.angle_rad) + ramp[:, None] * math.sin(light.angle_rad)
     gain = 1 + np.float32(light.slope) * across
-    return np.asarray(gain[:, :, None] * np.array(light.colour, dtype=np.float32), dtype=np.float32)
+    field = np.asarray(gain[:, :, None] * np.array(light.colour, dtype=np.float32), dtype=np.float32)
+    places = (np.arange(size_px, dtype=np.float32) + np.float32(0.5)) / np.float32(size_px)
+    for spot in light.spots:
+        far = ((places[None, :] - spot.centre[0]) ** 2 + (places[:, None] - spot.centre[1]) ** 2) / spot.radius**2
+        field *= 1 + np.exp(-(far**2))[:, :, None] * (np.array(spot.gain, dtype=np.float32) - 1)
+    return field
 
 
 @lru_cache(maxsize=4)

@@ -22,6 +22,10 @@ from schemas.request import Operation, RequestLine, Target
 OPERATIONS: tuple[Operation, ...] = (
     "recolour", "remove", "replace", "insert", "texture", "blur", "relight", "move", "resize", "text",
 )  # fmt: skip
+#: How often an operation is asked for where it is not once: what hangs on how a thing was before shall not be rare.
+_OFTEN = {"relight": 4.0}
+#: What would leave a glow behind with nothing in it that glows.
+_LEAVES_GLOW = ("remove", "replace", "move", "resize")
 PATTERNS = ("stripes", "checker", "dots", "waves", "bricks", "noise")
 WORDS = ("HI", "OK", "YES", "NEW", "GO", "42", "A1", "TOP", "SALE", "OPEN")
 
@@ -126,8 +130,9 @@ def scene_requests(
 
 
 def _next_target(wish: _Wish) -> Target | None:
-    """One more target, its operation drawn evenly among those that this scene still allows."""
-    for drawn in wish.rng.permutation(len(OPERATIONS)):
+    """One more target, its operation drawn by `_OFTEN` among those that this scene still allows."""
+    weights = np.array([_OFTEN.get(operation, 1.0) for operation in OPERATIONS])
+    for drawn in wish.rng.choice(len(OPERATIONS), len(OPERATIONS), replace=False, p=weights / weights.sum()):
         operation = OPERATIONS[int(drawn)]
         target = _insert(wish) if operation == "insert" else _change(wish, operation)
         if target is not None:
@@ -138,6 +143,8 @@ def _next_target(wish: _Wish) -> Target | None:
 def _change(wish: _Wish, operation: Operation) -> Target | None:
     for place, index in enumerate(wish.free):
         thing = wish.scene.objects[index]
+        if thing.glow and operation in _LEAVES_GLOW:
+            continue
         made = _MAKERS[operation](wish, thing)
         if made is not None:
             del wish.free[place]
@@ -177,6 +184,8 @@ _Made = tuple[dict[str, Scalar], Box | None] | None
 
 def _recolour(wish: _Wish, thing: SceneObject) -> _Made:
     colour = wish.colour_apart(thing)
+    if thing.glow and colour_distance(colour_lab(thing.glow), colour_lab(thing.colour)) >= _VISIBLE_CHANGE:
+        colour = thing.glow
     if (thing.shape, colour) in wish.looks:
         return None
     wish.looks.add((thing.shape, colour))

@@ -161,7 +161,8 @@ def test_without_one_object_the_others_stay_as_they_are() -> None:
         gone, *rest = scene.objects
         changed = difference(scene.image_hwc_u8, render_without(scene, (0,))) > 0
         assert changed[gone.mask_hw].mean() > 0.97
-        assert all(not changed[thing.mask_hw].any() for thing in rest)
+        # A glow may reach the soft rim of a thing next to it.
+        assert all(not (changed & ~grown(~thing.mask_hw, 1)).any() for thing in rest)
         assert np.array_equal(render_without(scene, ()), scene.image_hwc_u8)
 
 
