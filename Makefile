@@ -12,7 +12,7 @@ REWARD := runs/reward
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo reward test unit integration browser slow lint types layers docs schemas serve benchmarks clean
+.PHONY: help setup demo reward reward-weights test unit integration browser slow lint types layers docs schemas serve benchmarks clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,18 +27,22 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "set-up: $$(( $$(date +%s) - started )) s"
 	@touch $@
 
-demo: $(STAMP)  ## the main job on real photographs and procedural scenes, into runs/demo
+demo: $(STAMP)  ## the main job on real photographs and procedural scenes, and a reward trained on it, into runs/demo
 	@$(BIN)/python examples/photos/copy_photos.py
 	@started=$$(date +%s); \
 	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
 	$(BIN)/regionwise verify $(DEMO)/dataset && \
-	$(BIN)/regionwise report $(DEMO) && \
 	echo "run: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
+	$(BIN)/regionwise train-reward --run $(DEMO) --config examples/demo-reward.toml --with-rivals && \
+	$(BIN)/regionwise evaluate --run $(DEMO) --left-out compression --sources 120 && \
+	$(BIN)/regionwise report $(DEMO) && \
+	echo "reward: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
 	$(BIN)/regionwise build --run $(OUTLINES) --config examples/outlines.toml --workers $(CORES) && \
 	$(BIN)/regionwise report $(OUTLINES) && \
 	echo "outlines: $$(( $$(date +%s) - started )) s" && \
-	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md);" && \
-	echo "the same photographs outlined by the segmenter sam:tiny: $(OUTLINES)/report.html"
+	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md), the reward in" && \
+	echo "$(DEMO)/reward (what its tests say: metrics.json); the same photographs outlined by the segmenter sam:tiny:" && \
+	echo "$(OUTLINES)/report.html"
 
 reward: $(STAMP)  ## a region reward and its blind rivals, trained on procedural scenes and tested, into runs/reward
 	@started=$$(date +%s); \
@@ -48,6 +52,11 @@ reward: $(STAMP)  ## a region reward and its blind rivals, trained on procedural
 	$(BIN)/regionwise report $(REWARD) && \
 	echo "reward: $$(( $$(date +%s) - started )) s" && \
 	echo "look at $(REWARD)/report.html; what the tests say is in $(REWARD)/reward/metrics.json"
+
+reward-weights: $(STAMP)  ## the reward's weights that come with the product, made anew, and its rivals' (half an hour)
+	@$(BIN)/regionwise build --run runs/reward-weights --config examples/reward-weights-data.toml --workers $(CORES) && \
+	$(BIN)/regionwise train-reward --run runs/reward-weights --config examples/reward-weights.toml --with-rivals && \
+	$(BIN)/python -m training.reward.shipped runs/reward-weights
 
 test: unit integration browser  ## all tests, as CI runs them
 

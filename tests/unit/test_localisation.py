@@ -66,6 +66,7 @@ def test_a_case_has_one_flawed_place_and_a_twin_without_a_flaw(cases: list[Case]
         assert case.verdicts[case.place] is True
         assert (case.question.edited != case.twin.edited).any()
         assert set(case.question.masks) == set(case.twin.masks) == set(case.verdicts) - {BACKGROUND}
+        assert all((case.question.masks[key] == mask).all() for key, mask in case.twin.masks.items())
         assert all(mask.any() for mask in case.question.masks.values())
         assert len(case.question.masks) == len(case.request.targets)
     spilled = [case for case in cases if case.defect.kind == "spill"]

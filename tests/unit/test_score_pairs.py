@@ -107,7 +107,7 @@ def test_a_list_of_pairs(photos: Path, capsys: pytest.CaptureFixture[str]) -> No
         ({"--box": "0,0,601,10"}, "leaves 600 x 400 px"),
         ({"--picture": "out.jpg"}, "no PNG name"),
         ({"--reward": "oracle"}, "is not known"),
-        ({"--reward": "region"}, "does not say where it is"),
+        ({"--reward": "untrained"}, "does not say where it is"),
         ({"--reward": "pixel-difference:3"}, "takes nothing after its name"),
         ({"--reward": "region:nowhere"}, "nowhere"),
         ({"--reward": "endpoint:not an address"}, "judge"),

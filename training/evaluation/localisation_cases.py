@@ -1,13 +1,15 @@
 """Test cases for localisation: candidates with exactly one known defect, on a named region or the background.
 
-Scenes come from a seed and from textures that training must not have seen; masks are found as at run time, by the
-segmenter and `fuse`, on the flawed candidate and on its clean twin each for itself. Unplanned regions (`extra-n`) have
-no verdict; with `extras` a reward is given their masks all the same, and else what lies there is the background's.
+Scenes come from a seed and from textures that training must not have seen. Masks are found as at run time, by the
+segmenter and `fuse`, on the clean twin, and serve the flawed candidate as well: found on that itself, their outlines
+would tell of the flaw (a spill is inside its own mask then, and who never saw the source finds it by the mask's shape).
+Unplanned regions (`extra-n`) have no verdict; with `extras` a reward is given their masks all the same, as found on each
+image, and else what lies there is the background's.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +38,7 @@ from schemas.reward import BACKGROUND, Band
 from schemas.sample import Sample
 from schemas.score import SCORE_MAX, CandidateScore, phi
 from training.reward.protocol import Question
+from training.reward.views import UNPLANNED
 
 #: Never to be trained on: the last four textures, and the seeds of test scenes. Whoever chooses settings by these tests
 #: does it on the development seed, so that the held-out one measures what nothing was fitted to.
@@ -239,8 +242,15 @@ def _cases_of(
         if edit is None:
             unmade[kind.defect] += 1
             continue
-        cases.append(_case(opened[0], kind, edit, maker.question(opened, edit), twin))
+        cases.append(_case(opened[0], kind, edit, _with_masks_of(twin, maker.question(opened, edit)), twin))
     return cases
+
+
+def _with_masks_of(twin: Question, question: Question) -> Question:
+    """`question` with its twin's masks of the planned regions, and its own of the unplanned ones."""
+    planned = {key: mask for key, mask in twin.masks.items() if not key.startswith(UNPLANNED)}
+    own = {key: mask for key, mask in question.masks.items() if key.startswith(UNPLANNED)}
+    return replace(question, masks=planned | own)
 
 
 def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | None:

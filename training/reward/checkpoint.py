@@ -77,7 +77,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> 
         if here is None or there is None or here.shape != there.shape:
             shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (there, here)]
             raise BadInput(str(path), f"weight {name} is {shapes[0]}, expected {shapes[1]}", "train the reward anew")
-    network.load_state_dict(tensors)
+    network.load_state_dict(tensors)  # half precision, too: it is copied into the network's own
 
 
 def training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

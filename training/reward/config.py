@@ -10,6 +10,7 @@ from schemas.errors import BadInput
 from schemas.record import first_fault
 
 Supervision = Literal["regions", "image"]
+Start = Literal["fresh", "shipped"]
 
 
 class RewardConfig(BaseModel):
@@ -22,6 +23,9 @@ class RewardConfig(BaseModel):
     use_instruction: Annotated[bool, Field(description="False: the instruction is empty, a rival that cannot read")] = (
         True
     )
+    start: Annotated[
+        Start, Field(description="fresh: random weights; shipped: those that come with the product, of the same eyes")
+    ] = "fresh"
     supervision: Annotated[
         Supervision, Field(description="regions: every region's own scores; image: each gets its image's")
     ] = "regions"

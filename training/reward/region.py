@@ -96,9 +96,10 @@ class RegionReward:
                 stds[name] = SCORE_MAX * calibration.std(_column(log_variances, index))
         return means, stds
 
-    def save(self, folder: Path) -> None:
-        """Writes weights, then `reward.json`, which makes them exist."""
-        write_tensors(folder / "reward.safetensors", self.network.state_dict())
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Writes weights, then `reward.json`, which makes them exist. dtype: what the weights are stored in."""
+        weights = {name: tensor.to(dtype) for name, tensor in self.network.state_dict().items()}
+        write_tensors(folder / "reward.safetensors", weights)
         document = {
             "schema": f"{SCHEMA}/{VERSION}",
             "architecture": ARCHITECTURE,

@@ -2,7 +2,8 @@
 
 | spec | reward |
 |---|---|
-| `region:PATH` | the region network, from the folder that `regionwise train-reward` wrote |
+| `region` | the region network with the weights that come with the product, trained on procedural scenes alone |
+| `region:PATH` | the same, from the folder that `regionwise train-reward` wrote |
 | `untrained:PATH` | the same network with fresh weights, a rival |
 | `endpoint:URL` | a vision-language model behind an OpenAI-compatible API |
 | `pixel-difference`, `pixel-change` | rivals that compare pixels alone |
@@ -22,6 +23,10 @@ def make_reward(spec: str) -> Reward:
     name, place = parse_spec(spec, REWARDS, "reward")
     if name.startswith("pixel-"):
         return _pixel(spec, name, place)
+    if place is None and name == "region":
+        from training.reward.shipped import WEIGHTS
+
+        return _region(str(WEIGHTS))
     if place is None:
         raise BadInput(f"reward {spec!r}", "does not say where it is", f"write {name}:{_PLACES[name]}")
     return _MAKERS[name](place)

@@ -44,6 +44,7 @@ from training.reward.model import ARCHITECTURE
 from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
 from training.reward.region import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
 from training.reward.selection import left_out_keys
+from training.reward.shipped import start_from_shipped
 
 log = logging.getLogger(__name__)
 _HISTORY_STEPS = 20
@@ -93,6 +94,8 @@ def train_reward(
 
     # 3. Network and optimiser, fresh or from the last checkpoint.
     network = make_network(config)
+    if config.start == "shipped" and state is None:
+        start_from_shipped(network, config)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
