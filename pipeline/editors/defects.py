@@ -38,6 +38,9 @@ WARP_PX = (1.5, 6.0)
 _JPEG_SAMPLING = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 #: Mean change (CIE Lab) in its place below which a defect cannot be seen, where the kind has no aim of its own.
 _VISIBLE_LAB = {"spill": 4.5, "seam": 5.0, "missed": 10.0, "wrong_attribute": 10.0, "half_done": 6.0}
+#: A wrong attribute lies within these shares of what its strength aims at; from this strength on it may be any further.
+_WRONG_RANGE = (0.6, 1.5)
+_PLAINLY_WRONG = 0.7
 _AROUND = ("spill", "seam")
 _VISIBLE_SHARE_OF_AIM = 0.7
 
@@ -73,11 +76,20 @@ def is_visible(plan: Plan, defect: Defect, flawed: ImageU8) -> bool:
         place = place & ~grown(plan.step(_target(defect)).region, 0 if defect.kind == "seam" else 1)
     if not place.any():
         return False
+    if defect.kind == "wrong_attribute":
+        return _is_about_as_wrong(plan, defect, _distance(flawed, plan.wanted, plan.step(_target(defect)).region))
     aims = {"compression": COMPRESSION_LAB, "warp": WARP_LAB}
     least = _VISIBLE_LAB.get(defect.kind, 1.2)
     if defect.kind in aims:
         least = _VISIBLE_SHARE_OF_AIM * _grade(aims[defect.kind], defect.strength)
     return _distance(flawed, plan.wanted, place) >= least
+
+
+def _is_about_as_wrong(plan: Plan, defect: Defect, off_lab: float) -> bool:
+    """Whether something was found that is wrong as the strength says; from `_PLAINLY_WRONG` on, or more so."""
+    aim = _wrong_aim(plan.step(_target(defect)), plan, defect)
+    too_far = off_lab > _WRONG_RANGE[1] * aim and defect.strength < _PLAINLY_WRONG
+    return off_lab >= max(_VISIBLE_LAB["wrong_attribute"], _WRONG_RANGE[0] * aim) and not too_far
 
 
 def _grade(span: tuple[float, float], strength: float) -> float:
@@ -130,20 +142,21 @@ def half_done(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generat
 
 
 def wrong_attribute(image: ImageU8, plan: Plan, defect: Defect, rng: np.random.Generator) -> ImageU8:
-    """Something else than asked was done; at strength 1 the result is as far from the asked one as the source is.
+    """Something else than asked was done, and done whole: no mixture that would give itself away.
 
-    The wrong thing is one about as far off as the strength says, and mixed with the asked one only for what is left.
+    The strength chooses what: one about as far from the asked result as that share of the asked change is large.
     """
     step = plan.step(_target(defect))
-    aim = defect.strength * max(WRONG_LAB, _distance(step.before, plan.wanted, step.region))
-    wrong = wrong_order(step.order, aim, rng)
+    wrong = wrong_order(step.order, _wrong_aim(step, plan, defect), rng)
     moves = step.order.operation in ("move", "resize", "remove", "insert", "replace")
     instead = wrong.operation != step.order.operation
     base, thing = (plan.wanted, _new_place(step)) if moves and instead else (step.before, step.thing)
     made = carry_out(wrong, base, thing, plan.sources)[0]
-    off = _distance(made, plan.wanted, step.region)
-    share = min(1.0, aim / max(off, 1e-6))
-    return compose(image, made, soft(step.region & ~plan.others(step.target)) * np.float32(share))
+    return compose(image, made, soft(step.region & ~plan.others(step.target)))
+
+
+def _wrong_aim(step: Step, plan: Plan, defect: Defect) -> float:
+    return defect.strength * max(WRONG_LAB, _distance(step.before, plan.wanted, step.region))
 
 
 def _new_place(step: Step) -> MaskBool:

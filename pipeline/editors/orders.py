@@ -153,7 +153,8 @@ def wrong_order(order: Order, distance_lab: float, rng: np.random.Generator) -> 
     if order.operation == "texture":
         return replace(order, parameters={"texture": _another(TEXTURES, asked["texture"], rng), "phase": 0})
     if order.operation == "relight":
-        return replace(order, parameters={"gain": 0.45 if float(asked["gain"] or 1) > 1 else 1.7})
+        gain = rng.uniform(0.42, 0.62) if float(asked["gain"] or 1) > 1 else rng.uniform(1.75, 2.2)
+        return replace(order, parameters={"gain": round(float(gain), 2)})
     if order.operation == "text":
         words = str(asked["text"])[::-1].swapcase() + "?"
         return replace(
@@ -161,9 +162,8 @@ def wrong_order(order: Order, distance_lab: float, rng: np.random.Generator) -> 
         )
     if order.operation == "recolour":
         return replace(order, parameters={"color": _wrong_colour(str(asked["color"]), distance_lab, rng)})
-    return replace(
-        order, operation="recolour", parameters={"color": _another(tuple(COLOURS), None, rng)}, reference=None
-    )
+    colour = _another(tuple(COLOURS), None, rng)
+    return replace(order, operation="recolour", parameters={"color": colour}, reference=None)
 
 
 def _another(known: tuple[str, ...], asked: Scalar, rng: np.random.Generator) -> str:

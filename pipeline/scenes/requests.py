@@ -13,7 +13,7 @@ from pipeline.instructions import instruction_for
 from pipeline.scenes.plan import clear_colours, plan_scene, scene_rng
 from pipeline.scenes.render import Scene, SceneObject, render_scene
 from pipeline.scenes.textures import TEXTURES
-from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
+from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab, rgb_lab
 from schemas.geometry import Box
 from schemas.record import Scalar
 from schemas.request import Operation, RequestLine, Target
@@ -31,6 +31,8 @@ WORDS = ("HI", "OK", "YES", "NEW", "GO", "42", "A1", "TOP", "SALE", "OPEN")
 
 _TARGET_SHARES = (0.4, 0.4, 0.2)
 _VISIBLE_CHANGE = 40.0
+#: Gains of light that are asked for, and the CIE Lab distance that brighter light must make on a thing's colour.
+_DARKER, _BRIGHTER, _VISIBLE_LIGHT = (0.42, 0.62), (1.75, 2.2), 16.0
 _TRIES = 160
 
 
@@ -184,7 +186,8 @@ _Made = tuple[dict[str, Scalar], Box | None] | None
 
 def _recolour(wish: _Wish, thing: SceneObject) -> _Made:
     colour = wish.colour_apart(thing)
-    if thing.glow and colour_distance(colour_lab(thing.glow), colour_lab(thing.colour)) >= _VISIBLE_CHANGE:
+    apart = thing.glow and colour_distance(colour_lab(thing.glow), colour_lab(thing.colour)) >= _VISIBLE_CHANGE
+    if thing.glow and apart and wish.rng.random() < 0.5:
         colour = thing.glow
     if (thing.shape, colour) in wish.looks:
         return None
@@ -214,12 +217,13 @@ def _blur(wish: _Wish, thing: SceneObject) -> _Made:
 
 
 def _relight(wish: _Wish, thing: SceneObject) -> _Made:
-    """Brighter only where no channel is near its end; a black thing has no light to scale."""
-    brightest = max(COLOURS[thing.colour])
-    if brightest < 60:
+    """Darker or brighter, so that most things do not say which; brighter only where there is room, black not at all."""
+    if thing.colour == "black":
         return None
-    darker = brightest > 185 or wish.rng.random() < 0.3
-    return {"gain": round(float(wish.rng.uniform(0.42, 0.62) if darker else wish.rng.uniform(1.5, 1.85)), 2)}, None
+    lit = tuple(min(255.0, _BRIGHTER[0] * channel) for channel in COLOURS[thing.colour])
+    has_room = colour_distance(rgb_lab((lit[0], lit[1], lit[2])), colour_lab(thing.colour)) >= _VISIBLE_LIGHT
+    gains = _BRIGHTER if has_room and wish.rng.random() < 0.6 else _DARKER
+    return {"gain": round(float(wish.rng.uniform(*gains)), 2)}, None
 
 
 def _move(wish: _Wish, thing: SceneObject) -> _Made:

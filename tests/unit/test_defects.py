@@ -7,6 +7,7 @@ from pipeline.backends import CannotEdit
 from pipeline.editors.defects import DEFECT_KINDS, apply_defect, defect_place, is_visible
 from pipeline.editors.operations import to_lab
 from pipeline.editors.plan import grown, make_plan
+from pipeline.shapes import COLOURS, colour_lab
 from schemas.candidate import Defect
 from tests.unit.editor_cases import SIDE, block, block_target, disc, disc_target, picture, request_of
 
@@ -43,8 +44,8 @@ def test_a_defect_stays_in_its_place(plan, kind, target):
 def test_a_stronger_defect_shows_more(plan, kind, target):
     seen = [change(flawed(plan, kind, target, s), plan.wanted).mean() for s in (0.2, 0.6, 1.0)]
     assert 0 < seen[0] < seen[1]
-    # The geometry of a warp and the coarsest JPEG have an end in a region of 30 px.
-    assert seen[2] > (0.95 if kind in ("warp", "compression") else 1.05) * seen[1]
+    # A warp and the coarsest JPEG have an end in a region of 30 px; what is wrong is a colour or a pattern.
+    assert seen[2] > (0.95 if kind in ("warp", "compression", "wrong_attribute") else 1.05) * seen[1]
 
 
 @pytest.mark.parametrize(("kind", "target"), PLACES)
@@ -63,11 +64,25 @@ def test_half_of_a_half_done_edit_is_there(plan):
     assert change(image, plan.wanted)[disc()].sum() / asked == pytest.approx(0.4, abs=0.05)
 
 
-def test_a_wrong_attribute_is_as_far_off_as_the_source_and_not_the_source(plan):
-    image = flawed(plan, "wrong_attribute", 0, 1.0)
+def test_a_wrong_attribute_is_another_thing_done_whole_as_far_off_as_the_strength_says(plan):
     asked = change(plan.source, plan.wanted)[disc()].mean()
-    assert change(image, plan.wanted)[disc()].mean() == pytest.approx(asked, rel=0.06)
-    assert change(image, plan.source)[disc()].mean() > 15
+    off = {}
+    for strength in (0.4, 0.7, 1.0):
+        image = flawed(plan, "wrong_attribute", 0, strength)
+        off[strength] = change(image, plan.wanted)[disc()].mean()
+        assert change(image, plan.source)[disc()].mean() > 15
+        # One colour, whatever the strength, where a mixture would have some of two.
+        core = ~grown(~disc(), 4)
+        assert min(np.abs(to_lab(image)[core].mean(axis=0) - colour_lab(name)).max() for name in COLOURS) < 6
+    assert off[0.4] < off[1.0]
+    assert off[1.0] == pytest.approx(asked, rel=0.4)
+
+
+def test_a_slight_mistake_needs_something_that_is_slightly_wrong(plan):
+    slight = Defect(kind="wrong_attribute", target=1, strength=0.15)
+    assert not is_visible(plan, slight, flawed(plan, "wrong_attribute", 1, 0.15))
+    plain = Defect(kind="wrong_attribute", target=1, strength=0.9)
+    assert is_visible(plan, plain, flawed(plan, "wrong_attribute", 1, 0.9))
 
 
 def test_a_spill_leaks_outwards_by_its_strength_and_not_into_another_region(plan):

@@ -2,9 +2,9 @@
 
 Scenes come from a seed and from textures that training must not have seen. Masks are found as at run time, by the
 segmenter and `fuse`, on the clean twin, and serve the flawed candidate as well: found on that itself, their outlines
-would tell of the flaw (a spill is inside its own mask then, and who never saw the source finds it by the mask's shape).
-Unplanned regions (`extra-n`) have no verdict; with `extras` a reward is given their masks all the same, as found on each
-image, and else what lies there is the background's.
+would tell of the flaw (a spill lies in its own mask then, and is found by the mask's shape without the source).
+Unplanned regions (`extra-n`) have no verdict; with `extras` a reward is given their masks all the same, as found on
+each image, and else what lies there is the background's.
 """
 
 from collections import Counter
