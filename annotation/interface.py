@@ -6,16 +6,19 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 from xml.sax.saxutils import quoteattr
 
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import LEVEL_SCORES, Issue
 
 LABELS_FILE = Path(__file__).with_name("labels.xml")
+RANKING_FILE = Path(__file__).with_name("ranking.xml")
+GUIDELINES = Path(__file__).with_name("guidelines")
+Kind = Literal["regions", "ranking"]
 NEW_REGION = "new region"
 CANNOT_JUDGE = "cannot judge"
 #: Colours that people with any kind of sight can tell apart (Okabe and Ito), in the order of the regions.
@@ -82,6 +85,33 @@ ISSUES: Mapping[Issue, tuple[str, str]] = {
 def labels_config() -> str:
     """The labelling configuration for one candidate a task, as it is sent to the server."""
     return LABELS_FILE.read_text()
+
+
+def ranking_config() -> str:
+    """The labelling configuration for all candidates of one request a task."""
+    return RANKING_FILE.read_text()
+
+
+def guidelines(kind: Kind, picture_url: Callable[[Path], str | None]) -> str:
+    """What annotators read before they begin, as HTML. picture_url: where the server shows a picture, None for nowhere.
+
+    Label Studio drops pictures inside the text (data URIs), so they need an address of their own.
+    """
+    html = (GUIDELINES / f"{kind}.html").read_text()
+
+    def placed(found: re.Match[str]) -> str:
+        url = picture_url(GUIDELINES / found[1])
+        return f'<img src={quoteattr(url)} width="{found[2]}">' if url else ""
+
+    return re.sub(r'<img src="([a-z]+\.jpg)" width="(\d+)">', placed, html)
+
+
+def ranking_candidates(urls: Mapping[str, str]) -> list[dict[str, str]]:
+    """A ranking task's `candidates`, from the address of each candidate's image, in the order of `urls`."""
+    return [
+        {"id": candidate, "title": "", "html": f'<img src={quoteattr(url)} style="max-width: 100%">'}
+        for candidate, url in urls.items()
+    ]
 
 
 def region_name(index: int, label: str) -> str:

@@ -14,17 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
 import psutil
 from filelock import FileLock, Timeout
 
+from annotation.images import Ask
 from annotation.local_server import HOST, Process, choose_port, process, tail, wait_until
 from schemas.errors import BadInput, RegionwiseError, RunInUse
 
@@ -34,7 +36,7 @@ ENVIRONMENT_SETTING = "REGIONWISE_STUDIO_VENV"
 CONSTRAINTS = importlib.resources.files("annotation") / "studio-constraints.txt"
 PORT, USER = 8080, "studio@localhost"
 #: On two cores: a known database 6 to 10 s, a fresh one about a minute, on a slow disk three.
-START_TIMEOUT_S, MIGRATE_TIMEOUT_S, INSTALL_TIMEOUT_S, ANSWER_TIMEOUT_S = 600, 900, 3_600, 10
+START_TIMEOUT_S, MIGRATE_TIMEOUT_S, INSTALL_TIMEOUT_S, ANSWER_TIMEOUT_S = 600, 900, 3_600, 60
 #: What Label Studio gets of this process's environment: it reads names as plain as HOST, PORT, USERNAME and DEBUG.
 KEPT_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 KEPT_PREFIXES = ("AWS_",)
@@ -74,6 +76,11 @@ class Studio:
     data: Path
     documents: Path
     process: Process
+
+    @property
+    def log(self) -> Path:
+        """What the server said."""
+        return self.data / "studio.log"
 
 
 @contextmanager
@@ -214,10 +221,27 @@ def personal_token(running: Studio) -> str:
     return str(account.personal_token)
 
 
-def _ask(method: str, url: str, account: Account) -> httpx.Response:
+def asker(running: Studio) -> Ask:
+    """Asks the running server as its account. The function raises: RegionwiseError where it refuses or is silent."""
+
+    def ask(method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        try:
+            answer = _ask(method, f"{running.url}{path}", running.account, body)
+        except httpx.HTTPError as error:
+            fault = f"gives no answer to {method} {path}: {type(error).__name__}"
+            raise RegionwiseError(f"Label Studio at {running.url}", fault, f"read {running.log}") from None
+        if not answer.is_success:
+            fault = f"answers {method} {path} with HTTP {answer.status_code}: {answer.text[:200]}"
+            raise RegionwiseError(f"Label Studio at {running.url}", fault, f"read {running.log}")
+        return answer.json() if answer.content else None
+
+    return ask
+
+
+def _ask(method: str, url: str, account: Account, body: Mapping[str, Any] | None = None) -> httpx.Response:
     """Asks the server on loopback, past any proxy."""
     headers = {"Authorization": f"Token {account.token}"}
-    return httpx.request(method, url, headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=False)
+    return httpx.request(method, url, headers=headers, json=body, timeout=ANSWER_TIMEOUT_S, trust_env=False)
 
 
 def _listens_on(started: Process) -> int | None:
