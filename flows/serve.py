@@ -6,7 +6,6 @@ Everything runs in processes of its own and ends with this one. Not for a networ
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,18 +15,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
-import psutil
 
+from annotation.local_server import HOST, Process, choose_port, process, wait_until
 from pipeline.run_folder import locked
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import RegionwiseError
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST, PORT, POOL = "127.0.0.1", 4200, "regionwise"
+PORT, POOL = 4200, "regionwise"
 #: A fresh database took 29 s on two cores, a known one 9 s.
-START_TIMEOUT_S, COMMAND_TIMEOUT_S, STOP_TIMEOUT_S = 180, 120, 10
+START_TIMEOUT_S, COMMAND_TIMEOUT_S = 180, 120
 PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
 
 
@@ -37,7 +36,7 @@ class Served:
 
     url: str
     environment: dict[str, str]
-    processes: tuple["subprocess.Popen[bytes]", ...]
+    processes: tuple[Process, ...]
 
 
 @contextmanager
@@ -48,20 +47,20 @@ def serve(data: Path, port: int | None = None) -> Iterator[Served]:
     Raises: BadInput where `port` is taken; RunInUse where `data` is served already; RegionwiseError where a part of it
     does not start.
     """
-    chosen = _port(port)
+    chosen = choose_port(port, PORT)
     data = data.resolve()
     environment = server_environment(data, chosen)
     url = f"http://{HOST}:{chosen}"
     with ExitStack() as stack:
         stack.enter_context(locked(data))
-        server = stack.enter_context(_process(data, environment, "server", "server", "start"))
-        _wait_until(lambda: _answer(f"{url}/api/health") is True, "the Prefect server", data / "server.log", server)
+        log = data / "server.log"
+        server = stack.enter_context(process([*PREFECT, "server", "start"], environment, log, ROOT))
+        wait_until(lambda: _answer(f"{url}/api/health") is True, "the Prefect server", log, server, START_TIMEOUT_S)
         _command(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _command(environment, "deploy", "--all")
-        worker = stack.enter_context(
-            _process(data, environment, "worker", "worker", "start", "--pool", POOL, "--name", f"{POOL}-local")
-        )
-        _wait_until(lambda: _worker_is_online(url), "the Prefect worker", data / "worker.log", worker)
+        log, command = data / "worker.log", [*PREFECT, "worker", "start", "--pool", POOL, "--name", f"{POOL}-local"]
+        worker = stack.enter_context(process(command, environment, log, ROOT))
+        wait_until(lambda: _worker_is_online(url), "the Prefect worker", log, worker, START_TIMEOUT_S)
         yield Served(url, environment, (server, worker))
 
 
@@ -82,96 +81,6 @@ def server_environment(data: Path, port: int) -> dict[str, str]:
     }
 
 
-def _port(wanted: int | None) -> int:
-    if wanted is None:
-        return PORT if _is_free(PORT) else free_port()
-    if not _is_free(wanted):
-        raise BadInput(f"port {wanted}", "is taken", "give another --port, or none for a free one")
-    return wanted
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _process(
-    data: Path, environment: dict[str, str], name: str, *arguments: str
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """A Prefect process with a log file in `data`; a Ctrl-C of the terminal reaches it only through this one."""
-    with (data / f"{name}.log").open("ab") as log:
-        process = _popen(environment, log, arguments)
-        try:
-            yield process
-        finally:
-            _stop(process)
-
-
-def _popen(environment: dict[str, str], log: IO[bytes], arguments: tuple[str, ...]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [*PREFECT, *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process and what it started: asked twice (a worker may need it), then killed."""
-    with _gone_already():
-        started = psutil.Process(process.pid).children(recursive=True)
-        for _ in range(2):
-            if process.poll() is None:
-                process.terminate()
-                _wait(process, STOP_TIMEOUT_S)
-        for child in started:
-            _end(child)
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-
-
-@contextmanager
-def _gone_already() -> Iterator[None]:
-    """A process that is gone already needs no ending."""
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        return
-
-
-def _wait(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
-    try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return
-
-
-def _end(child: psutil.Process) -> None:
-    with _gone_already():
-        child.terminate()
-        try:
-            child.wait(STOP_TIMEOUT_S)
-        except psutil.TimeoutExpired:
-            child.kill()
-
-
 def _command(environment: dict[str, str], *arguments: str) -> None:
     """One Prefect command. Raises: RegionwiseError with the last line that it printed."""
     answer = subprocess.run(
@@ -187,17 +96,6 @@ def _command(environment: dict[str, str], *arguments: str) -> None:
     if answer.returncode:
         last = (answer.stdout + answer.stderr).strip().splitlines()[-1:]
         raise RegionwiseError(f"prefect {' '.join(arguments)}", f"failed: {''.join(last)}", "see the logs beside")
-
-
-def _wait_until(ready: Any, thing: str, log: Path, process: "subprocess.Popen[bytes]") -> None:
-    """Raises: RegionwiseError where `process` ends, or is not ready in time."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not ready():
-        if process.poll() is not None:
-            raise RegionwiseError(thing, f"ended with exit code {process.returncode}", f"read {log}")
-        if time.monotonic() > deadline:
-            raise RegionwiseError(thing, f"was not ready after {START_TIMEOUT_S} s", f"read {log}")
-        time.sleep(0.3)
 
 
 def _worker_is_online(url: str) -> bool:
@@ -250,8 +148,8 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 def _watch(served: Served, data: Path) -> NoReturn:
     while True:
-        for process, name in zip(served.processes, ("server", "worker"), strict=True):
-            if process.poll() is not None:
+        for started, name in zip(served.processes, ("server", "worker"), strict=True):
+            if started.poll() is not None:
                 raise RegionwiseError(f"the Prefect {name}", "ended on its own", f"read {data / name}.log")
         time.sleep(1)
 

@@ -14,7 +14,8 @@ import pytest
 from builds import attempts, build, tars, written
 from distributed import LocalCluster
 
-from flows.serve import PREFECT, ROOT, Served, free_port, serve
+from annotation.local_server import free_port
+from flows.serve import PREFECT, ROOT, Served, serve
 
 CONFIG = {"scenes": 12, "scene_size_px": 64, "size_px": 64, "part_requests": 3, "shard_samples": 16}
 FLAGS = ("--scenes", "12", "--part-requests", "3")
