@@ -59,7 +59,7 @@ def _pieces(
 
 
 def _packed(n_values: int, codes: NDArray[np.int64], widths: NDArray[np.int64]) -> list[int]:
-    """Header and codes, each in its lowest `width` bits, as bytes; behind whole bytes there is a 0 more, as the SDK has it."""
+    """Header and codes, each in its lowest `width` bits, as bytes; whole bytes get a 0 behind them, as the SDK's do."""
     header = n_values << 21 | (VALUE_BITS - 1) << 16 | sum((bits - 1) << 4 * (3 - i) for i, bits in enumerate(RUN_BITS))
     codes, widths = np.append(header, codes), np.append(HEADER_BITS, widths)
     begins = np.cumsum(widths) - widths
