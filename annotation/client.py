@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from annotation.interface import region_name
 from schemas.errors import RegionwiseError
 from schemas.record import Id, Record
 from schemas.region import ObservedMask, RegionKey, RegionStatus
@@ -44,9 +45,10 @@ class Task(Record):
 
 
 class SentRegion(Record):
-    """One region of a task as it was sent, without its mask."""
+    """One region of a task as it was sent, without its mask. name: what the annotator sees it called, once a task."""
 
     region: RegionKey
+    name: str
     label: Label
     role: Role | None
     status: RegionStatus
@@ -121,7 +123,13 @@ class AnnotationClient(Protocol):
 def sent_task(task: Task) -> SentTask:
     """What is kept of `task`."""
     regions = tuple(
-        SentRegion(region=region.mask.region, label=region.label, role=region.role, status=region.mask.status)
-        for region in task.regions
+        SentRegion(
+            region=region.mask.region,
+            name=region_name(index, region.label),
+            label=region.label,
+            role=region.role,
+            status=region.mask.status,
+        )
+        for index, region in enumerate(task.regions)
     )
     return SentTask(candidate=task.candidate, size_hw=task.size_hw, regions=regions)

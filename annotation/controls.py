@@ -23,7 +23,8 @@ OTHER_CONTROLS = (
 class Control:
     """One control. kind: the type of its answers, in Label Studio's words; to: what it is about; values: what fits.
 
-    per_region: whether every region has an answer of its own; single: whether an answer has at most one value.
+    per_region: whether every region has an answer of its own; single: whether an answer has at most one value;
+    names: the task's data that hold further values, as `$field`.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Control:
     values: frozenset[str]
     per_region: bool = False
     single: bool = False
+    names: str = ""
 
 
 def read_controls(config: str, thing: str) -> dict[str, Control]:
@@ -64,6 +66,7 @@ def _control(element: ElementTree.Element) -> Control:
         values=frozenset(value.get("alias") or value.get("value") or "" for value in values),
         per_region=element.get("perRegion", "").lower() == "true",
         single=element.tag == "Choices" and element.get("choice", "single") != "multiple",
+        names=element.get("value", "") if element.tag != "Choices" else "",
     )
 
 
@@ -80,6 +83,6 @@ def compare(found: Mapping[str, Control], wanted: Mapping[str, Control]) -> list
         elif there.values != ours.values:
             others = ", ".join(sorted(value[:40] for value in there.values ^ ours.values))
             faults.append(f"{name} has other values ({others})")
-        elif (there.per_region, there.single) != (ours.per_region, ours.single):
+        elif (there.per_region, there.single, there.names) != (ours.per_region, ours.single, ours.names):
             faults.append(f"{name} is asked in another way")
     return faults

@@ -3,12 +3,12 @@
 What a server hands out is untrusted: Label Studio keeps whatever it is sent. An annotation is taken as a whole or is
 `Unreadable` with its reason; a question that was not answered is a missing score, never a middle one.
 
-A region's key is the `id` of its result item. An annotator's copy may have other ids, so it stands first in the item's
-`meta.text`, too. A brush or box without a known key is an unplanned region of that candidate, `extra-n` with a new n.
-The per-region answers carry the id of their region. Relations between regions, which nobody asks for, are left out.
+An annotator sees a region by its name, and the label of what is drawn says which region it is: a mask that was deleted
+and drawn anew is still that region, and several pieces of one name are one region. What bears `new region` is each an
+unplanned region of that candidate, `extra-n` with a new n. The per-region answers carry the id of a piece of theirs.
+Relations between regions, which nobody asks for, are left out.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
@@ -18,8 +18,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotation.brush_rle import decode_brush, encode_brush
-from annotation.client import SentRegion, SentTask, Task, TaskRegion
+from annotation.client import SentRegion, SentTask, Task, TaskRegion, sent_task
 from annotation.controls import Control
+from annotation.interface import region_labels
 from schemas.errors import BadInput
 from schemas.masks import MaskBool, mask_box, mask_to_rle, rle_to_mask
 from schemas.record import first_fault
@@ -28,7 +29,7 @@ from schemas.score import LEVEL_SCORES, Annotation, CandidateScore, Issue, Regio
 
 TASK_SCHEMA = "studio-task/1"
 MODEL_VERSION = "regionwise"
-PLANNED_LABEL, NEW_LABEL = "edit region", "new region"
+NEW_LABEL = "new region"
 LEVELS = {str(level): score for level, score in enumerate(LEVEL_SCORES)}
 IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 ISSUES: tuple[Issue, ...] = get_args(Issue)
@@ -37,7 +38,6 @@ MAX_COMMENT_CHARS = 10_000
 MAX_EXTRAS = 1_000
 #: How far beyond 0..100 % a box may lie by rounding.
 PERCENT_SLACK = 1e-6
-_KEY = re.compile(r"^([0-9a-f]{16}|extra-\d{1,3})(\s|$)")
 
 
 class Unreadable(ValueError):
@@ -61,7 +61,6 @@ class _Item(BaseModel):
     original_width: int | None = None
     original_height: int | None = None
     image_rotation: float | None = 0
-    meta: dict[str, Any] | None = None
 
 
 class _Received(BaseModel):
@@ -87,12 +86,13 @@ def studio_task(task: Task, source_image: str, edited_image: str, controls: Mapp
     thing = f"task of candidate {task.candidate}"
     if task.size_hw is None:
         raise BadInput(thing, "does not say how large its image is", "build the run anew")
-    items = [_region_item(region, task.size_hw, thing) for region in task.regions]
+    names = [region.name for region in sent_task(task).regions]
+    items = [_region_item(region, name, task.size_hw, thing) for region, name in zip(task.regions, names, strict=True)]
     if len({item["id"] for item in items}) < len(items):
         raise BadInput(thing, "has a region twice", "build the run anew")
     if any(region.mask.candidate != task.candidate for region in task.regions):
         raise BadInput(thing, "has the mask of another candidate", "build the run anew")
-    check_prediction(items, controls, thing)
+    check_prediction(items, controls, frozenset(names), thing)
     regions = [
         {"region": region.mask.region, "label": region.label, "role": region.role, "origin": region.mask.origin}
         for region in task.regions
@@ -104,11 +104,12 @@ def studio_task(task: Task, source_image: str, edited_image: str, controls: Mapp
         "source_image": source_image,
         "edited_image": edited_image,
         "regions": regions,
+        "region_labels": region_labels([region.label for region in task.regions]),
     }
     return {"data": data, "predictions": [{"model_version": MODEL_VERSION, "result": items}]}
 
 
-def _region_item(region: TaskRegion, size_hw: tuple[int, int], thing: str) -> dict[str, Any]:
+def _region_item(region: TaskRegion, name: str, size_hw: tuple[int, int], thing: str) -> dict[str, Any]:
     """A region as an editable brush mask; its numbers are read back and must give the same mask."""
     key, height, width = region.mask.region, *size_hw
     if region.mask.mask.size != size_hw:
@@ -121,7 +122,6 @@ def _region_item(region: TaskRegion, size_hw: tuple[int, int], thing: str) -> di
     rle = encode_brush(mask)
     if not np.array_equal(decode_brush(rle, height, width), mask):
         raise BadInput(f"{thing}, region {key}", "does not come back from its brush mask", "report it")
-    label = NEW_LABEL if region.mask.status == "unplanned" else PLANNED_LABEL
     return {
         "id": key,
         "from_name": "mask",
@@ -130,16 +130,17 @@ def _region_item(region: TaskRegion, size_hw: tuple[int, int], thing: str) -> di
         "original_width": width,
         "original_height": height,
         "image_rotation": 0,
-        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
-        "meta": {"text": [f"{key} {region.label}"]},
+        "value": {"format": "rle", "rle": rle, "brushlabels": [name]},
     }
 
 
-def check_prediction(items: Sequence[Mapping[str, Any]], controls: Mapping[str, Control], thing: str) -> None:
+def check_prediction(
+    items: Sequence[Mapping[str, Any]], controls: Mapping[str, Control], names: frozenset[str], thing: str
+) -> None:
     """Raises: BadInput where an item of a prediction does not fit the controls or has coordinates beyond 0..100 %."""
     for item in items:
         try:
-            _check_item(_Item.model_validate(item), controls)
+            _check_item(_Item.model_validate(item), controls, names)
         except (Unreadable, ValidationError) as error:
             fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
             remedy = "put annotation/labels.xml back as it was"
@@ -161,8 +162,9 @@ def read_annotation(
     if str(received.task) != task:
         raise Unreadable("other_task", f"says task {received.task}, and lies at task {task}")
     items = [item for item in received.result if item.type != "relation"]
+    names = frozenset(region.name for region in sent.regions)
     for item in items:
-        _check_item(item, controls)
+        _check_item(item, controls, names)
     answers = _Answers(items, sent, controls)
     try:
         return Annotation(
@@ -180,8 +182,11 @@ def read_annotation(
         raise Unreadable("malformed", first_fault(error)) from None
 
 
-def _check_item(item: _Item, controls: Mapping[str, Control]) -> None:
-    """Raises: Unreadable where an item is of no control, of another type, or has a value that cannot be chosen."""
+def _check_item(item: _Item, controls: Mapping[str, Control], names: frozenset[str]) -> None:
+    """Raises: Unreadable where an item is of no control, of another type, or has a value that cannot be chosen.
+
+    names: of the task's regions, which the controls with dynamic labels take, too.
+    """
     control = controls.get(item.from_name)
     if control is None:
         raise Unreadable("unknown_control", f"has an answer of control {item.from_name!r}, which nobody asks")
@@ -197,8 +202,9 @@ def _check_item(item: _Item, controls: Mapping[str, Control]) -> None:
     chosen = item.value.get(control.kind)
     if not isinstance(chosen, list) or not all(isinstance(value, str) for value in chosen):
         raise Unreadable("bad_value", f"{item.from_name} holds no list of its values")
-    unknown = [value for value in chosen if value not in control.values]
-    if unknown or (control.single and len(chosen) > 1):
+    allowed = control.values | (names if control.names else frozenset())
+    unknown = [value for value in chosen if value not in allowed]
+    if unknown or (control.single and len(chosen) > 1) or (_is_drawn(item, controls) and len(chosen) != 1):
         shown = ", ".join(repr(value[:40]) for value in (unknown or chosen)[:3])
         raise Unreadable("bad_value", f"{item.from_name} is {shown}, which cannot be chosen")
 
@@ -224,9 +230,9 @@ class _Answers:
 
     def __init__(self, items: Sequence[_Item], sent: SentTask, controls: Mapping[str, Control]) -> None:
         self._sent = sent
-        self._drawn = _by_key([item for item in items if _is_drawn(item, controls)], sent)
+        self._pieces = _by_region([item for item in items if _is_drawn(item, controls)], sent)
         keys = {region.region: region.region for region in sent.regions}
-        keys |= {item.id: key for key, item in self._drawn.items()}
+        keys |= {item.id: key for key, pieces in self._pieces.items() for item in pieces}
         self._given: dict[tuple[str, str], list[str]] = {}
         self._words: list[str] = []
         for item in items:
@@ -239,9 +245,9 @@ class _Answers:
         if control.per_region and item.id not in keys:
             raise Unreadable("no_region", f"{item.from_name} is about region {item.id!r}, which is not there")
         place = keys[item.id] if control.per_region else "", item.from_name
-        if place in self._given:
-            raise Unreadable("answered_twice", f"{item.from_name} has two answers")
-        self._given[place] = item.value[control.kind]
+        chosen = sorted(item.value[control.kind])
+        if self._given.setdefault(place, chosen) != chosen:
+            raise Unreadable("answered_twice", f"{item.from_name} has two different answers")
 
     def _score(self, region: str, name: str) -> int | None:
         """0..25, or None where it was not answered."""
@@ -251,7 +257,7 @@ class _Answers:
     def scores(self, rater: str) -> CandidateScore:
         """All scores; every region of the task is there, answered or not."""
         keys = [*(region.region for region in self._sent.regions)]
-        keys += [key for key in self._drawn if key not in keys]
+        keys += [key for key in self._pieces if key not in keys]
         regions = tuple(
             RegionScore(
                 region=key,
@@ -265,10 +271,11 @@ class _Answers:
         return CandidateScore(candidate=self._sent.candidate, rater=rater, synthetic=False, regions=regions, **image)
 
     def masks(self) -> Iterator[ObservedMask]:
-        """The annotator's mask of every region that is drawn."""
+        """The annotator's mask of every region that is drawn, its pieces together."""
         known = {region.region: region for region in self._sent.regions}
-        for key, item in self._drawn.items():
-            yield _observed(key, _drawn_mask(item, self._sent), known.get(key), self._sent.candidate)
+        for key, pieces in self._pieces.items():
+            mask = np.logical_or.reduce([_drawn_mask(item, self._sent) for item in pieces])
+            yield _observed(key, mask, known.get(key), self._sent.candidate)
 
     @property
     def cannot_judge(self) -> bool:
@@ -287,32 +294,28 @@ def _is_drawn(item: _Item, controls: Mapping[str, Control]) -> bool:
     return controls[item.from_name].kind in ("brushlabels", "rectanglelabels")
 
 
-def _by_key(drawn: Sequence[_Item], sent: SentTask) -> dict[str, _Item]:
-    """Every drawn item under its region's key: by its id, else by its meta, else the next free `extra-n`."""
-    known = {region.region for region in sent.regions}
+def _by_region(drawn: Sequence[_Item], sent: SentTask) -> dict[str, list[_Item]]:
+    """The drawn items of every region by its key: by their names, and new ones as the next free `extra-n`."""
     if len({item.id for item in drawn}) < len(drawn) or any(not item.id for item in drawn):
         raise Unreadable("malformed", "has two regions of one id, or one without")
-    found = {item.id: item for item in drawn if item.id in known}
-    rest = [item for item in drawn if item.id not in known]
-    unknown = []
-    for item in rest:
-        key = _meta_key(item)
-        if key in known and key not in found:
-            found[key] = item
-        else:
-            unknown.append(item)
-    free = (f"extra-{n}" for n in range(MAX_EXTRAS) if f"extra-{n}" not in known)
-    named = dict(zip(free, unknown, strict=False))
-    if len(named) < len(unknown):
-        raise Unreadable("malformed", f"has more than {MAX_EXTRAS} regions")
-    return found | named
+    keys = {region.name: region.region for region in sent.regions}
+    pieces: dict[str, list[_Item]] = {}
+    for item in drawn:
+        if (name := _name(item)) != NEW_LABEL:
+            pieces.setdefault(keys[name], []).append(item)
+    free = (f"extra-{n}" for n in range(MAX_EXTRAS) if f"extra-{n}" not in keys.values())
+    for item in drawn:
+        if _name(item) == NEW_LABEL:
+            key = next(free, None)
+            if key is None:
+                raise Unreadable("malformed", f"has more than {MAX_EXTRAS} regions")
+            pieces[key] = [item]
+    return pieces
 
 
-def _meta_key(item: _Item) -> str | None:
-    text = (item.meta or {}).get("text")
-    first = text[0] if isinstance(text, list) and text else text
-    match = _KEY.match(first) if isinstance(first, str) else None
-    return match[1] if match else None
+def _name(item: _Item) -> str:
+    """The one label of a drawn item, checked before."""
+    return str(item.value[item.type][0])
 
 
 def _words(item: _Item) -> list[str]:

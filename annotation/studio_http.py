@@ -1,8 +1,8 @@
 """HTTP to a Label Studio, within bounds of time, size and attempts; no redirects, no proxy, no compressed answers.
 
 Whatever goes wrong is one line that names the server, and never the token: `BadInput` where the token, the project or
-what was sent is wrong, `RegionwiseError` where the server is down, slow, broken or something else, and `LostAnswer` where what
-was sent that must not be sent twice.
+what was sent is wrong, `RegionwiseError` where the server is down, slow or broken, and `LostAnswer` where
+something was sent that must not be sent twice.
 """
 
 import json
