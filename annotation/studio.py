@@ -1,9 +1,10 @@
 """A Label Studio project as an annotation client; the only importer of label_studio_sdk, which knows its tokens.
 
-Changes are found by the time of each task's last change, which creating, changing and deleting an annotation moves. A
-pass reads the tasks that changed between the newest change of the pass before, less an overlap, and the newest one now,
-in the order of their ids, so that whatever changes meanwhile is left to the next pass and none is skipped: those with
-annotations, those that were skipped, and those that have none any more. Only the first two are read with their answers.
+Changes are found by the time of each task's last change, which creating, changing and deleting an annotation moves.
+What changed since the newest change of the pass before, less an overlap, is listed, and where it has answers, and has
+changed since it was last read, it is read with them. Where one listing does not hold it all, a pass goes up to the newest
+change there is, by the tasks' ids, so that whatever changes meanwhile is left to the next pass and none is missed: those
+with annotations, those that were skipped, those without any, as they may have had some.
 """
 
 import json
@@ -18,12 +19,14 @@ from annotation.controls import compare, read_controls
 from annotation.convert import Unreadable, moment, read_annotation, studio_task
 from annotation.store import MAX_SEQ, AnnotationStore
 from annotation.studio_http import Failure, StudioHttp, StudioSettings, base_url, connect, read_token
+from annotation.webhook import SECRET_HEADER
 from schemas.errors import BadInput, RegionwiseError, printable
 from schemas.record import Record, first_fault, short_hash
 from schemas.sample import ImageRef
 from schemas.score import Annotation
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
+_Thing = TypeVar("_Thing")
 #: What is kept of an annotation that cannot be used; who made it stands elsewhere in it, and stays behind.
 RECEIVED = ("id", "task", "result", "was_cancelled", "lead_time", "created_at", "updated_at", "value")
 #: Candidates or tasks asked for in one URL.
@@ -44,7 +47,7 @@ Filter = tuple[str, str, str, object]
 class _Cursor(Record):
     """How far a project was read. since: newest change of the last whole pass. until, phase, after: a pass under way.
 
-    seen: time of the last change of tasks read within the overlap. total: tasks there; gone: of ours, no more there.
+    seen: time of the last change of tasks read within the overlap. gone: how many tasks of ours are no more there.
     """
 
     since: datetime | None = None
@@ -52,7 +55,6 @@ class _Cursor(Record):
     phase: int = 0
     after: int = 0
     seen: dict[int, datetime] = {}
-    total: int = 0
     gone: int = 0
 
 
@@ -62,6 +64,7 @@ class _Project(BaseModel):
     created_at: str
     organization: int
     label_config: str
+    task_number: int
 
 
 class _Organization(BaseModel):
@@ -141,7 +144,7 @@ class StudioClient:
         self._controls = read_controls(config, "annotation/labels.xml")
         project = self.check()
         self.project = f"label-studio-{project.id}-{short_hash(project.id, project.created_at)[:8]}"
-        organization = self._ask(_Organization, f"/api/organizations/{project.organization}/")
+        organization = self._ask(_Organization, f"/api/organizations/{project.organization}")
         self._server = short_hash(organization.id, organization.created_at)
 
     def check(self) -> _Project:
@@ -158,8 +161,7 @@ class StudioClient:
     def find(self, candidates: Sequence[str]) -> dict[str, str]:
         """See `AnnotationClient.find`. A later task of the same candidate on which nobody has worked is taken away."""
         found: dict[str, str] = {}
-        for begin in range(0, len(candidates), ASKED):
-            asked = list(candidates[begin : begin + ASKED])
+        for asked in _cut(candidates, ASKED):
             for task in self._all([("data.candidate", "in_list", "List", asked)]):
                 candidate = task.data.get("candidate")
                 if candidate not in asked:
@@ -193,23 +195,55 @@ class StudioClient:
             raise LostAnswer(self._http.thing, f"does not say which tasks {len(tasks)} became", over=True)
         return [str(number) for number in ids]
 
+    def call(self, url: str, secret: str) -> None:
+        """Has the server call `url` (`annotation.webhook`) whenever annotations of the project change."""
+        project = self._settings.project
+        hooks = self._http.ask("GET", "/api/webhooks/", {"project": project})
+        hook = {
+            "url": url,
+            "headers": {SECRET_HEADER: secret},
+            "send_payload": False,
+            "send_for_all_actions": False,
+            "actions": ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"],
+            "project": project,
+        }
+        known = [found for found in hooks if isinstance(found, dict) and found.get("url") == url]
+        method, path = ("PATCH", f"/api/webhooks/{known[0].get('id')}/") if known else ("POST", "/api/webhooks/")
+        self._http.ask(method, path, body=json.dumps(hook).encode())
+
     def pull(self, cursor: str | None) -> Page:
         """See `AnnotationClient.pull`. Raises: BadInput, also where the interface was changed; RegionwiseError."""
         at = self._read_cursor(cursor)
+        total: int | None = None
         if at.until is None:
-            self.check()
-            newest = self._list([], order="-tasks:updated_at", size=1)
-            until = newest.tasks[0].updated_at if newest.tasks else None
-            at = at.model_copy(update={"total": newest.total, "until": until, "phase": 0, "after": 0})
+            total = self.check().task_number
+            newest = self._list(
+                [("updated_at", "greater_or_equal", "Datetime", self._begin(at))], order="-tasks:updated_at"
+            )
+            if newest.total <= len(newest.tasks):
+                return self._pull_at_once(at, newest.tasks, total)
+            at = at.model_copy(update={"until": newest.tasks[0].updated_at, "phase": 0, "after": 0})
         tasks_read = 0
         while at.until is not None:
             listed = self._changed(at)
-            annotations, rejects, read = self._answers(at, listed)
+            annotations, rejects, read = self._answers(listed, at.seen)
             at, tasks_read = self._next(at, listed, read), tasks_read + len(read)
             if annotations or rejects:
                 return self._page(at, annotations, rejects, tasks_read, more=True)
-        at, deleted = self._gone(at)
+        at, deleted = self._gone(at, self.check().task_number if total is None else total)
         return self._page(at, deleted, [], tasks_read, more=False)
+
+    def _pull_at_once(self, at: _Cursor, listed: Sequence[_Listed], total: int) -> Page:
+        """A pass that is one listing."""
+        annotations, rejects, read = self._answers(listed, at.seen)
+        until = max((task.updated_at for task in listed), default=at.since)
+        at = self._ended(at.model_copy(update={"until": until}), read)
+        at, deleted = self._gone(at, total)
+        return self._page(at, annotations + deleted, rejects, len(read), more=False)
+
+    def _begin(self, at: _Cursor) -> str:
+        """From which change on a pass reads."""
+        return _asked_time(FIRST if at.since is None else at.since - timedelta(seconds=self._settings.overlap_s))
 
     def _read_cursor(self, cursor: str | None) -> _Cursor:
         try:
@@ -235,8 +269,7 @@ class StudioClient:
         """The next tasks of a phase of a pass, in the order of their ids."""
         if at.phase == EMPTY_PHASE and at.since is None:
             return []
-        begin = FIRST if at.since is None else at.since - timedelta(seconds=self._settings.overlap_s)
-        span = {"min": _asked_time(begin), "max": _asked_time(at.until or FIRST)}
+        span = {"min": self._begin(at), "max": _asked_time(at.until or FIRST)}
         filters: list[Filter] = [("updated_at", "in", "Datetime", span), ("id", "greater", "Number", at.after)]
         filters += PHASES[at.phase]
         if at.phase == EMPTY_PHASE and at.since is not None:  # what was not there then cannot have been answered
@@ -245,29 +278,31 @@ class StudioClient:
 
     def _next(self, at: _Cursor, listed: Sequence[_Listed], read: Sequence[_Listed]) -> _Cursor:
         """Where a pass is after a listing; at its end the next one begins where it began."""
-        at = at.model_copy(update={"seen": at.seen | {task.id: task.updated_at for task in read}})
         if len(listed) == self._settings.page_tasks:
-            return at.model_copy(update={"after": listed[-1].id})
+            seen = at.seen | {task.id: task.updated_at for task in read}
+            return at.model_copy(update={"seen": seen, "after": listed[-1].id})
         if at.phase < EMPTY_PHASE:
-            return at.model_copy(update={"phase": at.phase + 1, "after": 0})
+            seen = at.seen | {task.id: task.updated_at for task in read}
+            return at.model_copy(update={"seen": seen, "phase": at.phase + 1, "after": 0})
+        return self._ended(at, read)
+
+    def _ended(self, at: _Cursor, read: Sequence[_Listed]) -> _Cursor:
         horizon = (at.until or FIRST) - timedelta(seconds=self._settings.overlap_s)
-        seen = {task: time for task, time in at.seen.items() if time >= horizon}
+        seen = at.seen | {task.id: task.updated_at for task in read}
+        seen = {task: time for task, time in seen.items() if time >= horizon}
         return at.model_copy(update={"since": at.until, "until": None, "phase": 0, "after": 0, "seen": seen})
 
     def _answers(
-        self, at: _Cursor, listed: Sequence[_Listed]
+        self, listed: Sequence[_Listed], seen: Mapping[int, datetime]
     ) -> tuple[list[Annotation], list[RejectedAnnotation], list[_Listed]]:
         """(new annotations, rejects, tasks read with their answers) of listed tasks."""
-        if at.phase == EMPTY_PHASE:
-            return [gone for task in listed for gone in self._withdrawn(_candidate(task), set(), task)], [], []
-        unseen = [task.id for task in listed if at.seen.get(task.id) != task.updated_at]
-        read = [
-            task
-            for begin in range(0, len(unseen), self._settings.body_tasks)
-            for task in self._list([], included=unseen[begin : begin + self._settings.body_tasks], whole=True).tasks
-        ]
-        annotations: list[Annotation] = []
+        empty = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
+        annotations = [gone for task in empty for gone in self._withdrawn(_candidate(task), set(), task)]
         rejects: list[RejectedAnnotation] = []
+        numbers = {task.id for task in listed if seen.get(task.id) != task.updated_at} - {task.id for task in empty}
+        read: list[_Listed] = []
+        for asked in _cut(sorted(numbers), self._settings.body_tasks):
+            read += self._list([], included=asked, whole=True).tasks
         for task in read:
             found, refused = self._task_answers(task)
             annotations += found
@@ -320,15 +355,14 @@ class StudioClient:
             if found.state != "deleted" and found.id not in present
         ]
 
-    def _gone(self, at: _Cursor) -> tuple[_Cursor, list[Annotation]]:
+    def _gone(self, at: _Cursor, total: int) -> tuple[_Cursor, list[Annotation]]:
         """Where tasks of ours are missing, their annotations as deleted. Told by the number of tasks that are there."""
         placed = self._store.tasks(self.project)
-        if at.total >= len(placed) - at.gone:
+        if total >= len(placed) - at.gone:
             return at, []
         numbers, there = [int(task) for task in placed.values()], set[str]()
-        for begin in range(0, len(numbers), ASKED):
-            listed = self._list([], included=numbers[begin : begin + ASKED]).tasks
-            there |= {str(task.id) for task in listed}
+        for asked in _cut(numbers, ASKED):
+            there |= {str(task.id) for task in self._list([], included=asked).tasks}
         missing = [candidate for candidate, task in placed.items() if task not in there]
         deleted = [gone for candidate in missing for gone in self._withdrawn(candidate, set(), None)]
         return at.model_copy(update={"gone": len(missing)}), deleted
@@ -375,7 +409,13 @@ class StudioClient:
             return model.model_validate(answer)
         except ValidationError as error:
             fault = f"answers {path} with something else: {first_fault(error)}"
-            raise RegionwiseError(self._http.thing, fault, "give the URL of a Label Studio 1.2x") from None
+            raise RegionwiseError(self._http.thing, fault, "give the URL of Label Studio itself") from None
+
+
+def _cut(things: Sequence[_Thing], n: int) -> Iterator[list[_Thing]]:
+    """`things` in order, `n` at a time."""
+    for begin in range(0, len(things), n):
+        yield list(things[begin : begin + n])
 
 
 def _candidate(task: _Listed) -> str:

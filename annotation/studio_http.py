@@ -186,11 +186,13 @@ class StudioHttp:
         self.thing = f"Label Studio {base_url(settings.url)}"
         self._settings, self._http, self._token, self._authorize = settings, http, token, authorize
 
-    def ask(self, method: str, path: str, params: Mapping[str, str | int] | None = None) -> Any:
+    def ask(
+        self, method: str, path: str, params: Mapping[str, str | int] | None = None, body: bytes | None = None
+    ) -> Any:
         """The JSON that the server answers, tried several times. Raises: BadInput, RegionwiseError."""
         for attempt in range(1, self._settings.attempts + 1):
             try:
-                return self._once(method, path, params, None)
+                return self._once(method, path, params, body)
             except Failure as failure:
                 if not failure.retry or attempt == self._settings.attempts:
                     raise self._error(failure, attempt) from None
