@@ -2,12 +2,13 @@
 
 Changes are found by the time of each task's last change, which creating, changing and deleting an annotation moves.
 What changed since the newest change of the pass before, less an overlap, is listed, and where it has answers, and has
-changed since it was last read, it is read with them. Where one listing does not hold it all, a pass goes up to the newest
-change there is, by the tasks' ids, so that whatever changes meanwhile is left to the next pass and none is missed: those
-with annotations, those that were skipped, those without any, as they may have had some.
+changed since it was last read, it is read with them. Where one listing does not hold it all, a pass goes up to the
+newest change there is, by the tasks' ids, so that whatever changes meanwhile is left to the next pass and none is
+missed: those with annotations, those that were skipped, those without any, as they may have had some.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -121,7 +122,9 @@ def _authorized(settings: StudioSettings, token: str) -> StudioHttp:
 
     def authorize() -> Mapping[str, str]:
         try:
-            headers: Mapping[str, str] = wrapper.get_headers()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, at what the SDK does
+                headers: Mapping[str, str] = wrapper.get_headers()
         except ApiError as error:
             raise http.status_failure(error.status_code or 401, json.dumps(error.body).encode()) from None
         except (ValueError, RecursionError):

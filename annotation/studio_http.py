@@ -82,6 +82,7 @@ def base_url(url: str) -> str:
 
 def read_token(settings: StudioSettings) -> str:
     """The token from the environment. Raises: BadInput, without it, where it is not set or would go unencrypted."""
+    url = base_url(settings.url)
     token = os.environ.get(settings.token_env, "").strip()
     thing = f"environment variable {settings.token_env}"
     remedy = "put a token from Label Studio's account page into it"
@@ -89,8 +90,8 @@ def read_token(settings: StudioSettings) -> str:
         raise BadInput(thing, "is not set", remedy)
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise BadInput(thing, "holds characters that no token has", remedy)
-    if urlsplit(settings.url).scheme == "http" and not _is_loopback(urlsplit(settings.url).hostname or ""):
-        raise BadInput(f"Label Studio {base_url(settings.url)}", "would be sent the token unencrypted", "use https")
+    if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
+        raise BadInput(f"Label Studio {url}", "would be sent the token unencrypted", "use https")
     return token
 
 
