@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from annotation.brush_rle import decode_brush, encode_brush
 from annotation.client import SentRegion, SentTask, Task, TaskRegion, sent_task
 from annotation.controls import Control
-from annotation.interface import region_labels
+from annotation.interface import NEW_REGION, region_boxes, region_labels
 from schemas.errors import BadInput
 from schemas.masks import MaskBool, mask_box, mask_to_rle, rle_to_mask
 from schemas.record import first_fault
@@ -29,7 +29,6 @@ from schemas.score import LEVEL_SCORES, Annotation, CandidateScore, Issue, Regio
 
 TASK_SCHEMA = "studio-task/1"
 MODEL_VERSION = "regionwise"
-NEW_LABEL = "new region"
 LEVELS = {str(level): score for level, score in enumerate(LEVEL_SCORES)}
 IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 ISSUES: tuple[Issue, ...] = get_args(Issue)
@@ -97,6 +96,7 @@ def studio_task(task: Task, source_image: str, edited_image: str, controls: Mapp
         {"region": region.mask.region, "label": region.label, "role": region.role, "origin": region.mask.origin}
         for region in task.regions
     ]
+    labels = [region.label for region in task.regions]
     data = {
         "schema": TASK_SCHEMA,
         "candidate": task.candidate,
@@ -104,7 +104,8 @@ def studio_task(task: Task, source_image: str, edited_image: str, controls: Mapp
         "source_image": source_image,
         "edited_image": edited_image,
         "regions": regions,
-        "region_labels": region_labels([region.label for region in task.regions]),
+        "region_labels": region_labels(labels),
+        "region_boxes": region_boxes(labels),
     }
     return {"data": data, "predictions": [{"model_version": MODEL_VERSION, "result": items}]}
 
@@ -301,11 +302,11 @@ def _by_region(drawn: Sequence[_Item], sent: SentTask) -> dict[str, list[_Item]]
     keys = {region.name: region.region for region in sent.regions}
     pieces: dict[str, list[_Item]] = {}
     for item in drawn:
-        if (name := _name(item)) != NEW_LABEL:
+        if (name := _name(item)) != NEW_REGION:
             pieces.setdefault(keys[name], []).append(item)
     free = (f"extra-{n}" for n in range(MAX_EXTRAS) if f"extra-{n}" not in keys.values())
     for item in drawn:
-        if _name(item) == NEW_LABEL:
+        if _name(item) == NEW_REGION:
             key = next(free, None)
             if key is None:
                 raise Unreadable("malformed", f"has more than {MAX_EXTRAS} regions")

@@ -9,7 +9,7 @@ missed: those with annotations, those that were skipped, those without any, as t
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ _EMPTY = (("total_annotations", "equal", "Number", 0), ("cancelled_annotations",
 PHASES = (_ANNOTATED, _SKIPPED, _EMPTY)
 EMPTY_PHASE = 2
 
-#: The URL under which the annotator's browser finds an image.
+#: The address of an image in a task (`annotation.images.ImagePlace.url`).
 ImageUrl = Callable[[ImageRef], str]
 Filter = tuple[str, str, str, object]
 
@@ -104,6 +104,16 @@ def open_studio(settings: StudioSettings, store: AnnotationStore, config: str, i
     """
     http = _authorized(settings, read_token(settings))
     return StudioClient(settings, store, config, image_url, http)
+
+
+def open_ask(settings: StudioSettings) -> Callable[[str, str, Mapping[str, Any] | None], Any]:
+    """Asks the server that the settings name: method, path, JSON body; gives its JSON. Raises: as `open_studio`."""
+    http = _authorized(settings, read_token(settings))
+
+    def ask(method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        return http.ask(method, path, body=None if body is None else json.dumps(body).encode())
+
+    return ask
 
 
 def _authorized(settings: StudioSettings, token: str) -> StudioHttp:

@@ -37,8 +37,8 @@ class StudioSettings(BaseModel):
 
     url: Annotated[str, Field(max_length=2000)]
     """where the server is, like http://127.0.0.1:8080"""
-    project: Annotated[int, Field(ge=1)]
-    """the project's number there"""
+    project: Annotated[int, Field(ge=0)] = 0
+    """the project's number there; 0 until it is made"""
     token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "LABEL_STUDIO_API_KEY"
     """the environment variable that holds the token: a personal access token or a legacy one"""
     batch_tasks: Annotated[int, Field(ge=1, le=5000)] = 250
@@ -195,7 +195,8 @@ class StudioHttp:
             try:
                 return self._once(method, path, params, body)
             except Failure as failure:
-                if not failure.retry or attempt == self._settings.attempts:
+                lost = method == "POST" and not failure.over  # a second try might do it twice
+                if lost or not failure.retry or attempt == self._settings.attempts:
                     raise self._error(failure, attempt) from None
             time.sleep(self._settings.backoff_s * 2.0 ** (attempt - 1))
         raise AssertionError("the last attempt returns or raises")

@@ -50,7 +50,7 @@ def test_a_task_carries_its_regions_as_editable_masks() -> None:
     task = studio_case(1, n_regions=2, extras=1)
     sent = _sent(task)
     names = ["1 cup 0", "2 cup 1", "3 cup 2"]
-    assert sent["data"] | {"regions": 0, "region_labels": 0} == {
+    assert sent["data"] | {"regions": 0, "region_labels": 0, "region_boxes": 0} == {
         "schema": "studio-task/1",
         "candidate": task.candidate,
         "instruction": "make the cups red",
@@ -58,8 +58,10 @@ def test_a_task_carries_its_regions_as_editable_masks() -> None:
         "edited_image": "/e.png",
         "regions": 0,
         "region_labels": 0,
+        "region_boxes": 0,
     }
-    assert [label["value"] for label in sent["data"]["region_labels"]] == names
+    for field in ("region_labels", "region_boxes"):
+        assert [label["value"] for label in sent["data"][field]] == names
     assert [(region["region"], region["origin"]) for region in sent["data"]["regions"]] == [
         (region.mask.region, "segmenter") for region in task.regions
     ]
@@ -305,7 +307,7 @@ def test_the_interface_asks_for_every_score_and_issue_of_the_records() -> None:
         assert CONTROLS[name].values == levels, name
         assert (CONTROLS[name].single, CONTROLS[name].per_region) == (True, name.startswith("region_")), name
     assert CONTROLS["region_issues"].values == frozenset(get_args(Issue))
-    assert CONTROLS["mask"].names == CONTROLS["box"].names == "$region_labels"
+    assert (CONTROLS["mask"].names, CONTROLS["box"].names) == ("$region_labels", "$region_boxes")
     assert {control.to for control in CONTROLS.values()} == {"edited"}
 
 
