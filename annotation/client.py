@@ -1,7 +1,7 @@
 """What every source of annotations does, simulated raters and a labelling server alike: takes tasks, gives answers.
 
 A task is one candidate with its regions. Pulling is incremental: a cursor says what was handed out already, and the one
-who pulls stores the answers before the cursor, so that a crash repeats answers and loses none.
+who pulls stores the answers with the cursor, so that a crash repeats answers and loses none (`annotation.exchange`).
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,15 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
+from annotation.interface import region_name
+from schemas.errors import RegionwiseError
 from schemas.record import Id, Record
-from schemas.region import ObservedMask
+from schemas.region import ObservedMask, RegionKey, RegionStatus
 from schemas.request import Instruction, Label, Role
 from schemas.sample import ImageRef
 from schemas.score import Annotation
+
+Side = Annotated[int, Field(gt=0, le=65_535)]
 
 
 class TaskRegion(Record):
@@ -26,7 +30,10 @@ class TaskRegion(Record):
 
 
 class Task(Record):
-    """One candidate to rate. index: its place among the run's candidates, from 0. Images: places in the run folder."""
+    """One candidate to rate. index: its place among the run's candidates, from 0. Images: places in the run folder.
+
+    size_hw: height and width of the edited image in pixels, which a labelling server needs; None where nobody asks.
+    """
 
     candidate: Id
     index: Annotated[int, Field(ge=0)]
@@ -34,26 +41,95 @@ class Task(Record):
     sources: tuple[ImageRef, ...]
     edited: ImageRef
     regions: tuple[TaskRegion, ...]
+    size_hw: tuple[Side, Side] | None = None
+
+
+class SentRegion(Record):
+    """One region of a task as it was sent, without its mask. name: what the annotator sees it called, once a task."""
+
+    region: RegionKey
+    name: str
+    label: Label
+    role: Role | None
+    status: RegionStatus
+
+
+class SentTask(Record):
+    """What is kept of a task that was sent, to read its answers by."""
+
+    candidate: Id
+    size_hw: tuple[Side, Side] | None
+    regions: tuple[SentRegion, ...]
+
+
+class RejectedAnnotation(Record):
+    """An answer that cannot be used, and why; nothing of it is lost.
+
+    annotation: its id there; received: its JSON as it came, with the rater's pseudonym in the place of the rater.
+    """
+
+    task: Annotated[str, Field(max_length=200)]
+    annotation: Annotated[str, Field(max_length=200)]
+    updated_at: Annotated[str, Field(max_length=40)]
+    reason: Annotated[str, Field(pattern="^[a-z_]+$")]
+    detail: Annotated[str, Field(max_length=500)]
+    received: str
 
 
 @dataclass(frozen=True)
 class Page:
-    """Answers of one pull. cursor: what to pull with next; more: whether there is more now."""
+    """Answers of one pull. cursor: what to pull with next; more: whether there is more now.
+
+    tasks_read: how many tasks had their answers read for it.
+    """
 
     annotations: tuple[Annotation, ...]
     cursor: str
     more: bool
+    rejects: tuple[RejectedAnnotation, ...] = ()
+    tasks_read: int = 0
+
+
+class LostAnswer(RegionwiseError):
+    """Tasks were sent, and whether they were taken is not known.
+
+    over: whether the server is done with them, so that `find` can tell at once; else they may still turn up.
+    """
+
+    def __init__(self, thing: str, fault: str, remedy: str = "", *, over: bool = False) -> None:
+        super().__init__(thing, fault, remedy)
+        self.over = over
 
 
 class AnnotationClient(Protocol):
-    """Where tasks go and answers come from. project: the name of its tasks in the ledger."""
+    """Where tasks go and answers come from. project: the name of its tasks in the ledger; batch_tasks: for one push."""
 
     project: str
+    batch_tasks: int
+
+    def find(self, candidates: Sequence[str]) -> dict[str, str]:
+        """The ids of the tasks that the project has for these candidates; one of each, the first."""
+        ...
 
     def push(self, tasks: Sequence[Task]) -> list[str]:
-        """Sends tasks and returns their ids there, in order."""
+        """Sends tasks, all or none, and returns their ids there, in order. Raises: LostAnswer."""
         ...
 
     def pull(self, cursor: str | None) -> Page:
         """New and changed annotations since `cursor`, None for the first; in the order in which they were made."""
         ...
+
+
+def sent_task(task: Task) -> SentTask:
+    """What is kept of `task`."""
+    regions = tuple(
+        SentRegion(
+            region=region.mask.region,
+            name=region_name(index, region.label),
+            label=region.label,
+            role=region.role,
+            status=region.mask.status,
+        )
+        for index, region in enumerate(task.regions)
+    )
+    return SentTask(candidate=task.candidate, size_hw=task.size_hw, regions=regions)

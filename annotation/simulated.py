@@ -188,7 +188,13 @@ class SimulatedClient:
         """truths: by candidate, the scores that the raters hear."""
         self.raters, self.truths = tuple(raters), truths
         self.project = f"simulated-{short_hash(*(rater.name for rater in self.raters))}"
+        self.batch_tasks = PAGE_TASKS
         self._tasks: list[Task] = []
+
+    def find(self, candidates: Sequence[str]) -> dict[str, str]:
+        """See `AnnotationClient.find`."""
+        there = {task.candidate: _task_id(task) for task in self._tasks}
+        return {candidate: there[candidate] for candidate in candidates if candidate in there}
 
     def push(self, tasks: Sequence[Task]) -> list[str]:
         """See `AnnotationClient.push`. Raises: BadInput, before any is taken, for a candidate without a truth."""

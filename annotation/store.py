@@ -1,8 +1,16 @@
 """The annotations of a run: one append-only SQLite file, `annotations.sqlite`.
 
     ledger        which candidate was meant for, and placed in, which project: (project, candidate, event) once
+    sent          what the answers to a task are read by: size of its image and regions: (project, candidate) once
     annotations   every annotation as received: (id, updated_at) once; `seq` grows in the order of arrival, with gaps
+    rejects       every answer that could not be used, with its reason: (project, annotation, updated_at, reason) once
+    cursors       how far each project was read, with the answers up to there in the same transaction; the last counts
+    secrets       the key of the pseudonyms, made when it is first needed
     snapshots     a name for everything that had arrived: the highest `seq` at that time
+
+A rater is `person:` and a keyed hash (HMAC-SHA256) of who it is on the server. The key is in this file alone: whoever
+has the file can find out which user of the server is meant, and must be able to (a rater who answers at random has to
+be told); whoever has only what is made from it cannot. So the file is for its owner alone (0600) once it has a key.
 
 Rows are never changed and never go (triggers refuse it). Every write is one whole transaction that begins by taking the
 file for itself, so processes write one after another and no lower `seq` can turn up behind a snapshot. Reading never
@@ -10,25 +18,33 @@ waits for more than a write. SQLite's default journal is kept: it works on any o
 is whole by itself.
 """
 
+import hmac
+import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
+from annotation.client import Page, RejectedAnnotation, SentTask
 from schemas.errors import BadInput, DamagedFile, NewerSchema, RunInUse
 from schemas.score import Annotation, SnapshotName
 
 FILE_NAME = "annotations.sqlite"
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT_S = 60.0
+#: How long one who sends waits for its turn; others send a batch at a time.
+TURN_TIMEOUT_S = 900.0
+PSEUDONYM_HEX_DIGITS = 16
 MAX_SEQ = 2**63 - 1
 _TABLES = (
     """CREATE TABLE ledger (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, candidate TEXT NOT NULL,
-        event TEXT NOT NULL CHECK (event IN ('intended', 'placed')), task TEXT,
+        event TEXT NOT NULL CHECK (event IN ('intended', 'placed')), task TEXT, at TEXT,
         CHECK ((event = 'placed') = (task IS NOT NULL)), UNIQUE (project, candidate, event))""",
     """CREATE TABLE annotations (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, updated_at TEXT NOT NULL,
@@ -36,11 +52,32 @@ _TABLES = (
     "CREATE INDEX annotations_by_candidate ON annotations (candidate, seq)",
     "CREATE TABLE snapshots (name TEXT PRIMARY KEY NOT NULL, high_water INTEGER NOT NULL, origin TEXT NOT NULL)",
 )
-_GUARDS = tuple(
-    f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, '{table} only grows'); END"
-    for table in ("ledger", "annotations", "snapshots")
-    for verb in ("update", "delete")
+_TABLES_2 = (
+    """CREATE TABLE sent (
+        project TEXT NOT NULL, candidate TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (project, candidate))""",
+    """CREATE TABLE rejects (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, annotation TEXT NOT NULL,
+        updated_at TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
+        UNIQUE (project, annotation, updated_at, reason))""",
+    "CREATE TABLE cursors (seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, cursor TEXT NOT NULL)",
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL)",
 )
+
+
+def _guards(*tables: str) -> tuple[str, ...]:
+    """Triggers that refuse whatever is not an addition."""
+    refuse = "BEGIN SELECT RAISE(ABORT, '{} only grows'); END"
+    return tuple(
+        f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} {refuse.format(table)}"
+        for table in tables
+        for verb in ("update", "delete")
+    )
+
+
+_GUARDS_2 = _guards("sent", "rejects", "cursors", "secrets")
+#: What makes a file of version 2 of nothing, and of a file of version 1.
+_NEW = (*_TABLES, *_TABLES_2, *_guards("ledger", "annotations", "snapshots"), *_GUARDS_2)
+_FROM = {0: _NEW, 1: ("ALTER TABLE ledger ADD COLUMN at TEXT", *_TABLES_2, *_GUARDS_2)}
 _SNAPSHOT_NAME: TypeAdapter[str] = TypeAdapter(SnapshotName)
 
 
@@ -73,7 +110,7 @@ def open_store(path: Path, *, create: bool = False) -> Iterator["AnnotationStore
         raise BadInput(str(path.parent), "has no annotations", "make some with `regionwise rate`")
     with _faults(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
-        store = AnnotationStore(connection)
+        store = AnnotationStore(connection, path)
         store.prepare(path)
         yield store
 
@@ -92,16 +129,16 @@ def _faults(path: Path) -> Iterator[None]:
 class AnnotationStore:
     """An open store; get one from `open_store`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
 
     def prepare(self, path: Path) -> None:
-        """Makes the tables of a new file. Raises: NewerSchema for a file of a later version."""
-        if self._version() == 0:
+        """Makes what is missing in a new or an older file. Raises: NewerSchema for a file of a later version."""
+        if self._version() < VERSION:
             with self._whole():
-                if self._version() == 0:
-                    for statement in (*_TABLES, *_GUARDS, f"PRAGMA user_version = {VERSION}"):
-                        self._connection.execute(statement)
+                for statement in _FROM.get(self._version(), ()):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {VERSION}")
         if self._version() > VERSION:
             raise NewerSchema(str(path), f"has version {self._version()}; this one reads up to {VERSION}")
 
@@ -119,6 +156,43 @@ class AnnotationStore:
             raise
         self._connection.execute("COMMIT")
 
+    @contextmanager
+    def turn(self, timeout_s: float = TURN_TIMEOUT_S) -> Iterator[None]:
+        """The turn to send: one process at a time, whoever dies gives it back. Raises: RunInUse after `timeout_s`."""
+        lock = FileLock(f"{self._path}.sending.lock", timeout=timeout_s)
+        try:
+            lock.acquire()
+        except Timeout:
+            fault = f"is sent from by another process, for {timeout_s:g} s already"
+            raise RunInUse(str(self._path), fault, "wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def remember(self, project: str, tasks: Iterable[SentTask]) -> None:
+        """Keeps what the answers to these tasks are read by, before they are sent; what is there stays."""
+        statement = "INSERT INTO sent (project, candidate, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        with self._whole():
+            for task in tasks:
+                self._connection.execute(statement, (project, task.candidate, task.model_dump_json()))
+
+    def sent(self, project: str, candidate: str) -> tuple[SentTask, str] | None:
+        """A task that was placed in a project, and its id there; None for a candidate that was not."""
+        statement = """SELECT record, task FROM sent JOIN ledger USING (project, candidate)
+            WHERE project = ? AND candidate = ? AND event = 'placed'"""
+        row = self._connection.execute(statement, (project, candidate)).fetchone()
+        return (SentTask.model_validate_json(row[0]), str(row[1])) if row else None
+
+    def in_doubt(self, project: str) -> dict[str, datetime]:
+        """The candidates that were written down and never placed, with the time; they may have been sent."""
+        statement = """SELECT candidate, at FROM ledger AS meant WHERE project = ? AND event = 'intended' AND NOT EXISTS
+            (SELECT 1 FROM ledger WHERE project = meant.project AND candidate = meant.candidate AND event = 'placed')"""
+        rows = self._connection.execute(statement, (project,)).fetchall()
+        return {
+            candidate: datetime.fromisoformat(at) if at else datetime.min.replace(tzinfo=UTC) for candidate, at in rows
+        }
+
     def intend(self, project: str, candidates: Iterable[str]) -> list[str]:
         """Writes down which candidates are about to be sent, and returns those that nobody had written down before."""
         with self._whole():
@@ -130,8 +204,10 @@ class AnnotationStore:
             return sum(self._note(project, candidate, "placed", task) for candidate, task in tasks)
 
     def _note(self, project: str, candidate: str, event: str, task: str | None) -> int:
-        statement = "INSERT INTO ledger (project, candidate, event, task) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        return self._connection.execute(statement, (project, candidate, event, task)).rowcount
+        statement = """INSERT INTO ledger (project, candidate, event, task, at) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT DO NOTHING"""
+        now = datetime.now(UTC).isoformat()
+        return self._connection.execute(statement, (project, candidate, event, task, now)).rowcount
 
     def tasks(self, project: str) -> dict[str, str]:
         """Task id by candidate of everything placed in a project, in the order of placing."""
@@ -158,6 +234,51 @@ class AnnotationStore:
             fault = f"was received before, with the same time {annotation.updated_at} and other answers"
             raise BadInput(f"annotation {annotation.id}", fault, "an answer that changes must have a later time")
         return 0
+
+    def receive(self, project: str, page: Page) -> tuple[int, int]:
+        """Keeps a page's annotations, rejects and cursor, all or none; returns how many of the first two are new.
+
+        Raises: as `add`.
+        """
+        with self._whole():
+            new = sum(self._add(annotation) for annotation in page.annotations)
+            rejected = sum(self._reject(project, reject) for reject in page.rejects)
+            if page.cursor != self.cursor(project):
+                self._connection.execute("INSERT INTO cursors (project, cursor) VALUES (?, ?)", (project, page.cursor))
+        return new, rejected
+
+    def _reject(self, project: str, reject: RejectedAnnotation) -> int:
+        statement = """INSERT INTO rejects (project, annotation, updated_at, reason, record) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT DO NOTHING"""
+        key = (project, reject.annotation, reject.updated_at, reject.reason)
+        return self._connection.execute(statement, (*key, reject.model_dump_json())).rowcount
+
+    def cursor(self, project: str) -> str | None:
+        """How far a project was read, None where it never was."""
+        statement = "SELECT cursor FROM cursors WHERE project = ? ORDER BY seq DESC LIMIT 1"
+        row = self._connection.execute(statement, (project,)).fetchone()
+        return str(row[0]) if row else None
+
+    def rejects(self, project: str) -> list[RejectedAnnotation]:
+        """Every answer of a project that could not be used, in the order of arrival."""
+        statement = "SELECT record FROM rejects WHERE project = ? ORDER BY seq"
+        records = self._connection.execute(statement, (project,)).fetchall()
+        return [RejectedAnnotation.model_validate_json(record) for (record,) in records]
+
+    def pseudonym(self, identity: str) -> str:
+        """`person:` and 16 hex digits that stand for a rater; the same for the same identity in this file alone."""
+        digest = hmac.digest(self._pseudonym_key(), identity.encode(), "sha256")
+        return f"person:{digest.hex()[:PSEUDONYM_HEX_DIGITS]}"
+
+    def _pseudonym_key(self) -> bytes:
+        row = self._connection.execute("SELECT value FROM secrets WHERE name = 'pseudonyms'").fetchone()
+        if row:
+            return bytes(row[0])
+        self._path.chmod(0o600)
+        with self._whole():
+            statement = "INSERT INTO secrets (name, value) VALUES ('pseudonyms', ?) ON CONFLICT DO NOTHING"
+            self._connection.execute(statement, (secrets.token_bytes(32),))
+        return self._pseudonym_key()
 
     def annotations(self, candidate: str, high_water: int) -> list[Annotation]:
         """All that had arrived on a candidate up to `high_water`, every version, in the order of arrival."""

@@ -104,6 +104,7 @@ def _tasks(samples: list[Sample], first: int) -> Iterator[Task]:
             instruction=sample.request.instruction,
             sources=sample.sources,
             edited=sample.edited,
+            size_hw=(sample.candidate.height_px, sample.candidate.width_px),
             regions=tuple(
                 TaskRegion(
                     label=region.label if region else "changed but not named",

@@ -5,11 +5,13 @@ import os
 import signal
 import sqlite3
 import time
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from annotation.client import Page, RejectedAnnotation, SentTask
 from annotation.store import FILE_NAME, Snapshot, open_store, store_path
 from schemas.errors import BadInput, DamagedFile, NewerSchema
 from schemas.record import short_hash
@@ -17,7 +19,14 @@ from schemas.score import Annotation
 from tests.unit.rater_cases import annotation, scores
 
 SPAWN = multiprocessing.get_context("spawn")
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 LATER = "2026-02-01T00:00:00+00:00"
+
+
+SENT = SentTask(candidate="a" * 16, size_hw=(3, 4), regions=())
+REJECT = RejectedAnnotation(
+    task="7", annotation="70", updated_at=LATER, reason="bad_value", detail="success is '99'", received="{}"
+)
 
 
 def _numbered(number: int, score: int = 13) -> Annotation:
@@ -32,13 +41,27 @@ def path(tmp_path: Path) -> Path:
         store.place("p", [("c", "1")])
         assert store.add([_numbered(n) for n in range(3)]) == 3
         store.take_snapshot("first")
+        store.remember("p", [SENT])
+        store.receive("p", Page((), "1", False, (REJECT,)))
+        store.pseudonym("me")
     return tmp_path / FILE_NAME
 
 
-@pytest.mark.parametrize("table", ["ledger", "annotations", "snapshots"])
+COLUMNS = {
+    "ledger": "task = '2'",
+    "sent": "record = ''",
+    "annotations": "record = ''",
+    "rejects": "reason = 'x'",
+    "cursors": "cursor = ''",
+    "secrets": "value = x'00'",
+    "snapshots": "high_water = 9",
+}
+
+
+@pytest.mark.parametrize("table", COLUMNS)
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET {}"])
 def test_nothing_is_changed_and_nothing_goes(path: Path, table: str, statement: str) -> None:
-    column = {"ledger": "task = '2'", "annotations": "record = ''", "snapshots": "high_water = 9"}[table]
+    column = COLUMNS[table]
     connection = sqlite3.connect(path)
     with pytest.raises(sqlite3.DatabaseError, match="only grows"):
         connection.execute(statement.format(table, column))
@@ -106,6 +129,67 @@ def test_a_file_that_is_no_store_or_of_a_later_version_is_named(path: Path, tmp_
     other.write_text("this is no database, and it is long enough to be told apart from an empty file" * 20)
     with pytest.raises(DamagedFile, match="not a database"), open_store(other):
         pass
+
+
+def test_a_page_is_kept_with_its_cursor_or_not_at_all(path: Path) -> None:
+    with open_store(path) as store:
+        assert store.cursor("q") is None
+        assert store.receive("q", Page((_numbered(3), _numbered(4)), "a", True, (REJECT,))) == (2, 1)
+        assert store.receive("q", Page((_numbered(3),), "b", True, (REJECT,))) == (0, 0)
+        with pytest.raises(BadInput, match="other answers"):
+            store.receive("q", Page((_numbered(5), _numbered(0, score=25)), "c", True))
+        assert (store.cursor("q"), store.count(), store.rejects("q")) == ("b", 5, [REJECT])
+        assert (store.cursor("p"), store.rejects("p")) == ("1", [REJECT])
+        rows = store._connection.execute("SELECT count(*) FROM cursors").fetchone()[0]
+        store.receive("q", Page((), "b", False))
+        assert store._connection.execute("SELECT count(*) FROM cursors").fetchone()[0] == rows
+
+
+def test_what_was_meant_and_not_placed_is_in_doubt_and_only_what_was_placed_counts_as_sent(path: Path) -> None:
+    before = datetime.now(UTC)
+    with open_store(path) as store:
+        assert store.in_doubt("p") == {}
+        store.remember("p", [SENT, SENT.model_copy(update={"size_hw": (9, 9)})])
+        store.intend("p", [SENT.candidate, "b"])
+        assert store.sent("p", SENT.candidate) is None
+        doubts = store.in_doubt("p")
+        assert set(doubts) == {SENT.candidate, "b"}
+        assert all(before <= at <= datetime.now(UTC) for at in doubts.values())
+        store.place("p", [(SENT.candidate, "12")])
+        assert store.sent("p", SENT.candidate) == (SENT, "12")
+        assert set(store.in_doubt("p")) == {"b"}
+        assert store.sent("q", SENT.candidate) is None
+
+
+def test_a_file_of_version_1_is_upgraded_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    connection = sqlite3.connect(path)
+    connection.executescript((GOLDEN / "annotations-1.sql").read_text())
+    before = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("annotations", "snapshots")}
+    connection.close()
+    for _ in range(2):
+        with open_store(path) as store:
+            found = store.annotations("0" * 16, 10**6)
+            assert [(one.state, one.scores.background) for one in found] == [("submitted", 13), ("deleted", 13)]
+            assert store.snapshot("first") == Snapshot("first", 1, "golden")
+            assert store.tasks("simulated-a") == {"0" * 16: "7"}
+            assert store.in_doubt("simulated-a") == {"1" * 16: datetime.min.replace(tzinfo=UTC)}
+            assert store.rejects("simulated-a") == []
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in before} == before
+    upgraded = _schema(connection)
+    connection.close()
+    with open_store(tmp_path / "new.sqlite", create=True) as store:
+        assert upgraded == _schema(store._connection)
+
+
+def _schema(connection: sqlite3.Connection) -> dict[str, list[str] | str]:
+    """Every table's columns, and every trigger and index."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    tables = [name for kind, name, _ in rows if kind == "table"]
+    columns = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
+    return columns | {name: sql for kind, name, sql in rows if kind != "table"}
 
 
 def _write(path: str, first: int, last: int) -> None:

@@ -1,0 +1,467 @@
+"""A Label Studio project as an annotation client; the only importer of label_studio_sdk, which knows its tokens.
+
+Changes are found by the time of each task's last change, which creating, changing and deleting an annotation moves.
+What changed since the newest change of the pass before, less an overlap, is listed, and where it has answers, and has
+changed since it was last read, it is read with them. Where one listing does not hold it all, a pass goes up to the
+newest change there is, by the tasks' ids, so that whatever changes meanwhile is left to the next pass and none is
+missed: those with annotations, those that were skipped, those without any, as they may have had some.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from annotation.client import LostAnswer, Page, RejectedAnnotation, Task
+from annotation.controls import compare, read_controls
+from annotation.convert import Unreadable, moment, read_annotation, studio_task
+from annotation.store import MAX_SEQ, AnnotationStore
+from annotation.studio_http import Failure, StudioHttp, StudioSettings, base_url, connect, read_token
+from annotation.webhook import SECRET_HEADER
+from schemas.errors import BadInput, RegionwiseError, printable
+from schemas.record import Record, first_fault, short_hash
+from schemas.sample import ImageRef
+from schemas.score import Annotation
+
+_Answer = TypeVar("_Answer", bound=BaseModel)
+_Thing = TypeVar("_Thing")
+#: What is kept of an annotation that cannot be used; who made it stands elsewhere in it, and stays behind.
+RECEIVED = ("id", "task", "result", "was_cancelled", "lead_time", "created_at", "updated_at", "value")
+#: Candidates or tasks asked for in one URL.
+ASKED = 100
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+#: What the listings of a pass ask for, in turn, beside the time of the change.
+_ANNOTATED = (("total_annotations", "greater", "Number", 0),)
+_SKIPPED = (("cancelled_annotations", "greater", "Number", 0),)
+_EMPTY = (("total_annotations", "equal", "Number", 0), ("cancelled_annotations", "equal", "Number", 0))
+PHASES = (_ANNOTATED, _SKIPPED, _EMPTY)
+EMPTY_PHASE = 2
+
+#: The address of an image in a task (`annotation.images.ImagePlace.url`).
+ImageUrl = Callable[[ImageRef], str]
+Filter = tuple[str, str, str, object]
+
+
+class _Cursor(Record):
+    """How far a project was read. since: newest change of the last whole pass. until, phase, after: a pass under way.
+
+    seen: time of the last change of tasks read within the overlap. gone: how many tasks of ours are no more there.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    phase: int = 0
+    after: int = 0
+    seen: dict[int, datetime] = {}
+    gone: int = 0
+
+
+class _Project(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: int
+    created_at: str
+    organization: int
+    label_config: str
+    task_number: int
+
+
+class _Organization(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    id: int
+    created_at: str
+
+
+class _Listed(BaseModel):
+    """One task of a listing."""
+
+    model_config = ConfigDict(extra="ignore")
+    id: int
+    data: dict[str, Any]
+    updated_at: datetime
+    total_annotations: int
+    cancelled_annotations: int
+    annotations: list[Any] = []
+
+
+class _Listing(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    total: int
+    tasks: list[_Listed]
+
+
+class _Imported(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    task_ids: list[int] = Field(default=[])
+
+
+def open_studio(settings: StudioSettings, store: AnnotationStore, config: str, image_url: ImageUrl) -> "StudioClient":
+    """A client of the project that the settings name. config: the labelling interface that it must have.
+
+    Raises: BadInput for a wrong URL, token, project or interface; RegionwiseError where the server does not answer.
+    """
+    http = _authorized(settings, read_token(settings))
+    return StudioClient(settings, store, config, image_url, http)
+
+
+def open_ask(settings: StudioSettings) -> Callable[[str, str, Mapping[str, Any] | None], Any]:
+    """Asks the server that the settings name: method, path, JSON body; gives its JSON. Raises: as `open_studio`."""
+    http = _authorized(settings, read_token(settings))
+
+    def ask(method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        return http.ask(method, path, body=None if body is None else json.dumps(body).encode())
+
+    return ask
+
+
+def _authorized(settings: StudioSettings, token: str) -> StudioHttp:
+    """Requests with the token; personal access tokens are exchanged for short-lived ones as they run out."""
+    from label_studio_sdk.core.api_error import ApiError
+    from label_studio_sdk.core.client_wrapper import SyncClientWrapper
+
+    connections = connect(settings)
+    url = base_url(settings.url)
+    try:
+        wrapper = SyncClientWrapper(api_key=token, base_url=f"{url}/", httpx_client=connections, max_retries=0)
+    except ApiError:
+        connections.close()
+        thing, remedy = f"environment variable {settings.token_env}", "put a new token into it"
+        raise BadInput(thing, "holds a personal access token that has expired", remedy) from None
+
+    def authorize() -> Mapping[str, str]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of pydantic, at what the SDK does
+                headers: Mapping[str, str] = wrapper.get_headers()
+        except ApiError as error:
+            raise http.status_failure(error.status_code or 401, json.dumps(error.body).encode()) from None
+        except (ValueError, RecursionError):
+            fault = "answers the exchange of the token with something that is no JSON"
+            raise Failure(fault, "give the URL of Label Studio itself") from None
+        return {"Authorization": headers["Authorization"]}
+
+    http = StudioHttp(settings, connections, token, authorize)
+    return http
+
+
+class StudioClient:
+    """An `AnnotationClient`; get one from `open_studio`. It reads the store; `annotation.exchange` writes."""
+
+    def __init__(
+        self, settings: StudioSettings, store: AnnotationStore, config: str, image_url: ImageUrl, http: StudioHttp
+    ) -> None:
+        self._settings, self._store, self._image_url, self._http = settings, store, image_url, http
+        self.batch_tasks = settings.batch_tasks
+        self._controls = read_controls(config, "annotation/labels.xml")
+        project = self.check()
+        self.project = f"label-studio-{project.id}-{short_hash(project.id, project.created_at)[:8]}"
+        organization = self._ask(_Organization, f"/api/organizations/{project.organization}")
+        self._server = short_hash(organization.id, organization.created_at)
+
+    def check(self) -> _Project:
+        """The project. Raises: BadInput where its labelling interface is not ours, naming what differs."""
+        project = self._ask(_Project, f"/api/projects/{self._settings.project}/")
+        thing = f"project {project.id} of {self._http.thing}"
+        faults = compare(read_controls(project.label_config, thing), self._controls)
+        if faults:
+            more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+            fault = f"has another labelling interface: {'; '.join(faults[:3])}{more}"
+            raise BadInput(thing, fault, "put annotation/labels.xml back as its labelling interface")
+        return project
+
+    def find(self, candidates: Sequence[str]) -> dict[str, str]:
+        """See `AnnotationClient.find`. A later task of the same candidate on which nobody has worked is taken away."""
+        found: dict[str, str] = {}
+        for asked in _cut(candidates, ASKED):
+            for task in self._all([("data.candidate", "in_list", "List", asked)]):
+                candidate = task.data.get("candidate")
+                if candidate not in asked:
+                    raise RegionwiseError(self._http.thing, "lists tasks that were not asked for", "look into its log")
+                if found.setdefault(candidate, str(task.id)) != str(task.id):
+                    self._take_away(task)
+        return found
+
+    def _take_away(self, task: _Listed) -> None:
+        if not task.total_annotations and not task.cancelled_annotations:
+            self._http.ask("DELETE", f"/api/tasks/{task.id}/")
+
+    def push(self, tasks: Sequence[Task]) -> list[str]:
+        """See `AnnotationClient.push`. Raises: BadInput for a task that does not fit; LostAnswer."""
+        self.check()
+        sent = [
+            studio_task(task, self._image_url(task.sources[0]), self._image_url(task.edited), self._controls)
+            for task in tasks
+        ]
+        body = json.dumps(sent, separators=(",", ":")).encode()
+        if len(body) > self._settings.max_sent_bytes:
+            fault = f"are {len(body):,} bytes in one import, {self._settings.max_sent_bytes:,} fit"
+            raise BadInput(f"{len(tasks)} tasks", fault, "lower batch_tasks")
+        path = f"/api/projects/{self._settings.project}/import"
+        answer = self._http.send(path, {"return_task_ids": "true"}, body)
+        try:
+            ids = _Imported.model_validate(answer).task_ids
+        except ValidationError:
+            ids = []
+        if len(ids) != len(tasks):
+            raise LostAnswer(self._http.thing, f"does not say which tasks {len(tasks)} became", over=True)
+        return [str(number) for number in ids]
+
+    def call(self, url: str, secret: str) -> None:
+        """Has the server call `url` (`annotation.webhook`) whenever annotations of the project change."""
+        project = self._settings.project
+        hooks = self._http.ask("GET", "/api/webhooks/", {"project": project})
+        hook = {
+            "url": url,
+            "headers": {SECRET_HEADER: secret},
+            "send_payload": False,
+            "send_for_all_actions": False,
+            "actions": ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"],
+            "project": project,
+        }
+        known = [found for found in hooks if isinstance(found, dict) and found.get("url") == url]
+        method, path = ("PATCH", f"/api/webhooks/{known[0].get('id')}/") if known else ("POST", "/api/webhooks/")
+        self._http.ask(method, path, body=json.dumps(hook).encode())
+
+    def pull(self, cursor: str | None) -> Page:
+        """See `AnnotationClient.pull`. Raises: BadInput, also where the interface was changed; RegionwiseError."""
+        at = self._read_cursor(cursor)
+        total: int | None = None
+        if at.until is None:
+            total = self.check().task_number
+            newest = self._list(
+                [("updated_at", "greater_or_equal", "Datetime", self._begin(at))], order="-tasks:updated_at"
+            )
+            if newest.total <= len(newest.tasks):
+                return self._pull_at_once(at, newest.tasks, total)
+            at = at.model_copy(update={"until": newest.tasks[0].updated_at, "phase": 0, "after": 0})
+        tasks_read = 0
+        while at.until is not None:
+            listed = self._changed(at)
+            annotations, rejects, read = self._answers(listed, at.seen)
+            at, tasks_read = self._next(at, listed, read), tasks_read + len(read)
+            if annotations or rejects:
+                return self._page(at, annotations, rejects, tasks_read, more=True)
+        at, deleted = self._gone(at, self.check().task_number if total is None else total)
+        return self._page(at, deleted, [], tasks_read, more=False)
+
+    def _pull_at_once(self, at: _Cursor, listed: Sequence[_Listed], total: int) -> Page:
+        """A pass that is one listing."""
+        annotations, rejects, read = self._answers(listed, at.seen)
+        until = max((task.updated_at for task in listed), default=at.since)
+        at = self._ended(at.model_copy(update={"until": until}), read)
+        at, deleted = self._gone(at, total)
+        return self._page(at, annotations + deleted, rejects, len(read), more=False)
+
+    def _begin(self, at: _Cursor) -> str:
+        """From which change on a pass reads."""
+        return _asked_time(FIRST if at.since is None else at.since - timedelta(seconds=self._settings.overlap_s))
+
+    def _read_cursor(self, cursor: str | None) -> _Cursor:
+        try:
+            return _Cursor() if cursor is None else _Cursor.model_validate_json(cursor)
+        except ValidationError as error:
+            raise BadInput(
+                f"cursor of {self.project}", first_fault(error), "bring the store back from a copy"
+            ) from None
+
+    def _page(
+        self,
+        at: _Cursor,
+        annotations: Sequence[Annotation],
+        rejects: Sequence[RejectedAnnotation],
+        tasks_read: int,
+        *,
+        more: bool,
+    ) -> Page:
+        ordered = tuple(sorted(annotations, key=lambda annotation: annotation.updated_at))
+        return Page(ordered, at.model_dump_json(), more, tuple(rejects), tasks_read)
+
+    def _changed(self, at: _Cursor) -> list[_Listed]:
+        """The next tasks of a phase of a pass, in the order of their ids."""
+        if at.phase == EMPTY_PHASE and at.since is None:
+            return []
+        span = {"min": self._begin(at), "max": _asked_time(at.until or FIRST)}
+        filters: list[Filter] = [("updated_at", "in", "Datetime", span), ("id", "greater", "Number", at.after)]
+        filters += PHASES[at.phase]
+        if at.phase == EMPTY_PHASE and at.since is not None:  # what was not there then cannot have been answered
+            filters.append(("created_at", "less_or_equal", "Datetime", _asked_time(at.since)))
+        return self._list(filters).tasks
+
+    def _next(self, at: _Cursor, listed: Sequence[_Listed], read: Sequence[_Listed]) -> _Cursor:
+        """Where a pass is after a listing; at its end the next one begins where it began."""
+        if len(listed) == self._settings.page_tasks:
+            seen = at.seen | {task.id: task.updated_at for task in read}
+            return at.model_copy(update={"seen": seen, "after": listed[-1].id})
+        if at.phase < EMPTY_PHASE:
+            seen = at.seen | {task.id: task.updated_at for task in read}
+            return at.model_copy(update={"seen": seen, "phase": at.phase + 1, "after": 0})
+        return self._ended(at, read)
+
+    def _ended(self, at: _Cursor, read: Sequence[_Listed]) -> _Cursor:
+        horizon = (at.until or FIRST) - timedelta(seconds=self._settings.overlap_s)
+        seen = at.seen | {task.id: task.updated_at for task in read}
+        seen = {task: time for task, time in seen.items() if time >= horizon}
+        return at.model_copy(update={"since": at.until, "until": None, "phase": 0, "after": 0, "seen": seen})
+
+    def _answers(
+        self, listed: Sequence[_Listed], seen: Mapping[int, datetime]
+    ) -> tuple[list[Annotation], list[RejectedAnnotation], list[_Listed]]:
+        """(new annotations, rejects, tasks read with their answers) of listed tasks."""
+        empty = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
+        annotations = [gone for task in empty for gone in self._withdrawn(_candidate(task), set(), task)]
+        rejects: list[RejectedAnnotation] = []
+        numbers = {task.id for task in listed if seen.get(task.id) != task.updated_at} - {task.id for task in empty}
+        read: list[_Listed] = []
+        for asked in _cut(sorted(numbers), self._settings.body_tasks):
+            read += self._list([], included=asked, whole=True).tasks
+        for task in read:
+            found, refused = self._task_answers(task)
+            annotations += found
+            rejects += refused
+        return annotations, rejects, read
+
+    def _task_answers(self, task: _Listed) -> tuple[list[Annotation], list[RejectedAnnotation]]:
+        """A task's new annotations and rejects; of one rater's several the newest counts. What went is `deleted`."""
+        candidate = _candidate(task)
+        sent = self._store.sent(self.project, candidate)
+        known = {(found.id, found.updated_at) for found in self._store.annotations(candidate, MAX_SEQ)}
+        annotations, rejects = [], []
+        raters, present = set[str](), set[str]()
+        for raw in sorted(task.annotations, key=_time_and_id, reverse=True):
+            rater = ""
+            try:
+                rater = self._rater(raw)
+                if sent is None or sent[1] != str(task.id):
+                    raise Unreadable("unknown_task", f"is of task {task.id}, which was not sent from here")
+                found = read_annotation(raw, sent[0], sent[1], self.project, self._controls, rater)
+                present.add(found.id)
+                if rater in raters:
+                    raise Unreadable("second_by_rater", "is older than another annotation of the same rater")
+                raters.add(rater)
+                if (found.id, found.updated_at) not in known:
+                    annotations.append(found)
+            except Unreadable as fault:
+                rejects.append(_reject(task, raw, rater, fault))
+        return annotations + self._withdrawn(candidate, present, task), rejects
+
+    def _rater(self, raw: Any) -> str:
+        """The pseudonym of who made an annotation. Raises: Unreadable."""
+        by = raw.get("completed_by") if isinstance(raw, dict) else None
+        number = by.get("id") if isinstance(by, dict) else by
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise Unreadable("malformed", "does not say who made it")
+        return self._store.pseudonym(f"{self._server}/{number}")
+
+    def _withdrawn(self, candidate: str, present: set[str], task: _Listed | None) -> list[Annotation]:
+        """Stored annotations of a task that are not there (any more, or in a form that can be used), as deleted."""
+        latest = {
+            found.id: found
+            for found in sorted(self._store.annotations(candidate, MAX_SEQ), key=lambda found: moment(found.updated_at))
+            if found.id.startswith(f"{self.project}/") and (task is None or found.task == str(task.id))
+        }
+        now = datetime.now(UTC) if task is None else task.updated_at
+        return [
+            found.model_copy(update={"state": "deleted", "updated_at": _later(now, found)})
+            for found in latest.values()
+            if found.state != "deleted" and found.id not in present
+        ]
+
+    def _gone(self, at: _Cursor, total: int) -> tuple[_Cursor, list[Annotation]]:
+        """Where tasks of ours are missing, their annotations as deleted. Told by the number of tasks that are there."""
+        placed = self._store.tasks(self.project)
+        if total >= len(placed) - at.gone:
+            return at, []
+        numbers, there = [int(task) for task in placed.values()], set[str]()
+        for asked in _cut(numbers, ASKED):
+            there |= {str(task.id) for task in self._list([], included=asked).tasks}
+        missing = [candidate for candidate, task in placed.items() if task not in there]
+        deleted = [gone for candidate in missing for gone in self._withdrawn(candidate, set(), None)]
+        return at.model_copy(update={"gone": len(missing)}), deleted
+
+    def _list(
+        self,
+        filters: Sequence[Filter],
+        *,
+        order: str = "tasks:id",
+        size: int | None = None,
+        included: Sequence[int] = (),
+        whole: bool = False,
+    ) -> _Listing:
+        """One page of tasks, whole: with their annotations. Raises: as `StudioHttp.ask`."""
+        query: dict[str, Any] = {"ordering": [order]}
+        if filters:
+            names = ("filter", "operator", "type", "value")
+            items = [dict(zip(names, (f"filter:tasks:{name}", *rest), strict=True)) for name, *rest in filters]
+            query["filters"] = {"conjunction": "and", "items": items}
+        if included:
+            query["selectedItems"] = {"all": False, "included": list(included)}
+        params: dict[str, str | int] = {
+            "project": self._settings.project,
+            "fields": "all" if whole else "task_only",
+            "resolve_uri": "false",
+            "page": 1,
+            "page_size": size or max(self._settings.page_tasks, len(included)),
+            "query": json.dumps(query, separators=(",", ":")),
+        }
+        return self._ask(_Listing, "/api/tasks/", params)
+
+    def _all(self, filters: Sequence[Filter]) -> Iterator[_Listed]:
+        """All tasks that pass the filters, in the order of their ids."""
+        after, listed = 0, list[_Listed]()
+        while not after or len(listed) == self._settings.page_tasks:
+            listed = self._list([*filters, ("id", "greater", "Number", after)]).tasks
+            yield from listed
+            after = listed[-1].id if listed else 1
+
+    def _ask(self, model: type[_Answer], path: str, params: Mapping[str, str | int] | None = None) -> _Answer:
+        """What the server answers, as it must look. Raises: as `StudioHttp.ask`, and RegionwiseError otherwise."""
+        answer = self._http.ask("GET", path, params)
+        try:
+            return model.model_validate(answer)
+        except ValidationError as error:
+            fault = f"answers {path} with something else: {first_fault(error)}"
+            raise RegionwiseError(self._http.thing, fault, "give the URL of Label Studio itself") from None
+
+
+def _cut(things: Sequence[_Thing], n: int) -> Iterator[list[_Thing]]:
+    """`things` in order, `n` at a time."""
+    for begin in range(0, len(things), n):
+        yield list(things[begin : begin + n])
+
+
+def _candidate(task: _Listed) -> str:
+    found = task.data.get("candidate")
+    return found if isinstance(found, str) else ""
+
+
+def _time_and_id(raw: Any) -> tuple[str, int]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("id"), int):
+        return "", 0
+    return str(raw.get("updated_at")), raw["id"]
+
+
+def _later(now: datetime, found: Annotation) -> str:
+    """`now`, and in any case later than a stored version."""
+    return max(now.astimezone(UTC), moment(found.updated_at) + timedelta(microseconds=1)).isoformat(
+        timespec="microseconds"
+    )
+
+
+def _asked_time(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _reject(task: _Listed, raw: Any, rater: str, fault: Unreadable) -> RejectedAnnotation:
+    """The record of an annotation that cannot be used, without who made it."""
+    fields = raw if isinstance(raw, dict) else {"value": raw}
+    kept = {name: fields[name] for name in RECEIVED if name in fields}
+    return RejectedAnnotation(
+        task=str(task.id),
+        annotation=str(fields.get("id"))[:200],
+        updated_at=str(fields.get("updated_at"))[:40],
+        reason=fault.reason,
+        detail=printable(str(fault))[:500],
+        received=json.dumps(kept | {"rater": rater}),
+    )
