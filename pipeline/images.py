@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
-from schemas.geometry import Box, CocoRle
+from schemas.geometry import Box, CocoRle, rle_runs
 from schemas.sample import ImageFormat
 
 ImageU8 = NDArray[np.uint8]
@@ -147,33 +147,6 @@ def rle_to_mask(rle: CocoRle) -> MaskBool:
         raise ValueError(f"RLE does not fill its size {list(rle.size)}")
     inside = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(inside, runs).reshape(rle.size[1], rle.size[0]).T)
-
-
-def rle_runs(counts: str) -> list[int]:
-    """The run lengths in a COCO compressed RLE string. Raises: ValueError for a string that is none.
-
-    Source: rleFrString in pycocotools' maskApi.c (5 bits a character, LEB128-like, then differences).
-    """
-    runs: list[int] = []
-    value = shift = 0
-    open_run = False
-    for character in counts:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("not a COCO RLE string")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        open_run = bool(bits & 0x20)
-        if not open_run:
-            if bits & 0x10:
-                value |= -1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            if runs[-1] < 0:
-                raise ValueError("not a COCO RLE string: a negative run")
-            value = shift = 0
-    if open_run:
-        raise ValueError("not a COCO RLE string: it ends inside a run")
-    return runs
 
 
 def mask_box(mask_hw: MaskBool) -> Box | None:
