@@ -9,7 +9,7 @@ no value and says why.
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from schemas.agreement import (
 from schemas.record import short_hash
 from schemas.score import LEVEL_SCORES, Annotation, Issue
 
+Metric = Literal["ordinal", "nominal"]
 N_LEVELS = len(LEVEL_SCORES)
 RESAMPLES = 1_000
 LOW_PERCENT, HIGH_PERCENT = 2.5, 97.5
@@ -75,7 +76,7 @@ def level_counts(levels: Floats, n_levels: int = N_LEVELS) -> Ints:
     return np.stack([(levels == level).sum(axis=1) for level in range(n_levels)], axis=1).astype(np.int64)
 
 
-def alpha_figure(counts: Ints, cluster: Ints, weights: Floats, metric: str = "ordinal") -> Figure:
+def alpha_figure(counts: Ints, cluster: Ints, weights: Floats, metric: Metric = "ordinal") -> Figure:
     """Krippendorff's alpha of (U, V) counts of levels. metric: `ordinal` or `nominal`."""
     import krippendorff
 
@@ -95,10 +96,11 @@ def coincidences(counts: Ints) -> Floats:
     square = (counts[:, :, None] * counts[:, None, :]).astype(np.float64)
     each = np.arange(counts.shape[1])
     square[:, each, each] -= counts
-    return (square / np.maximum(counts.sum(axis=1) - 1, 1)[:, None, None]).reshape(len(counts), counts.shape[1] ** 2)
+    shared: Floats = square / np.maximum(counts.sum(axis=1) - 1, 1)[:, None, None]
+    return shared.reshape(len(counts), counts.shape[1] ** 2)
 
 
-def level_distances(totals: Floats, metric: str = "ordinal") -> Floats:
+def level_distances(totals: Floats, metric: Metric = "ordinal") -> Floats:
     """Squared distances (B, V, V) between levels, where `totals` (B, V) is how often each stands in a pair.
 
     Ordinal: the answers from one level to the other, those on both ends counted half.
@@ -110,7 +112,7 @@ def level_distances(totals: Floats, metric: str = "ordinal") -> Floats:
     return np.asarray((middle[:, :, None] - middle[:, None, :]) ** 2)
 
 
-def alphas(pairs: Floats, metric: str = "ordinal") -> Floats:
+def alphas(pairs: Floats, metric: Metric = "ordinal") -> Floats:
     """Alpha (B,) of coincidence matrices (B, V, V); NaN where all answers are the same."""
     totals = pairs.sum(axis=2)
     distances = level_distances(totals, metric)

@@ -5,10 +5,11 @@ answers for somebody who does not look, over how likely they are for the best fi
 1 / `FALSE_ALARM` the rater is taken for random.
 
 An honest rater is any (bias, harshness, noise) of a grid, with a slip now and then; the best fitting one is chosen
-after the fact. So the ratio is below the one against the rater's true kind, which is a martingale, and by Ville's inequality
-an honest rater of the grid is ever taken for random with a chance of at most `FALSE_ALARM` in a block of answers,
-however harsh, biased or noisy, and wherever one stops to look. Who does not look: mostly any level alike, else some
-habit, learnt from the answers themselves (always 25, mostly the middle; the estimator of Krichevsky and Trofimov).
+after the fact. So the ratio is below the one against the rater's true kind, which is a martingale, and by Ville's
+inequality an honest rater of the grid is ever taken for random with a chance of at most `FALSE_ALARM` in a block of
+answers, however harsh, biased or noisy, and wherever one stops to look. Who does not look: mostly any level alike,
+else some habit, learnt from the answers themselves (always 25, mostly the middle; the estimator of Krichevsky and
+Trofimov).
 Answers are tested in blocks of `BLOCK`, each by itself: a rater may drift from one to the next, and one who stops
 looking later is found, too.
 
@@ -109,7 +110,7 @@ def random_verdict(answers: Sequence[GoldAnswer]) -> Verdict:
 
 def log_ratios(answers: Sequence[GoldAnswer]) -> list[float]:
     """After each answer: log chance of all so far for one who does not look, less that for the best honest rater."""
-    honest = np.zeros(len(_honest()))
+    honest: Floats = np.zeros(len(_honest()))
     even = habit = 0.0
     seen = np.zeros(N_LEVELS)
     ratios = []

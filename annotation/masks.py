@@ -91,7 +91,7 @@ def joint_mask(masks: Sequence[CocoRle]) -> CocoRle | None:
     if len(set(fitting)) == 1:
         return fitting[0]
     decoded = np.stack([decode(mask) for mask in fitting])
-    x1, y1, x2, y2 = tight_box(decoded.any(axis=0)) or (0, 0, 1, 1)
+    x1, y1, x2, y2 = tight_box(np.asarray(decoded.any(axis=0))) or (0, 0, 1, 1)
     joint = np.zeros(size, dtype=np.bool_)
     joint[y1:y2, x1:x2] = _aggregate(decoded[:, y1:y2, x1:x2])
     return encode(joint)

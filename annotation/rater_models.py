@@ -49,6 +49,8 @@ RANDOM_SHARES = np.array([0.01, 0.05, 0.2, 0.5, 0.95])
 BIAS_STD, LOG_HARSHNESS_STD, LOG_NOISE_STD, NOISE_MIDDLE = 2.5, 0.25, 0.6, 2.5
 RANDOM_PRIOR = np.array([0.6, 0.25, 0.07, 0.04, 0.04])
 
+#: A level stands for the scores up to so many points beside its own.
+HALF_LEVEL = 3
 MAX_TURNS, PRIOR_UPDATES, STILL = 60, 3, 1e-3
 #: The share of the prior of scores that is spread evenly, for what no median shows.
 EVEN_SHARE = 0.04
@@ -106,7 +108,7 @@ def _grid() -> tuple[Floats, Floats, Floats]:
     heard = level_chances(raters[:, 0], raters[:, 1], raters[:, 2])
     random = raters[:, 3, None, None]
     logs = np.log(heard * (1 - random) + random / N_LEVELS).reshape(len(raters), -1)
-    prior = -0.5 * (raters[:, 0] / BIAS_STD) ** 2 - 0.5 * (np.log(raters[:, 1]) / LOG_HARSHNESS_STD) ** 2
+    prior: Floats = -0.5 * (raters[:, 0] / BIAS_STD) ** 2 - 0.5 * (np.log(raters[:, 1]) / LOG_HARSHNESS_STD) ** 2
     prior -= 0.5 * ((np.log(raters[:, 2]) - np.log(NOISE_MIDDLE)) / LOG_NOISE_STD) ** 2
     return raters, logs, prior + np.log(RANDOM_PRIOR)[np.searchsorted(RANDOM_SHARES, raters[:, 3])]
 
@@ -156,13 +158,17 @@ def _estimate(shares: Floats, weight: float) -> RaterEstimate:
 
 
 def _first_prior(answers: Answers) -> Floats:
-    """Where the panel's medians lie, by kind of question: (7, 26)."""
+    """Where the panel's medians lie, by kind of question: (7, 26). Between the ends a median stands for all scores
+    that its level does; at the ends, where nothing is wrong or nothing right, for itself."""
     medians = _medians(answers)
-    low = np.floor(medians).astype(np.int64)
-    above = medians - low
+    inner = (medians > 0) & (medians < SCORE_MAX)
     found = np.zeros((len(DIMENSIONS), len(SCORES)))
-    np.add.at(found, (answers.dimension, low), 1 - above)
-    np.add.at(found, (answers.dimension, np.minimum(low + 1, SCORE_MAX)), above)
+    for off in range(-HALF_LEVEL, HALF_LEVEL + 1):
+        share = np.where(inner, 1 / (2 * HALF_LEVEL + 1), float(off == 0))
+        at = np.clip(medians + off, 0, SCORE_MAX)
+        low = np.floor(at).astype(np.int64)
+        np.add.at(found, (answers.dimension, low), (1 - at + low) * share)
+        np.add.at(found, (answers.dimension, np.minimum(low + 1, SCORE_MAX)), (at - low) * share)
     return _smoothed(found)
 
 
@@ -308,7 +314,7 @@ def _where_present(regions: Sequence[str], raters: Sequence[str], named: Floats)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crowd-kit calls pandas in ways that it warns of
         found = DawidSkene(n_iter=50).fit_predict_proba(rows)
-    present = found[1].reindex(regions) if 1 in found else pd.Series(0.0, index=list(regions))
+    present = found[1].reindex(list(regions)) if 1 in found else pd.Series(0.0, index=list(regions))
     return np.asarray(present, dtype=np.float64)
 
 
