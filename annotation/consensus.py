@@ -1,14 +1,32 @@
-"""What all raters of a candidate say together: a robust mean of every score, a pure function of one named snapshot.
+"""What all raters of a candidate say together, a pure function of one named snapshot of the annotations.
 
-It covers means, spreads and counts. Agreement coefficients, models of the raters and masks are not its matter.
+| method | a score | an issue stands |
+|---|---|---|
+| `huber-3.125` | Huber's mean of the answers | where half of the raters name it |
+| `latent-1` | what the answers say once bias, harshness and noise of each rater are known | where its chance is 1/2 |
+
+The second needs a model of the whole panel (`annotation.rater_models`), fitted once over the snapshot; given the model,
+a candidate's consensus depends on its own annotations alone, so it is written part by part in any order. A snapshot
+that is too small for a model gets the first. Spreads are those of the answers as they were given, whatever the method.
+Masks: one of all annotators' for each region that somebody outlined.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from statistics import stdev
+from statistics import fmean, stdev
 
-from schemas.score import SCORE_MAX, Annotation, Consensus, Issue, RegionConsensus, RegionScore, ScoreSummary
+import numpy as np
+
+from annotation.agreement import alpha_parts
+from annotation.answers import IMAGE_SCORES, LEVEL_OF, Question, dimension_of, table
+from annotation.masks import area_px, joint_mask, overlaps
+from annotation.matching import Group, match_regions
+from annotation.rater_models import LATENT, PanelModel, fit_issues, fit_scores
+from schemas.agreement import Dimension
+from schemas.masks import mask_box, rle_to_mask
+from schemas.region import ObservedMask, RegionStatus
+from schemas.score import SCORE_MAX, Annotation, Consensus, Issue, RegionConsensus, ScoreSummary
 
 #: How far from the middle an answer has its full say, in points: half of one of the five levels. Chosen on simulated
 #: panels: against a whole level it gains much where a rater answers at random, and loses little where none does.
@@ -16,7 +34,10 @@ HUBER_DELTA = SCORE_MAX / 8
 METHOD = f"huber-{HUBER_DELTA:g}"
 #: Means and spreads are rounded to this many decimals: far below a level, and readable.
 DECIMALS = 4
-IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
+#: `--method`: the one that knows raters, and the one that needs none.
+METHODS = ("latent", "huber")
+#: One rater's answer to a question; None where it was asked and did not answer.
+Given = tuple[str, int | None]
 
 
 def robust_mean(answers: Sequence[float]) -> float:
@@ -75,40 +96,117 @@ def _time(annotation: Annotation) -> datetime:
     return datetime.fromisoformat(annotation.updated_at)
 
 
-def consensus(annotations: Sequence[Annotation], snapshot: str) -> Consensus:
+def fit_panel(standing: Mapping[str, Sequence[Annotation]]) -> PanelModel:
+    """The model of all raters. standing: by candidate, what `current` gives. The same for any order of candidates."""
+    answers = table(standing)
+    groups = {candidate: match_regions(annotations) for candidate, annotations in standing.items()}
+    scores = fit_scores(answers)
+    expected = alpha_parts(answers)
+    if isinstance(scores, str):
+        return PanelModel(None, {}, expected, scores)
+    return PanelModel(scores, fit_issues(groups), expected)
+
+
+def method_of(model: PanelModel | None) -> str:
+    """The name that stands in every consensus that this model gives."""
+    return METHOD if model is None or model.scores is None else LATENT
+
+
+def consensus(annotations: Sequence[Annotation], snapshot: str, model: PanelModel | None = None) -> Consensus:
     """The consensus of a candidate's annotations, as `current` gives them, in the snapshot of that name.
 
-    Who skipped the task or could not judge was asked everything and answered nothing. A region that one rater scored
-    and another did not is missing for the other. An issue stands where at least half of those who submitted name it.
+    model: of the whole snapshot, from `fit_panel`; without one, or with one that knows no raters, Huber's means. Who
+    skipped the task or could not judge was asked everything and answered nothing. A region that one rater scored and
+    another did not is missing for the other.
 
     Raises: ValueError without an annotation, or with annotations of several candidates.
     """
     (candidate,) = {annotation.scores.candidate for annotation in annotations}
     submitted = [annotation.scores for annotation in annotations if annotation.state == "submitted"]
-    silent = [None] * (len(annotations) - len(submitted))
-    image = {name: summary([*(getattr(scores, name) for scores in submitted), *silent]) for name in IMAGE_SCORES}
-    found = [{score.region: score for score in scores.regions} for scores in submitted]
-    keys = sorted({key for regions in found for key in regions}, key=_planned_first)
+    silent = [(annotation.scores.rater, None) for annotation in annotations if annotation.state != "submitted"]
+    image = {
+        name: _summary(
+            dimension_of("image", name), [*((row.rater, getattr(row, name)) for row in submitted), *silent], model
+        )
+        for name in IMAGE_SCORES
+    }
+    raters = [scores.rater for scores in submitted]
+    groups = match_regions(annotations)
+    masks = (_mask(candidate, group) for group in groups)
     return Consensus(
         candidate=candidate,
         snapshot=snapshot,
-        method=METHOD,
+        method=method_of(model),
         synthetic=any(annotation.scores.synthetic for annotation in annotations),
-        regions=tuple(_region(key, [regions.get(key) for regions in found], silent) for key in keys),
+        regions=tuple(_region(group, raters, silent, model) for group in groups if group.scores),
+        masks=tuple(mask for mask in masks if mask),
         **image,
     )
 
 
-def _planned_first(key: str) -> tuple[bool, int, str]:
-    extra = key.startswith("extra-")
-    return extra, int(key.removeprefix("extra-")) if extra else 0, key
+def _summary(dimension: Dimension, given: Sequence[Given], model: PanelModel | None) -> ScoreSummary:
+    found = summary([score for _, score in given])
+    levels = {rater: LEVEL_OF[score] for rater, score in given if score is not None}
+    if model is None or model.scores is None or not levels:
+        return found
+    mean, _ = model.scores.score(Question(dimension, "", levels))
+    return found.model_copy(update={"mean": round(mean, DECIMALS)})
 
 
-def _region(key: str, scores: Sequence[RegionScore | None], silent: list[None]) -> RegionConsensus:
-    named = Counter[Issue](issue for score in scores if score for issue in set(score.issues))
+def _region(group: Group, raters: Sequence[str], silent: Sequence[Given], model: PanelModel | None) -> RegionConsensus:
+    given = {
+        name: [*((rater, getattr(group.scores.get(rater), name, None)) for rater in raters), *silent]
+        for name in ("success", "preserve")
+    }
     return RegionConsensus(
-        region=key,
-        success=summary([*(score.success if score else None for score in scores), *silent]),
-        preserve=summary([*(score.preserve if score else None for score in scores), *silent]),
-        issues=tuple(sorted(issue for issue, count in named.items() if 2 * count >= len(scores))),
+        region=group.key,
+        success=_summary(dimension_of("region", "success"), given["success"], model),
+        preserve=_summary(dimension_of("region", "preserve"), given["preserve"], model),
+        issues=_issues(group, len(raters), model),
+        agreement=_agreement(given, model),
+    )
+
+
+def _issues(group: Group, n_raters: int, model: PanelModel | None) -> tuple[Issue, ...]:
+    """The issues that stand, sorted. Without a model: those that at least half of those who submitted name."""
+    if model is None or model.scores is None:
+        counts = Counter[Issue](issue for score in group.scores.values() for issue in set(score.issues))
+        return tuple(sorted(issue for issue, count in counts.items() if 2 * count >= n_raters))
+    return tuple(
+        sorted(
+            issue
+            for issue, one in model.issues.items()
+            if one.chance({rater: issue in score.issues for rater, score in group.scores.items()}) >= 0.5
+        )
+    )
+
+
+def _agreement(given: Mapping[str, Sequence[Given]], model: PanelModel | None) -> float | None:
+    """The region's part of Krippendorff's ordinal alpha: 1 less its raters' distance over what chance would give."""
+    parts = []
+    for name, answers in given.items():
+        expected = model.expected.get(dimension_of("region", name)) if model else None
+        levels = np.array([LEVEL_OF[score] for _, score in answers if score is not None], dtype=np.int64)
+        if expected is not None and len(levels) > 1:
+            pairs = expected[levels[:, None], levels[None, :]].sum() / (len(levels) * (len(levels) - 1))
+            parts.append(1 - float(pairs))
+    return round(fmean(parts), DECIMALS) if parts else None
+
+
+def _mask(candidate: str, group: Group) -> ObservedMask | None:
+    """One mask from all annotators'; confidence: the mean IoU of theirs with it."""
+    given = [group.masks[rater] for rater in sorted(group.masks)]
+    joint = joint_mask([mask.mask for mask in given])
+    if joint is None:
+        return None
+    statuses = Counter[RegionStatus](mask.status for mask in given)
+    return ObservedMask(
+        candidate=candidate,
+        region=group.key,
+        origin="consensus",
+        status=min(statuses, key=lambda status: (-statuses[status], status)),
+        mask=joint,
+        box=mask_box(rle_to_mask(joint)),
+        area_px=area_px(joint) or 0,
+        confidence=round(float(overlaps([joint], [mask.mask for mask in given]).mean()), DECIMALS),
     )

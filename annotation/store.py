@@ -286,6 +286,11 @@ class AnnotationStore:
         records = self._connection.execute(statement, (candidate, high_water)).fetchall()
         return [Annotation.from_json(record, thing="annotation") for (record,) in records]
 
+    def rated(self, high_water: int) -> set[str]:
+        """The candidates of which anything had arrived up to `high_water`."""
+        statement = "SELECT DISTINCT candidate FROM annotations WHERE seq <= ?"
+        return {candidate for (candidate,) in self._connection.execute(statement, (high_water,))}
+
     def count(self, high_water: int = MAX_SEQ) -> int:
         """How many annotations had arrived up to `high_water`, every version counted."""
         statement = "SELECT count(*) FROM annotations WHERE seq <= ?"

@@ -175,12 +175,18 @@ def rate(
 @cli.command()
 @RUN
 @SNAPSHOT
+@click.option(
+    "--method",
+    type=click.Choice(["latent", "huber"]),
+    default="latent",
+    help="latent: by what each rater is like; huber: a robust mean [default: latent]",
+)
 @JSON
-def consensus(run: Path, snapshot: str, as_json: bool) -> None:
-    """Put the raters of a snapshot together: a robust mean of every score, with spread and counts."""
+def consensus(run: Path, snapshot: str, method: str, as_json: bool) -> None:
+    """Put the raters of a snapshot together: scores, issues, masks, and how far the raters agree."""
     from flows.people import consensus_run
 
-    consensus_run(run, snapshot, as_json)
+    consensus_run(run, snapshot, as_json, method)
 
 
 @cli.command()

@@ -8,18 +8,23 @@ from pathlib import Path
 
 from rich.console import Console
 
+from annotation.agreement import measure_agreement
 from annotation.client import AnnotationClient, Task, TaskRegion
-from annotation.consensus import METHOD, consensus, current
+from annotation.consensus import METHODS, consensus, current, fit_panel, method_of
 from annotation.simulated import Rater, SimulatedClient, panel
 from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
-from pipeline.consensus_files import consensus_stage, write_consensus
+from pipeline.consensus_files import AGREEMENT_FILE, consensus_stage, write_consensus
+from pipeline.files import write_whole
 from pipeline.row_scores import ORACLE
 from pipeline.run_folder import locked, read_build_info, read_done, read_kept
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
 from schemas.record import canonical_json
 from schemas.sample import Sample
-from schemas.score import CandidateScore
+from schemas.score import Annotation, CandidateScore
+
+#: From so many candidates the raters and their agreement are known; more would hardly move either.
+FIT_CANDIDATES = 20_000
 
 
 def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed: int, as_json: bool) -> None:
@@ -129,35 +134,64 @@ def _ask(client: AnnotationClient, store: AnnotationStore, tasks: list[Task]) ->
     return new
 
 
-def consensus_run(run: Path, snapshot: str, as_json: bool) -> None:
-    """Writes the consensus of a snapshot part by part; parts that are there, whole and the same stay.
+def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS[0]) -> None:
+    """Writes the consensus of a snapshot part by part, and beside it how far its raters agree.
 
-    Raises: BadInput where the run has no annotations or not that snapshot.
+    The raters are known from up to `FIT_CANDIDATES` candidates, those of the lowest ids, which say nothing of them.
+    Parts that are there, whole and the same stay. Raises: BadInput where the run has no annotations or not that
+    snapshot.
     """
     started = time.monotonic()
     info = _gated(run)
     with locked(run), open_store(store_path(run)) as store:
         known = store.snapshot(snapshot)
         annotations = store.count(known.high_water)
+        sources = _sources(run, info)
+        chosen = sorted(sources.keys() & store.rated(known.high_water))
+        standing = {
+            candidate: found
+            for candidate in chosen[:FIT_CANDIDATES]
+            if (found := _standing(store, candidate, known.high_water))
+        }
+        panel_model = fit_panel(standing)
+        model = panel_model if method == METHODS[0] else None
         kept = unrated = synthetic = 0
         for part in range(info.n_parts):
             candidates = [sample.candidate.id for sample in read_kept(run, "gates", part) if sample.candidate]
-            found = (current(store.annotations(candidate, known.high_water)) for candidate in candidates)
-            rows = [consensus(standing, snapshot) for standing in found if standing]
+            rated = (standing.get(one) or _standing(store, one, known.high_water) for one in candidates)
+            rows = [consensus(annotated, snapshot, model) for annotated in rated if annotated]
             done = write_consensus(run, snapshot, part, rows, len(candidates))
             kept, unrated = kept + done.kept, unrated + sum(done.rejected.values())
             synthetic += sum(row.synthetic for row in rows)
+    agreement = measure_agreement(standing, snapshot, method_of(model), panel_model, sources=sources, n_candidates=kept)
+    folder = run / consensus_stage(snapshot)
+    write_whole(folder / AGREEMENT_FILE, agreement.model_dump_json(indent=1) + "\n")
     facts = {
         "snapshot": snapshot,
-        "consensus": str(run / consensus_stage(snapshot)),
+        "consensus": str(folder),
         "annotations": annotations,
         "candidates": kept,
         "not_rated": unrated,
         "synthetic": synthetic,
-        "method": METHOD,
+        "method": method_of(model),
+        "alpha": {row.dimension: row.alpha.value for row in agreement.dimensions},
         "seconds": round(time.monotonic() - started, 2),
     }
     _show(facts, as_json)
+
+
+def _standing(store: AnnotationStore, candidate: str, high_water: int) -> list[Annotation]:
+    return current(store.annotations(candidate, high_water))
+
+
+def _sources(run: Path, info: BuildInfo) -> dict[str, str]:
+    """The source image of every kept candidate, by its pixels."""
+    return {
+        sample.candidate.id: sample.request.sources[0].pixels_sha256
+        for part in range(info.n_parts)
+        for sample in read_kept(run, "gates", part)
+        if sample.candidate
+    }
 
 
 def _show(facts: dict[str, object], as_json: bool) -> None:
@@ -167,4 +201,6 @@ def _show(facts: dict[str, object], as_json: bool) -> None:
     console = Console()
     for name, value in facts.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{key} {'-' if one is None else f'{one:.2f}'}" for key, one in value.items())
         console.print(f"{name:>13}  {shown}", highlight=False, markup=False, soft_wrap=True)

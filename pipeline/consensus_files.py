@@ -18,6 +18,8 @@ from schemas.manifest import PartDone
 from schemas.record import canonical_json
 from schemas.score import Consensus
 
+#: How far the raters of a snapshot agree (`schemas.agreement`), beside its parts.
+AGREEMENT_FILE = "agreement.json"
 SCHEMA = pa.schema(
     [("candidate", pa.string()), ("snapshot", pa.string()), ("synthetic", pa.bool_()), ("record", pa.string())],
     metadata={"schema": "consensus-rows/1"},

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from schemas.agreement import Agreement
 from schemas.candidate import Candidate
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, RegionwiseError
@@ -23,6 +24,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     CandidateScore,
     Annotation,
     Consensus,
+    Agreement,
     Sample,
     Rejection,
     DatasetRow,

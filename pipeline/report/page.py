@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from pipeline.build import stage_counts
 from pipeline.files import write_whole
+from pipeline.report.agreement import agreement_data
 from pipeline.report.charts import share_bar
 from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
 from pipeline.report.figures import charts, key_numbers, summary, synthetic_note
@@ -189,6 +190,17 @@ def _reward(gathered: Gathered) -> Section | None:
     return Section("reward", "The region reward", lead, "reward.html.jinja", data)
 
 
+def _agreement(gathered: Gathered) -> Section | None:
+    data = agreement_data(gathered.run, gathered.manifest.scores if gathered.manifest else "")
+    if data is None:
+        return None
+    lead = (
+        "How far raters agree, on the five levels 0 to 4: 1 is perfect agreement, 0 what chance would give. Whiskers "
+        "and brackets: 95 % over sources or candidates. What a rater adds to every score is taken off in the consensus."
+    )
+    return Section("agreement", "The raters", lead, "agreement.html.jinja", data)
+
+
 def _total_requests(gathered: Gathered) -> int:
     return gathered.manifest.requests if gathered.manifest else 0
 
@@ -209,7 +221,14 @@ def _rejects(gathered: Gathered) -> Section:
 
 
 #: The sections in the order of the page.
-SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (_funnel, _samples, _distributions, _reward, _rejects)
+SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (
+    _funnel,
+    _samples,
+    _distributions,
+    _agreement,
+    _reward,
+    _rejects,
+)
 
 
 def _public(gathered: Gathered) -> BuildInfo:

@@ -53,15 +53,15 @@ def against_diagonal(points: Sequence[tuple[float, float, int]], high: float, x_
     return frame.svg(f"{y_label} by {x_label}: {spoken}", x_label, Markup("").join(parts), y_label)
 
 
-def interval(value: float, low: float | None, high: float | None) -> Markup:
-    """An estimate on 0..1 as a dot with its interval, and a line at chance, 0.5."""
-    x, y = (value * (INTERVAL_WIDTH - 8) + 4), INTERVAL_HEIGHT / 2
+def interval(value: float, low: float | None, high: float | None, chance: float = 0.5) -> Markup:
+    """An estimate on 0..1 as a dot with its interval, and a line at chance. What lies outside stands at the edge."""
+    x, y = _across(value), INTERVAL_HEIGHT / 2
     whisker = Markup("")
     if low is not None and high is not None:
         whisker = Markup('<line class="whisker" x1="{:.1f}" x2="{:.1f}" y1="{y}" y2="{y}"/>').format(
-            low * (INTERVAL_WIDTH - 8) + 4, high * (INTERVAL_WIDTH - 8) + 4, y=y
+            _across(low), _across(high), y=y
         )
-    middle = INTERVAL_WIDTH / 2
+    middle = _across(chance)
     return Markup(
         '<svg class="interval" viewBox="0 0 {} {}" role="img" aria-label="{:.3f}{}">'
         '<line class="grid" x1="4" x2="{}" y1="{y}" y2="{y}"/>'
@@ -79,6 +79,10 @@ def interval(value: float, low: float | None, high: float | None) -> Markup:
         middle=middle,
         bottom=INTERVAL_HEIGHT - 2,
     )
+
+
+def _across(value: float) -> float:
+    return min(1.0, max(0.0, value)) * (INTERVAL_WIDTH - 8) + 4
 
 
 class _Frame:
