@@ -37,8 +37,9 @@ def decode(rle: CocoRle) -> MaskBool:
     """The mask (H, W, bool). Raises: ValueError where the runs do not fill the size."""
     if area_px(rle) is None:
         raise ValueError(f"RLE does not fill its size {list(rle.size)}")
-    decoded: Any = coco_mask.decode(_coco(rle))
-    return np.asarray(decoded, dtype=np.bool_)
+    runs = rle_runs(rle.counts)
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(inside, runs).reshape(rle.size[1], rle.size[0]).T)
 
 
 def encode(mask_hw: MaskBool) -> CocoRle:
