@@ -44,9 +44,9 @@ FEW = f"fewer than {MIN_QUESTIONS} questions that the same raters answered"
 
 
 def resamples(n_clusters: int, samples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Weights (1 + samples, n_clusters): ones, then how often each cluster is drawn with replacement."""
+    """Weights (1 + samples, n_clusters): ones, then how often each cluster is drawn with replacement; one at least."""
     rng = np.random.default_rng(int(short_hash("agreement", seed, n_clusters, samples), 16))
-    drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / max(1, n_clusters)), size=samples)
+    drawn = rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=samples)
     return np.concatenate([np.ones((1, n_clusters)), drawn.astype(np.float64).reshape(samples, n_clusters)])
 
 
@@ -288,7 +288,7 @@ def measure_agreement(
     places = {name: place for place, name in enumerate(sorted(set(names)))}
     cluster = np.array([places[name] for name in names], dtype=np.int64)
     by_candidate = {candidate: int(place) for candidate, place in zip(answers.candidates, cluster, strict=True)}
-    weights = resamples(len(places), samples)
+    weights = resamples(max(1, len(places)), samples)
     mask_iou, n_pairs = mask_figure(groups, by_candidate, weights)
     rows = [annotation for annotations in standing.values() for annotation in annotations]
     return Agreement(

@@ -166,8 +166,8 @@ class Failure(Exception):
 
 
 def connect(settings: StudioSettings) -> httpx.Client:
-    """The connections to one server, to be closed."""
-    inner = httpx.HTTPTransport(limits=httpx.Limits(max_connections=4))
+    """How one server is spoken to. No connection outlives its answer: a poller sleeps longer than servers keep one."""
+    inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
     return httpx.Client(
         base_url=base_url(settings.url),
         headers={"Accept": "application/json", "Accept-Encoding": "identity"},

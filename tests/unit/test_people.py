@@ -16,6 +16,7 @@ from pipeline.consensus_files import consensus_digests, read_consensus
 from pipeline.row_scores import RowScores, row_scores, snapshot_of
 from pipeline.run_folder import read_kept
 from pipeline.shards import read_dataset, read_manifest, verify
+from schemas.agreement import Agreement
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.score import region_reward
@@ -82,6 +83,30 @@ def test_the_same_raters_give_the_same_bytes(
         digests.append(consensus_digests(run, "first", 3))
     assert hashes[0] == hashes[1]
     assert digests[0] == digests[1]
+
+
+def test_agreement_stands_beside_the_consensus_and_says_which_method(
+    small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _rated(capsys, small_run)
+    path = small_run / "consensus" / "first" / "agreement.json"
+    found = Agreement.from_json(path.read_bytes(), thing=str(path))
+    kept = sum(1 for part in range(3) for _ in read_kept(small_run, "gates", part))
+    assert (found.snapshot, found.method, found.n_candidates, found.n_annotations) == (
+        "first",
+        "latent-1",
+        kept,
+        4 * kept,
+    )
+    assert (found.bootstrap, len(found.raters), found.synthetic) == ("sources", 4, True)
+    assert {row.method for row in read_consensus(small_run, "first", 0).values()} == {"latent-1"}
+    before, parts = path.read_bytes(), consensus_digests(small_run, "first", 3)
+    assert _run(capsys, "consensus", "--run", small_run, "--snapshot", "first")[0] == 0
+    assert (path.read_bytes(), consensus_digests(small_run, "first", 3)) == (before, parts)
+    code, facts = _run(capsys, "consensus", "--run", small_run, "--snapshot", "first", "--method", "huber")
+    assert (code, facts["method"]) == (0, "huber-3.125")
+    assert {row.method for row in read_consensus(small_run, "first", 0).values()} == {"huber-3.125"}
+    assert consensus_digests(small_run, "first", 3) != parts
 
 
 def test_another_snapshot_makes_the_tars_anew_and_the_last_choice_is_kept(
