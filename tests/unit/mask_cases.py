@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from annotation.masks import encode
 from schemas.geometry import CocoRle
+from schemas.masks import mask_to_rle
 from schemas.region import ObservedMask
 from schemas.score import Annotation
 from tests.unit.rater_cases import annotation, scores
@@ -17,7 +17,7 @@ def box_rle(x1: int, y1: int, x2: int, y2: int, side_px: int = 40) -> CocoRle:
     """A filled box in a square image."""
     mask = np.zeros((side_px, side_px), dtype=np.bool_)
     mask[y1:y2, x1:x2] = True
-    return encode(mask)
+    return mask_to_rle(mask)
 
 
 def outlined(rater: str, masks: Mapping[str, CocoRle], score: int = 13, scored: bool = True) -> Annotation:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.consensus import consensus, current
-from annotation.masks import area_px, decode, encode, joint_mask, overlaps
+from annotation.masks import area_px, joint_mask, overlaps
 from annotation.matching import match_regions
 from schemas.geometry import CocoRle
+from schemas.masks import mask_to_rle, rle_to_mask
 from schemas.score import Annotation
 from tests.unit.mask_cases import box_rle, outlined
 
@@ -133,8 +134,8 @@ def test_overlap_by_hand() -> None:
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 100))
 def test_masks_come_back_as_they_were(height: int, width: int, seed: int) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < 0.4
-    assert (decode(encode(mask)) == mask).all()
-    assert area_px(encode(mask)) == mask.sum()
+    assert (rle_to_mask(mask_to_rle(mask)) == mask).all()
+    assert area_px(mask_to_rle(mask)) == mask.sum()
 
 
 def test_one_mask_of_two_has_what_either_has_and_of_three_what_most_have() -> None:
@@ -153,11 +154,11 @@ def test_the_joint_mask_is_nearer_to_the_truth_than_its_masks_and_the_order_does
     edge = np.zeros_like(truth)
     edge[5:33, 3:36] = True
     edge[11:27, 9:30] = False
-    masks = [encode(truth ^ (edge & (rng.random(truth.shape) < 0.25))) for _ in range(5)]
+    masks = [mask_to_rle(truth ^ (edge & (rng.random(truth.shape) < 0.25))) for _ in range(5)]
     joint = joint_mask(masks)
     assert joint is not None
-    one = overlaps([joint], [encode(truth)])[0, 0]
-    assert one > max(overlaps(masks, [encode(truth)])[:, 0]) + 0.05
+    one = overlaps([joint], [mask_to_rle(truth)])[0, 0]
+    assert one > max(overlaps(masks, [mask_to_rle(truth)])[:, 0]) + 0.05
     assert joint_mask(masks[::-1]) == joint
 
 
