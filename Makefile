@@ -12,7 +12,8 @@ REWARD := runs/reward
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo reward reward-weights test unit integration browser slow lint types layers docs schemas serve benchmarks clean
+.PHONY: help setup demo reward reward-weights test unit integration browser slow lint types layers docs schemas serve studio
+.PHONY: benchmarks clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,23 +64,27 @@ test: unit integration browser  ## all tests, as CI runs them
 unit: $(STAMP)
 	@$(BIN)/python -m pytest tests/unit
 
-integration: $(STAMP)
+integration: $(STAMP) label-studio
 	@$(BIN)/python -m pytest tests/integration
 
-browser: $(STAMP) chromium
+browser: $(STAMP) chromium label-studio
 	@$(BIN)/python -m pytest tests/browser
 
 slow: $(STAMP)  ## the long proofs: 20 kills during a build
 	@REGIONWISE_KILLS=20 $(BIN)/python -m pytest tests/integration -m slow
 
-.PHONY: chromium
+.PHONY: chromium label-studio
+label-studio: $(STAMP)
+	@$(BIN)/python -m annotation.server
+
 chromium:
 	@command -v chromium >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 	  else echo "chromium is missing and only root may install it: sudo apt-get install chromium" >&2; exit 2; fi; }
 
 lint: $(STAMP)  ## ruff, and that generated files are current
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m schemas.json_schema --check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m schemas.json_schema --check && \
+	$(BIN)/python -m annotation.interface --check
 
 types: $(STAMP)  ## mypy, strict
 	@$(BIN)/mypy
@@ -87,14 +92,18 @@ types: $(STAMP)  ## mypy, strict
 layers: $(STAMP)  ## which part may import which
 	@$(BIN)/lint-imports
 
-schemas: $(STAMP)  ## docs/schemas from the records
-	@$(BIN)/python -m schemas.json_schema
+schemas: $(STAMP)  ## docs/schemas and the answers in annotation/labels.xml from the records
+	@$(BIN)/python -m schemas.json_schema && $(BIN)/python -m annotation.interface
 
 serve: $(STAMP)  ## a Prefect server, worker and the deployments on loopback, data in runs/prefect
 	@$(BIN)/python -m flows.serve
+
+studio: $(STAMP)  ## a Label Studio on loopback with the demo to rate, data in runs/studio
+	@test -f $(DEMO)/dataset/manifest.json || $(MAKE) demo
+	@$(BIN)/python -m flows.studio --run $(DEMO)
 
 benchmarks: $(STAMP)  ## every benchmark, results into benchmarks/results
 	@for name in difference oracle gates instructions; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:  ## the virtual environment and caches; runs stay
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-studio *.egg-info .mypy_cache .ruff_cache .import_linter_cache

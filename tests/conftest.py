@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from annotation.local_server import free_port
+from annotation.server import Studio, studio
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -19,3 +22,11 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HOME", str(home))
         patch.setenv("DO_NOT_TRACK", "1")
         yield home
+
+
+@pytest.fixture(scope="session")
+def running_studio(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """One real Label Studio for all tests that need one, each with projects of its own; gone at the end."""
+    with studio(tmp_path_factory.mktemp("studio"), port=free_port()) as running:
+        yield running
+    assert running.process.poll() is not None

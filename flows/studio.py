@@ -1,0 +1,82 @@
+"""A local Label Studio with a run's candidates to rate, all on loopback and in one data folder: `make studio`.
+
+It runs in a process of its own and ends with this one.
+"""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from annotation.images import LocalImages
+from annotation.project import open_project
+from annotation.server import Studio, asker, studio
+from pipeline.image_store import read_image_bytes
+from pipeline.run_folder import read_build_info
+from schemas.errors import RegionwiseError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def prepare_project(running: Studio, run: Path) -> int:
+    """The number of the run's project on the server, made where there is none, its images served from this machine.
+
+    Raises: BadInput where `run` is no run, RegionwiseError where the server refuses.
+    """
+    name = read_build_info(run).name
+    images = LocalImages(lambda ref: read_image_bytes(run, ref), running.documents, name)
+    # `regionwise push` takes its tasks from here on.
+    return open_project(asker(running), f"regionwise {name}", images)
+
+
+@click.command()
+@click.option("--run", type=click.Path(path_type=Path), default=ROOT / "runs" / "demo", help="the run to rate")
+@click.option("--data", type=click.Path(path_type=Path), default=ROOT / "runs" / "studio", help="the data folder")
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help="the server's port [default: 8080 or free]")
+@click.option(
+    "--database", envvar="REGIONWISE_STUDIO_DATABASE", default=None, help="postgresql://... [default: SQLite]"
+)
+def main(run: Path, data: Path, port: int | None, database: str | None) -> None:
+    """Serve Label Studio on loopback until Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        print("starting Label Studio", flush=True)
+        with studio(data, port=port, database=database) as running:
+            number = prepare_project(running, run)
+            print(_where(running, number), flush=True)
+            _watch(running)
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+    except RegionwiseError as error:
+        print(f"regionwise: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _where(running: Studio, number: int) -> str:
+    """What a person needs to sign in; the token stays in its file."""
+    lines = {
+        "page": f"{running.url}/projects/{number}/data",
+        "user": running.account.user,
+        "password": running.account.password,
+        "token": f"in {running.data / 'account.json'}",
+        "data": str(running.data),
+    }
+    return "\n".join([*(f"{name + ':':10}{value}" for name, value in lines.items()), "Ctrl-C stops it"])
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _watch(running: Studio) -> NoReturn:
+    while running.process.poll() is None:
+        time.sleep(1)
+    raise RegionwiseError("Label Studio", "ended on its own", f"read {running.log}")
+
+
+if __name__ == "__main__":
+    main()
