@@ -115,7 +115,32 @@ def studio(
             wait_until(lambda: _listens_on(started) is not None, "Label Studio", log, started, START_TIMEOUT_S)
             url = f"http://{HOST}:{_own_port(started, port)}"
             wait_until(lambda: _knows(url, account, data), "Label Studio", log, started, START_TIMEOUT_S)
-            yield Studio(url, account, data, documents, started)
+            running = Studio(url, account, data, documents, started)
+            _tell_address(running)
+            yield running
+
+
+@dataclass(frozen=True)
+class LocalAddress:
+    """Where the server of a data folder is, or last was."""
+
+    url: str
+    documents: str
+
+
+def _tell_address(running: Studio) -> None:
+    """Leaves the address in the data folder, for commands on this machine."""
+    temporary = running.data / f".tmp-address.{os.getpid()}"
+    temporary.write_text(json.dumps(asdict(LocalAddress(running.url, str(running.documents)))))
+    temporary.replace(running.data / "address.json")
+
+
+def local_address(data: Path) -> LocalAddress:
+    """The address in a data folder. Raises: BadInput where no server ran there."""
+    try:
+        return LocalAddress(**json.loads((data / "address.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        raise BadInput(str(data), "is the data folder of no local Label Studio", "start one: `make studio`") from None
 
 
 @contextmanager

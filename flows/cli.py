@@ -189,6 +189,103 @@ def consensus(run: Path, snapshot: str, method: str, as_json: bool) -> None:
     consensus_run(run, snapshot, as_json, method)
 
 
+URL = click.option("--url", default=None, help="where Label Studio is [default: where the run was pushed before]")
+TOKEN_ENV = click.option(
+    "--token-env",
+    default="LABEL_STUDIO_API_KEY",
+    help="environment variable with the token [default: LABEL_STUDIO_API_KEY]",
+)
+STUDIO = click.option(
+    "--studio",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="data folder of a Label Studio that `make studio` runs: its URL, token and document root",
+)
+
+
+@cli.command()
+@RUN
+@URL
+@TOKEN_ENV
+@STUDIO
+@click.option("--title", default=None, help="what its projects are called [default: the run's name]")
+@click.option(
+    "--images",
+    type=click.Choice(["local", "data", "s3"]),
+    default="local",
+    help="how annotators come by them: files that the server serves, inside the tasks, S3 [default: local]",
+)
+@click.option("--documents", type=click.Path(path_type=Path), default=None, help="local: the server's document root")
+@click.option("--bucket", default=None, help="s3: the bucket; the run's folder studio-images is to be copied into it")
+@click.option("--endpoint", default=None, help="s3: another S3-compatible service than AWS")
+@click.option("--raters", type=click.IntRange(2, 100), default=3, help="raters of the overlap [default: 3]")
+@click.option("--overlap", type=click.FloatRange(0, 1), default=1.0, help="share with several raters [default: 1]")
+@click.option("--gold", default=None, help="known scores to mix in: a file of candidate scores, or `oracle`")
+@click.option("--gold-share", type=click.FloatRange(0, 0.5), default=0.1, help="gold among the tasks [default: 0.1]")
+@click.option("--values", type=click.Path(path_type=Path, exists=True), default=None, help="what to rate first (JSONL)")
+@click.option("--batch", type=click.IntRange(1, 5000), default=250, help="tasks in one import [default: 250]")
+@JSON
+def push(
+    run: Path,
+    url: str | None,
+    token_env: str,
+    studio: Path | None,
+    title: str | None,
+    images: str,
+    documents: Path | None,
+    bucket: str | None,
+    endpoint: str | None,
+    raters: int,
+    overlap: float,
+    gold: str | None,
+    gold_share: float,
+    values: Path | None,
+    batch: int,
+    as_json: bool,
+) -> None:
+    """Send what people shall rate now to Label Studio: a first round, then what they disagreed on. Repeat at will."""
+    from annotation.routing import RoutingSettings
+    from flows.annotate import Images, Work, push_and_show, studio_settings
+
+    settings, root = studio_settings(run, url, token_env, studio, batch)
+    routing = RoutingSettings(overlap_raters=raters, overlap_share=overlap, gold_share=gold_share)
+    how = Images(images, documents or root, bucket, endpoint)
+    push_and_show(run, settings, title, how, Work(routing, gold, values), as_json)
+
+
+@cli.command()
+@RUN
+@URL
+@TOKEN_ENV
+@STUDIO
+@click.option("--snapshot", default=None, help="name all annotations up to then as a snapshot")
+@click.option("--watch", is_flag=True, help="go on until Ctrl-C")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(1, 86_400), default=30.0, help="seconds between looks [default: 30]"
+)
+@click.option("--webhook", default=None, help="HOST:PORT to be woken at, too, when something changes")
+@JSON
+def collect(
+    run: Path,
+    url: str | None,
+    token_env: str,
+    studio: Path | None,
+    snapshot: str | None,
+    watch: bool,
+    every_s: float,
+    webhook: str | None,
+    as_json: bool,
+) -> None:
+    """Read what is new or changed in a run's Label Studio projects into its annotation store."""
+    from flows.annotate import Watch, collect_and_show, studio_settings, watch_and_show, webhook_address
+
+    settings, _ = studio_settings(run, url, token_env, studio)
+    if watch:
+        watch_and_show(run, settings, Watch(every_s, webhook_address(webhook)), snapshot, as_json)
+    else:
+        collect_and_show(run, settings, snapshot, as_json)
+
+
 @cli.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--quick", is_flag=True, help="sizes and sha256 only, samples unread")

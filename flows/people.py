@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -35,7 +35,7 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
     oracle's scores, or the snapshot's name is taken by other raters.
     """
     started = time.monotonic()
-    info = _gated(run)
+    info = gated(run)
     check_snapshot_name(snapshot)
     n_steady, n_random, n_copying, n_bimodal = numbers
     raters = panel(n_steady, n_random=n_random, n_copying=n_copying, n_bimodal=n_bimodal, seed=seed)
@@ -58,7 +58,7 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
         "synthetic": True,
         "seconds": round(time.monotonic() - started, 2),
     }
-    _show(facts, as_json)
+    show(facts, as_json)
 
 
 def _rate_parts(run: Path, info: BuildInfo, raters: tuple[Rater, ...], store: AnnotationStore) -> Counter[str]:
@@ -67,15 +67,15 @@ def _rate_parts(run: Path, info: BuildInfo, raters: tuple[Rater, ...], store: An
     first = 0
     for part in range(info.n_parts):
         samples = list(read_kept(run, "gates", part))
-        truths = {score.candidate: score for sample in samples if (score := _truth(sample))}
-        tasks = [task for task in _tasks(samples, first) if task.candidate in truths]
+        truths = {score.candidate: score for sample in samples if (score := oracle_score(sample))}
+        tasks = [task for task in tasks_of(samples, first) if task.candidate in truths]
         new = _ask(SimulatedClient(raters, truths), store, tasks)
         counts.update(tasks=len(tasks), new=new, without_truth=len(samples) - len(tasks))
         first += len(samples)
     return counts
 
 
-def _gated(run: Path) -> BuildInfo:
+def gated(run: Path) -> BuildInfo:
     """The run's facts. Raises: BadInput where a part is not through the gates."""
     info = read_build_info(run)
     missing = [part for part in range(info.n_parts) if read_done(run, "gates", part) is None]
@@ -87,16 +87,17 @@ def _gated(run: Path) -> BuildInfo:
 
 def _check_scored(run: Path, info: BuildInfo) -> None:
     """Raises: BadInput, before anything is written, where simulated raters would have nothing to hear."""
-    if not any(_truth(sample) for part in range(info.n_parts) for sample in read_kept(run, "gates", part)):
+    if not any(oracle_score(sample) for part in range(info.n_parts) for sample in read_kept(run, "gates", part)):
         fault = "has no candidate with the oracle's scores, which simulated raters hear"
         raise BadInput(str(run), fault, "build from requests that the procedural editor edits")
 
 
-def _truth(sample: Sample) -> CandidateScore | None:
+def oracle_score(sample: Sample) -> CandidateScore | None:
+    """What the oracle says of a kept sample, None where it says nothing."""
     return next((score for score in sample.scores if score.rater.startswith(f"{ORACLE}:")), None)
 
 
-def _tasks(samples: list[Sample], first: int) -> Iterator[Task]:
+def tasks_of(samples: list[Sample], first: int) -> Iterator[Task]:
     """The task of every sample; the first one's index is `first`."""
     for index, sample in enumerate(samples, first):
         if sample.candidate is None or sample.edited is None:
@@ -142,7 +143,7 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
     snapshot.
     """
     started = time.monotonic()
-    info = _gated(run)
+    info = gated(run)
     with locked(run), open_store(store_path(run)) as store:
         known = store.snapshot(snapshot)
         annotations = store.count(known.high_water)
@@ -177,7 +178,7 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
         "alpha": {row.dimension: row.alpha.value for row in agreement.dimensions},
         "seconds": round(time.monotonic() - started, 2),
     }
-    _show(facts, as_json)
+    show(facts, as_json)
 
 
 def _standing(store: AnnotationStore, candidate: str, high_water: int) -> list[Annotation]:
@@ -194,7 +195,8 @@ def _sources(run: Path, info: BuildInfo) -> dict[str, str]:
     }
 
 
-def _show(facts: dict[str, object], as_json: bool) -> None:
+def show(facts: Mapping[str, object], as_json: bool) -> None:
+    """Facts for a person, or as one JSON object."""
     if as_json:
         print(json.dumps(facts))
         return

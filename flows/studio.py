@@ -11,25 +11,26 @@ from typing import NoReturn
 
 import click
 
-from annotation.images import LocalImages
-from annotation.project import open_project
-from annotation.server import Studio, asker, studio
-from pipeline.image_store import read_image_bytes
+from annotation.link import the_link
+from annotation.server import Studio, studio
+from flows.annotate import Images, Work, push_run, studio_settings
 from pipeline.run_folder import read_build_info
 from schemas.errors import RegionwiseError
 
 ROOT = Path(__file__).resolve().parent.parent
+TOKEN_ENV = "LABEL_STUDIO_API_KEY"
 
 
 def prepare_project(running: Studio, run: Path) -> int:
-    """The number of the run's project on the server, made where there is none, its images served from this machine.
+    """The number of the project on the server where the run's tasks are, pushed now where they are not there.
 
     Raises: BadInput where `run` is no run, RegionwiseError where the server refuses.
     """
-    name = read_build_info(run).name
-    images = LocalImages(lambda ref: read_image_bytes(run, ref), running.documents, name)
-    # `regionwise push` takes its tasks from here on.
-    return open_project(asker(running), f"regionwise {name}", images)
+    title = f"regionwise {read_build_info(run).name}"
+    settings, documents = studio_settings(run, running.url, TOKEN_ENV, running.data)
+    done = push_run(run, settings, title, Images(documents=documents), Work())
+    print(f"pushed: {done['new']} new, {done['known']} there before", flush=True)
+    return next(iter(the_link(run).projects.values()))
 
 
 @click.command()

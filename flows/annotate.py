@@ -1,0 +1,399 @@
+"""`regionwise push` and `collect`: a run's candidates into Label Studio, and what people said of them back.
+
+A push plans (`annotation.routing`) and sends what is to be rated now: the first round with gold among it, then, of what
+was collected, a second round and adjudication where raters do not agree. One project a queue. Both may be stopped and
+started again at any time, and run side by side.
+"""
+
+import json
+import os
+import secrets
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from annotation.client import Task
+from annotation.consensus import current
+from annotation.exchange import Collected, Sent, collect, send
+from annotation.gold import choose_gold, gold_answers, random_verdict
+from annotation.images import DataImages, ImagePlace, LocalImages, S3Images
+from annotation.interface import labels_config
+from annotation.link import FILE_NAME, StudioLink, read_link, the_link
+from annotation.project import open_project
+from annotation.routing import Queue, QueueName, RoutingSettings, Value, plan
+from annotation.server import account_in, local_address
+from annotation.store import MAX_SEQ, AnnotationStore, check_snapshot_name, open_store, store_path
+from annotation.studio import StudioClient, open_ask, open_studio
+from annotation.studio_http import StudioSettings
+from annotation.webhook import WebhookReceiver
+from flows.people import gated, oracle_score, show, tasks_of
+from pipeline.files import write_whole
+from pipeline.image_store import read_image_bytes
+from pipeline.run_folder import read_kept
+from schemas.errors import BadInput, RegionwiseError
+from schemas.manifest import BuildInfo
+from schemas.record import first_fault
+from schemas.sample import ImageRef
+from schemas.score import Annotation, CandidateScore
+
+#: What a project of each queue is called after the title.
+TITLES: Mapping[QueueName, str] = {
+    "first-many": "",
+    "first-one": ", one rater",
+    "second": ", second round",
+    "adjudication": ", adjudication",
+}
+GOLD_FILE = "gold.jsonl"
+ORACLE_GOLD = "oracle"
+GOLD_TASKS = 50
+
+
+@dataclass(frozen=True)
+class Images:
+    """How annotators come by the images. documents: the server's document root, for local ones; bucket: for s3."""
+
+    kind: str = "local"
+    documents: Path | None = None
+    bucket: str | None = None
+    endpoint: str | None = None
+    prefix: str = "regionwise"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What shall be rated by whom. gold: a file of known scores (JSONL), `oracle`, or None; values: a file of them."""
+
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
+    gold: str | None = None
+    values: Path | None = None
+
+
+def push_run(run: Path, settings: StudioSettings, title: str | None, images: Images, work: Work) -> dict[str, object]:
+    """Sends what is to be rated now to the projects of its queues, made where there are none, and says what it did.
+
+    Raises: BadInput where the run is not through the gates, was pushed to another server, or settings do not fit;
+    RegionwiseError where the server does not answer.
+    """
+    started = time.monotonic()
+    info = gated(run)
+    link = _link(run, settings, title or info.name)
+    place = image_place(run, images, link.title)
+    known = _known_scores(run, info, work.gold)
+    with open_store(store_path(run), create=True) as store:
+        answers = _people(store)
+        values = _values(run, info, work.values)
+        clients = _clients(link, settings, store, place.url)
+        placed = {str(queue): set(store.tasks(client.project)) for queue, client in clients.items()}
+        adjudicated = _answered_in(clients.get("adjudication"), answers)
+        queues = plan(
+            values,
+            answers,
+            placed,
+            choose_gold(known, GOLD_TASKS),
+            work.routing,
+            distrusted=_distrusted(known, answers),
+            adjudicated=adjudicated,
+        )
+        sent: dict[str, Sent] = {}
+        for queue, tasks in _with_tasks(run, info, queues):
+            link = _with_project(run, link, settings, queue, place)
+            client = _clients(link, settings, store, place.url)[queue.name]
+            sent[queue.name] = send(client, store, tasks)
+    return {
+        "server": link.url,
+        "projects": {name: number for name, number in link.projects.items()},
+        "new": {name: count.new for name, count in sent.items()},
+        "found": sum(count.found for count in sent.values()),
+        "known": sum(len(tasks) for tasks in placed.values()),
+        "gold": sum(len(queue.gold) for queue in queues),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def studio_settings(
+    run: Path, url: str | None, token_env: str, studio: Path | None, batch_tasks: int = 250
+) -> tuple[StudioSettings, Path | None]:
+    """How Label Studio is spoken to, and its document root where that is known.
+
+    studio: the data folder of a local server, whose token then stands in `token_env` of this process.
+    Raises: BadInput where nothing says where the server is.
+    """
+    documents = None
+    if studio is not None:
+        local = local_address(studio)
+        url, documents = url or local.url, Path(local.documents)
+        os.environ.setdefault(token_env, account_in(studio).token)
+    link = read_link(run)
+    url = url or (link.url if link else None)
+    if url is None:
+        raise BadInput(str(run), "was pushed nowhere yet", "give --url, or --studio for a local server")
+    try:
+        return StudioSettings(url=url, token_env=token_env, batch_tasks=batch_tasks), documents
+    except ValidationError as error:
+        raise BadInput("Label Studio", first_fault(error), "see `regionwise push --help`") from None
+
+
+def webhook_address(text: str | None) -> tuple[str, int] | None:
+    """HOST:PORT as a pair. Raises: BadInput."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:
+        raise BadInput(f"--webhook {text[:80]!r}", "is no address", "write HOST:PORT, like 127.0.0.1:8090")
+    return host, int(port)
+
+
+def push_and_show(
+    run: Path, settings: StudioSettings, title: str | None, images: Images, work: Work, as_json: bool
+) -> None:
+    """`push_run`, and what it did for a person or a program."""
+    show(push_run(run, settings, title, images, work), as_json)
+
+
+def _link(run: Path, settings: StudioSettings, title: str) -> StudioLink:
+    """The run's link with the settings of this push. Raises: BadInput where its tasks are on another server."""
+    link = read_link(run)
+    if link is None:
+        return StudioLink(url=settings.url, token_env=settings.token_env, title=title)
+    moved = not (_is_here(link.url) and _is_here(settings.url))  # a local server takes another port at times
+    if link.projects and link.url != settings.url and moved:
+        fault = f"was pushed to {link.url} before, now it is {settings.url}"
+        raise BadInput(str(run), fault, f"push to that one, or move {FILE_NAME} away")
+    return link.model_copy(update={"url": settings.url, "token_env": settings.token_env})
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def image_place(run: Path, images: Images, folder: str) -> ImagePlace:
+    """Where the annotators' images will be. Raises: BadInput where a setting is missing."""
+
+    def read(ref: ImageRef) -> bytes:
+        return read_image_bytes(run, ref)
+
+    if images.kind == "data":
+        return DataImages(read)
+    if images.kind == "s3":
+        if images.bucket is None:
+            raise BadInput("images", "are on S3, and no bucket is named", "give --bucket")
+        return S3Images(read, run / "studio-images", images.bucket, images.prefix, images.endpoint)
+    if images.documents is None:
+        fault = "shall be files that Label Studio serves, and its document root is not known"
+        raise BadInput("images", fault, "give --documents, or --images data")
+    return LocalImages(read, images.documents, "".join(c if c.isalnum() or c in "-_" else "-" for c in folder))
+
+
+def _known_scores(run: Path, info: BuildInfo, gold: str | None) -> dict[str, CandidateScore]:
+    """Known scores by candidate, kept in the run folder for later; without any, those kept there."""
+    path = run / GOLD_FILE
+    if gold is None:
+        return read_gold(path) if path.is_file() else {}
+    if gold == ORACLE_GOLD:
+        found = (oracle_score(sample) for part in range(info.n_parts) for sample in read_kept(run, "gates", part))
+        known = {score.candidate: score for score in found if score is not None}
+        if not known:
+            raise BadInput(str(run), "has no candidate with the oracle's scores", "give a file of known scores")
+    else:
+        known = read_gold(Path(gold))
+    chosen = {candidate: known[candidate] for candidate in choose_gold(known, GOLD_TASKS)}
+    write_whole(path, "".join(score.model_dump_json() + "\n" for score in chosen.values()))
+    return chosen
+
+
+def read_gold(path: Path) -> dict[str, CandidateScore]:
+    """Known scores (one `candidate-score` a line) by candidate. Raises: BadInput, naming file and line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(str(path), f"cannot be read: {error}", "give a file of candidate scores, one a line") from None
+    scores = [CandidateScore.from_json(line, thing=f"{path} line {n}") for n, line in enumerate(lines, 1) if line]
+    return {score.candidate: score for score in scores}
+
+
+def _people(store: AnnotationStore) -> dict[str, list[Annotation]]:
+    """What people said, by candidate: simulated raters have no part in who is asked next."""
+    found = {}
+    for candidate in sorted(store.rated(MAX_SEQ)):
+        standing = [row for row in current(store.annotations(candidate, MAX_SEQ)) if not row.scores.synthetic]
+        if standing:
+            found[candidate] = standing
+    return found
+
+
+def _values(run: Path, info: BuildInfo, path: Path | None) -> list[Value]:
+    """Every kept candidate with what is known of it. Raises: BadInput for a bad line of `path`."""
+    told: dict[str, Value] = {}
+    if path is not None:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                told[json.loads(line)["candidate"]] = Value(**json.loads(line))
+            except (ValueError, TypeError, KeyError):
+                remedy = "write candidate, reward_std and mask_doubt, one object a line"
+                raise BadInput(f"{path} line {number}", "is no value of a candidate", remedy) from None
+    candidates = (sample.candidate for part in range(info.n_parts) for sample in read_kept(run, "gates", part))
+    return [told.get(one.id, Value(one.id)) for one in candidates if one is not None]
+
+
+def _distrusted(known: Mapping[str, CandidateScore], answers: Mapping[str, Sequence[Annotation]]) -> set[str]:
+    """Raters whose answers to gold are those of somebody who does not look."""
+    by_rater: defaultdict[str, list[Annotation]] = defaultdict(list)
+    for candidate in known:
+        for row in answers.get(candidate, ()):
+            by_rater[row.scores.rater].append(row)
+    return {
+        rater for rater, rows in by_rater.items() if random_verdict(gold_answers(known, rows)).found_after is not None
+    }
+
+
+def _answered_in(client: StudioClient | None, answers: Mapping[str, Sequence[Annotation]]) -> set[str]:
+    """The candidates with an answer from the project of `client`."""
+    if client is None:
+        return set()
+    begin = f"{client.project}/"
+    return {candidate for candidate, rows in answers.items() if any(row.id.startswith(begin) for row in rows)}
+
+
+def _with_tasks(run: Path, info: BuildInfo, queues: Sequence[Queue]) -> Iterator[tuple[Queue, list[Task]]]:
+    """Each queue with its tasks in its order; no others are kept in memory."""
+    wanted = {candidate for queue in queues for candidate in queue.candidates}
+    found: dict[str, Task] = {}
+    first = 0
+    for part in range(info.n_parts):
+        samples = list(read_kept(run, "gates", part))
+        found |= {task.candidate: task for task in tasks_of(samples, first) if task.candidate in wanted}
+        first += len(samples)
+    for queue in queues:
+        yield queue, [found[candidate] for candidate in queue.candidates if candidate in found]
+
+
+def _with_project(run: Path, link: StudioLink, settings: StudioSettings, queue: Queue, place: ImagePlace) -> StudioLink:
+    """The link with a project for the queue: made where there is none, and told how many raters a task has."""
+    ask = open_ask(settings)
+    number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place)
+    ask("PATCH", f"/api/projects/{number}/", {"maximum_annotations": queue.raters})
+    link = link.model_copy(update={"projects": {**link.projects, queue.name: number}})
+    write_whole(run / FILE_NAME, link.model_dump_json(indent=1) + "\n")
+    return link
+
+
+def _clients(
+    link: StudioLink, settings: StudioSettings, store: AnnotationStore, image_url: Callable[[ImageRef], str]
+) -> dict[QueueName, StudioClient]:
+    """A client for each of the link's projects."""
+    return {
+        name: open_studio(settings.model_copy(update={"project": number}), store, labels_config(), image_url)
+        for name, number in link.projects.items()
+    }
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How to wait for answers. every_s: between looks; webhook: host and port to be woken at, None for never."""
+
+    every_s: float = 30.0
+    webhook: tuple[str, int] | None = None
+    looks: int | None = None
+
+
+def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> dict[str, object]:
+    """Reads what is new or changed in the run's projects into its store, and names a snapshot of it if asked.
+
+    Raises: BadInput where nothing was pushed, or the snapshot's name is taken; RegionwiseError where the server does
+    not answer.
+    """
+    started = time.monotonic()
+    if snapshot is not None:
+        check_snapshot_name(snapshot)
+    link = the_link(run)
+    with open_store(store_path(run)) as store:
+        clients = _clients(link, settings, store, _no_image)
+        found = {name: collect(client, store) for name, client in clients.items()}
+        rejects = [reject for client in clients.values() for reject in store.rejects(client.project)]
+        if snapshot is not None:
+            store.take_snapshot(snapshot, "label-studio")
+        total = store.count()
+    return {**_told(found), "rejected": _reasons(rejects), "annotations": total, "snapshot": snapshot or ""} | {
+        "seconds": round(time.monotonic() - started, 2)
+    }
+
+
+def _told(found: Mapping[QueueName, Collected]) -> dict[str, object]:
+    return {
+        "new": sum(one.annotations for one in found.values()),
+        "new_rejects": sum(one.rejects for one in found.values()),
+        "tasks_read": sum(one.tasks_read for one in found.values()),
+    }
+
+
+def _reasons(rejects: Sequence[object]) -> dict[str, int]:
+    counts: defaultdict[str, int] = defaultdict(int)
+    for reject in rejects:
+        counts[str(getattr(reject, "reason", "unknown"))] += 1
+    return dict(sorted(counts.items()))
+
+
+def _no_image(_ref: ImageRef) -> str:
+    raise AssertionError("a collect sends no task")
+
+
+def collect_and_show(run: Path, settings: StudioSettings, snapshot: str | None, as_json: bool) -> None:
+    """`collect_run`, and what it did for a person or a program."""
+    show(collect_run(run, settings, snapshot), as_json)
+
+
+def watch_and_show(run: Path, settings: StudioSettings, watch: Watch, snapshot: str | None, as_json: bool) -> None:
+    """`watch_run`, telling of every look that found something. Raises: BadInput, also where a snapshot is asked for."""
+    if snapshot is not None:
+        raise BadInput("--watch", "goes on, and a snapshot has an end", "take it with a `collect` of its own")
+
+    def told(facts: Mapping[str, object]) -> None:
+        if as_json:
+            print(json.dumps(facts), flush=True)
+        elif "error" in facts:
+            print(f"regionwise: {facts['error']}", file=sys.stderr, flush=True)
+        elif facts["new"] or facts["new_rejects"]:
+            print(f"{facts['new']} new, {facts['new_rejects']} rejected, {facts['annotations']} in all", flush=True)
+
+    watch_run(run, settings, watch, told)
+
+
+def watch_run(run: Path, settings: StudioSettings, watch: Watch, told: Callable[[Mapping[str, object]], None]) -> None:
+    """Collects again and again until interrupted; a server that does not answer is told of and asked again.
+
+    With a webhook the server calls this machine when something changes; polling stays, for calls get lost.
+    """
+    link = the_link(run)
+    with ExitStack() as stack:
+        receiver = None
+        if watch.webhook is not None:
+            secret = secrets.token_hex(16)
+            receiver = stack.enter_context(WebhookReceiver(secret, *watch.webhook))
+            store = stack.enter_context(open_store(store_path(run)))
+            for client in _clients(link, settings, store, _no_image).values():
+                client.call(receiver.url, secret)
+        looks = 0
+        while watch.looks is None or looks < watch.looks:
+            looks += 1
+            try:
+                told(collect_run(run, settings, None))
+            except BadInput:
+                raise
+            except RegionwiseError as error:
+                told({"error": str(error)})
+            if watch.looks is None or looks < watch.looks:
+                _wait(receiver, watch.every_s)
+
+
+def _wait(receiver: WebhookReceiver | None, every_s: float) -> None:
+    if receiver is None:
+        time.sleep(every_s)
+    else:
+        receiver.wait(every_s)
