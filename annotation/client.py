@@ -107,6 +107,10 @@ class AnnotationClient(Protocol):
     project: str
     batch_tasks: int
 
+    def count(self) -> int:
+        """How many tasks the project has. Raises: BadInput where it does not ask what it must ask."""
+        ...
+
     def find(self, candidates: Sequence[str]) -> dict[str, str]:
         """The ids of the tasks that the project has for these candidates; one of each, the first."""
         ...

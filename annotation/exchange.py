@@ -1,9 +1,10 @@
 """Tasks to a client and answers from it, through the store, so that no crash loses or doubles anything.
 
 Sending goes batch by batch, and one process at a time sends one (`AnnotationStore.turn`): it is written down, the
-project is asked which of its candidates it has, the rest is sent, and what was taken is written down. Where an
-answer is lost, or a process died between the first and the last of these, the project is asked again before anything is
-sent a second time; as it may still be busy with the first, it is asked until it has the tasks or `settle_s` are over.
+project is asked which of its candidates it has (unless it has as many tasks as the ledger knows), the rest is sent, and
+what was taken is written down. Where an answer is lost, or a process died between the first and the last of these, the
+project is asked before anything is sent a second time; as it may still be busy with the first, it is asked until it has
+the tasks or `settle_s` are over.
 """
 
 import time
@@ -70,11 +71,14 @@ def _send_batch(
     """(tasks sent, tasks found); only by who has the turn."""
     placed = store.tasks(client.project)
     left = {candidate: task for candidate, task in batch.items() if candidate not in placed}
+    if not left:
+        return 0, 0
     doubts = {candidate: at for candidate, at in store.in_doubt(client.project).items() if candidate in left}
+    is_known = client.count() == len(placed) and not doubts
     store.remember(client.project, (sent_task(task) for task in left.values()))
     store.intend(client.project, left)
     until = max(doubts.values(), default=datetime.min.replace(tzinfo=UTC)) + timedelta(seconds=settle_s)
-    found = _find(client, list(left), list(doubts), until, pause_s)
+    found = {} if is_known else _find(client, list(left), list(doubts), until, pause_s)
     store.place(client.project, found.items())
     count, left = len(found), {candidate: task for candidate, task in left.items() if candidate not in found}
     new, lost = _push(client, store, left, settle_s, pause_s) if left else (0, False)

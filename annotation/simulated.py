@@ -191,6 +191,10 @@ class SimulatedClient:
         self.batch_tasks = PAGE_TASKS
         self._tasks: list[Task] = []
 
+    def count(self) -> int:
+        """See `AnnotationClient.count`."""
+        return len(self._tasks)
+
     def find(self, candidates: Sequence[str]) -> dict[str, str]:
         """See `AnnotationClient.find`."""
         there = {task.candidate: _task_id(task) for task in self._tasks}

@@ -171,6 +171,10 @@ class StudioClient:
             raise BadInput(thing, fault, "put annotation/labels.xml back as its labelling interface")
         return project
 
+    def count(self) -> int:
+        """See `AnnotationClient.count`."""
+        return self.check().task_number
+
     def find(self, candidates: Sequence[str]) -> dict[str, str]:
         """See `AnnotationClient.find`. A later task of the same candidate on which nobody has worked is taken away."""
         found: dict[str, str] = {}
@@ -189,7 +193,6 @@ class StudioClient:
 
     def push(self, tasks: Sequence[Task]) -> list[str]:
         """See `AnnotationClient.push`. Raises: BadInput for a task that does not fit; LostAnswer."""
-        self.check()
         sent = [
             studio_task(task, self._image_url(task.sources[0]), self._image_url(task.edited), self._controls)
             for task in tasks

@@ -24,8 +24,7 @@ def _box_with_hole(drawn: np.random.Generator, height: int, width: int) -> MaskB
 
 
 def _stripes(drawn: np.random.Generator, height: int, width: int) -> MaskBool:
-    numbers = np.arange(height * width).reshape(height, width)
-    return np.asarray(numbers // int(drawn.integers(1, 9)) % 2 == 0)
+    return np.asarray(np.arange(height * width).reshape(height, width) // int(drawn.integers(1, 9)) % 2 == 0)
 
 
 def _blobs(drawn: np.random.Generator, height: int, width: int) -> MaskBool:
