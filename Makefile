@@ -85,7 +85,7 @@ serve: $(STAMP)  ## a Prefect server, worker and the deployments on loopback, da
 	@$(BIN)/python -m flows.serve
 
 benchmarks: $(STAMP)  ## every benchmark, results into benchmarks/results
-	@for name in difference oracle gates instructions; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in difference oracle gates instructions consensus; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:  ## the virtual environment and caches; runs stay
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .import_linter_cache
