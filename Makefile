@@ -103,7 +103,7 @@ studio: $(STAMP)  ## a Label Studio on loopback with the demo to rate, data in r
 	@$(BIN)/python -m flows.studio --run $(DEMO)
 
 benchmarks: $(STAMP)  ## every benchmark, results into benchmarks/results
-	@for name in difference oracle gates instructions; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in difference oracle gates instructions consensus; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:  ## the virtual environment and caches; runs stay
 	rm -rf $(VENV) .venv-studio *.egg-info .mypy_cache .ruff_cache .import_linter_cache

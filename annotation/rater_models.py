@@ -104,7 +104,7 @@ class ScoreModel:
 def _grid() -> tuple[Floats, Floats, Floats]:
     """(raters (G, 4), log chances (G, 26 * 5), log prior (G,)); rows are bias, harshness, noise, random share."""
     axes = np.meshgrid(BIASES, HARSHNESSES, NOISES, RANDOM_SHARES, indexing="ij")
-    raters = np.stack([axis.ravel() for axis in axes], axis=1)
+    raters: Floats = np.stack([axis.ravel() for axis in axes], axis=1)
     heard = level_chances(raters[:, 0], raters[:, 1], raters[:, 2])
     random = raters[:, 3, None, None]
     logs = np.log(heard * (1 - random) + random / N_LEVELS).reshape(len(raters), -1)

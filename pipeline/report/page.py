@@ -196,7 +196,7 @@ def _agreement(gathered: Gathered) -> Section | None:
         return None
     lead = (
         "How far raters agree, on the five levels 0 to 4: 1 is perfect agreement, 0 what chance would give. Whiskers "
-        "and brackets: 95 % over sources or candidates. What a rater adds to every score is taken off in the consensus."
+        "are 95 % intervals."
     )
     return Section("agreement", "The raters", lead, "agreement.html.jinja", data)
 

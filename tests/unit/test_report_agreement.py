@@ -1,4 +1,4 @@
-"""The report's section on raters: made from agreement.json alone, there only when it is, and hostile text is text."""
+"""The report's section on raters: from agreement.json alone, there only when it is, and hostile text stays text."""
 
 import json
 import re
