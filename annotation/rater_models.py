@@ -132,7 +132,7 @@ def fit_scores(answers: Answers) -> ScoreModel | str:
     weights, copies = copy_weights(answers)
     prior = _first_prior(answers)
     shares = np.repeat(_normal(log_prior[None]), len(answers.raters), axis=0)
-    before = np.full((len(answers.raters), raters.shape[1]), np.inf)
+    before: Floats = np.full((len(answers.raters), raters.shape[1]), np.inf)
     for turn in range(MAX_TURNS):
         tables = (shares @ logs).reshape(-1, len(SCORES), N_LEVELS)
         chances = _score_chances(answers, tables, prior, weights)
