@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from math import log
+from pathlib import Path
 
 import numpy as np
 
@@ -29,8 +30,11 @@ from annotation.agreement import DECIMALS
 from annotation.answers import IMAGE_SCORES, LEVEL_OF, REGION_SCORES, Floats
 from annotation.rater_models import N_LEVELS, level_chances
 from schemas.agreement import Figure, GoldSummary
+from schemas.errors import BadInput
 from schemas.score import LEVEL_SCORES, Annotation, CandidateScore
 
+#: A run's known scores, one candidate a line; it lies in the run folder and goes into no task.
+GOLD_FILE = "gold.jsonl"
 #: An honest rater: bias and noise in points of 25, harshness, and the share of slips, which hit any level.
 BIASES = np.arange(-6, 6.1, 1.0)
 HARSHNESSES = np.exp(np.linspace(-0.6, 0.6, 7))
@@ -199,3 +203,13 @@ def _level_counts(scores: CandidateScore) -> Floats:
         if value is not None:
             found[LEVEL_OF[value]] += 1
     return found
+
+
+def read_gold(path: Path) -> dict[str, CandidateScore]:
+    """Known scores (one `candidate-score` a line) by candidate. Raises: BadInput, naming file and line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(str(path), f"cannot be read: {error}", "give a file of candidate scores, one a line") from None
+    scores = [CandidateScore.from_json(line, thing=f"{path} line {n}") for n, line in enumerate(lines, 1) if line]
+    return {score.candidate: score for score in scores}

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from annotation.client import Task
 from annotation.consensus import current
 from annotation.exchange import Collected, Sent, collect, send
-from annotation.gold import choose_gold, gold_answers, random_verdict
+from annotation.gold import GOLD_FILE, choose_gold, gold_answers, random_verdict, read_gold
 from annotation.images import DataImages, ImagePlace, LocalImages, S3Images
 from annotation.interface import labels_config
 from annotation.link import FILE_NAME, StudioLink, read_link, the_link
@@ -50,7 +50,6 @@ TITLES: Mapping[QueueName, str] = {
     "second": ", second round",
     "adjudication": ", adjudication",
 }
-GOLD_FILE = "gold.jsonl"
 ORACLE_GOLD = "oracle"
 GOLD_TASKS = 50
 
@@ -206,16 +205,6 @@ def _known_scores(run: Path, info: BuildInfo, gold: str | None) -> dict[str, Can
     chosen = {candidate: known[candidate] for candidate in choose_gold(known, GOLD_TASKS)}
     write_whole(path, "".join(score.model_dump_json() + "\n" for score in chosen.values()))
     return chosen
-
-
-def read_gold(path: Path) -> dict[str, CandidateScore]:
-    """Known scores (one `candidate-score` a line) by candidate. Raises: BadInput, naming file and line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(str(path), f"cannot be read: {error}", "give a file of candidate scores, one a line") from None
-    scores = [CandidateScore.from_json(line, thing=f"{path} line {n}") for n, line in enumerate(lines, 1) if line]
-    return {score.candidate: score for score in scores}
 
 
 def _people(store: AnnotationStore) -> dict[str, list[Annotation]]:

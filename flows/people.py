@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from rich.console import Console
 from annotation.agreement import measure_agreement
 from annotation.client import AnnotationClient, Task, TaskRegion
 from annotation.consensus import METHODS, consensus, current, fit_panel, method_of
+from annotation.gold import GOLD_FILE, gold_answers, gold_summary, read_gold
 from annotation.simulated import Rater, SimulatedClient, panel
 from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
 from pipeline.consensus_files import AGREEMENT_FILE, consensus_stage, write_consensus
 from pipeline.files import write_whole
 from pipeline.row_scores import ORACLE
 from pipeline.run_folder import locked, read_build_info, read_done, read_kept
+from schemas.agreement import GoldSummary
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
 from schemas.record import canonical_json
@@ -164,7 +166,10 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
             done = write_consensus(run, snapshot, part, rows, len(candidates))
             kept, unrated = kept + done.kept, unrated + sum(done.rejected.values())
             synthetic += sum(row.synthetic for row in rows)
-    agreement = measure_agreement(standing, snapshot, method_of(model), panel_model, sources=sources, n_candidates=kept)
+        gold = _gold_summaries(run, store, known.high_water)
+    agreement = measure_agreement(
+        standing, snapshot, method_of(model), panel_model, sources=sources, n_candidates=kept, gold=gold
+    )
     folder = run / consensus_stage(snapshot)
     write_whole(folder / AGREEMENT_FILE, agreement.model_dump_json(indent=1) + "\n")
     facts = {
@@ -183,6 +188,17 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
 
 def _standing(store: AnnotationStore, candidate: str, high_water: int) -> list[Annotation]:
     return current(store.annotations(candidate, high_water))
+
+
+def _gold_summaries(run: Path, store: AnnotationStore, high_water: int) -> list[GoldSummary]:
+    """What every rater answered to the gold that was mixed in, none where none was."""
+    path = run / GOLD_FILE
+    known = read_gold(path) if path.is_file() else {}
+    by_rater: defaultdict[str, list[Annotation]] = defaultdict(list)
+    for candidate in sorted(known):
+        for row in _standing(store, candidate, high_water):
+            by_rater[row.scores.rater].append(row)
+    return [gold_summary(rater, gold_answers(known, by_rater[rater])) for rater in sorted(by_rater)]
 
 
 def _sources(run: Path, info: BuildInfo) -> dict[str, str]:
