@@ -109,7 +109,7 @@ def guidelines(kind: Kind, picture_url: Callable[[Path], str | None]) -> str:
 def ranking_candidates(urls: Mapping[str, str]) -> list[dict[str, str]]:
     """A ranking task's `candidates`, from the address of each candidate's image, in the order of `urls`."""
     return [
-        {"id": candidate, "title": "", "html": f'<img src={quoteattr(url)} style="max-width: 100%">'}
+        {"id": candidate, "title": "", "html": f'<img src={quoteattr(url)} style="max-width: 100%; max-height: 20vh">'}
         for candidate, url in urls.items()
     ]
 
