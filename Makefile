@@ -35,7 +35,7 @@ demo: $(STAMP)  ## the main job on real photographs and procedural scenes, and a
 	$(BIN)/regionwise verify $(DEMO)/dataset && \
 	echo "run: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
 	$(BIN)/regionwise train-reward --run $(DEMO) --config examples/demo-reward.toml --with-rivals && \
-	$(BIN)/regionwise evaluate --run $(DEMO) --left-out compression --sources 120 && \
+	$(BIN)/regionwise evaluate --run $(DEMO) --left-out compression --sources 200 && \
 	$(BIN)/regionwise report $(DEMO) && \
 	echo "reward: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
 	$(BIN)/regionwise build --run $(OUTLINES) --config examples/outlines.toml --workers $(CORES) && \
