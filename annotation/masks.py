@@ -91,5 +91,6 @@ def _aggregate(masks: MaskBool) -> MaskBool:
     from crowdkit.aggregation import SegmentationEM
 
     rows = [("region", number, mask) for number, mask in enumerate(masks)]
-    found = SegmentationEM().fit_predict(pd.DataFrame(rows, columns=["task", "worker", "segmentation"]))
+    with np.errstate(over="ignore", invalid="ignore"):  # its loss, not its masks, goes through sums of -inf
+        found = SegmentationEM().fit_predict(pd.DataFrame(rows, columns=["task", "worker", "segmentation"]))
     return np.asarray(found["region"], dtype=np.bool_)

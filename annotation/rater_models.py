@@ -142,7 +142,7 @@ def fit_scores(answers: Answers) -> ScoreModel | str:
         shares = _normal(counts.reshape(len(counts), -1) @ logs.T + log_prior)
         if np.abs(shares @ raters - before).max() < STILL:
             break
-        before = shares @ raters
+        before = np.asarray(shares @ raters)
     tables = (shares @ logs).reshape(-1, len(SCORES), N_LEVELS)
     unknown = (_normal(log_prior[None]) @ logs).reshape(len(SCORES), N_LEVELS)
     estimates = {name: _estimate(shares[n], float(weights[n])) for n, name in enumerate(answers.raters)}

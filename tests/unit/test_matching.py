@@ -62,6 +62,23 @@ def test_the_assignment_is_the_best_on_the_whole() -> None:
     assert overlaps([wide], [second])[0, 0] + overlaps([narrow], [first])[0, 0] > 1.6
 
 
+def test_overlaps_below_the_threshold_take_no_part_in_the_assignment() -> None:
+    """.8 and 0 against .55 and .44: the second pairs have more in sum, but one of them is no pair."""
+    rows = (
+        outlined("a", {"extra-0": box_rle(0, 0, 20, 10), "extra-1": box_rle(0, 0, 7, 10)}),
+        outlined("b", {"extra-0": box_rle(0, 0, 16, 10), "extra-1": box_rle(9, 0, 20, 10)}),
+    )
+    assert {"a": box_rle(0, 0, 20, 10), "b": box_rle(0, 0, 16, 10)} in _groups(*rows).values()
+
+
+def test_regions_do_not_join_along_a_chain() -> None:
+    """The middle one overlaps both ends by .54; the ends overlap by .25, so the three overlap too little on average."""
+    ends, middle = (box_rle(0, 0, 20, 10), box_rle(12, 0, 32, 10)), box_rle(6, 0, 26, 10)
+    rows = [outlined(rater, {"extra-0": box}) for rater, box in zip("abc", (ends[0], middle, ends[1]), strict=True)]
+    found = _groups(*rows)
+    assert sorted(len(masks) for masks in found.values()) == [1, 2]
+
+
 def test_a_group_has_one_region_of_a_rater() -> None:
     near = box_rle(0, 0, 10, 9)
     found = _groups(outlined("a", {"extra-0": LEFT, "extra-1": near}), outlined("b", {"extra-0": LEFT}))
@@ -160,6 +177,17 @@ def test_the_joint_mask_is_nearer_to_the_truth_than_its_masks_and_the_order_does
     one = overlaps([joint], [mask_to_rle(truth)])[0, 0]
     assert one > max(overlaps(masks, [mask_to_rle(truth)])[:, 0]) + 0.05
     assert joint_mask(masks[::-1]) == joint
+
+
+def test_two_careless_annotators_do_not_outvote_two_careful_ones() -> None:
+    """Half of all have the far box, which would be enough for a vote."""
+    truth, far = decode(box_rle(0, 0, 20, 20)), decode(box_rle(30, 30, 38, 38))
+    careless = [np.where(np.arange(40) % 3 == n, far, truth & (np.arange(40) % 2 == n)) | far for n in (0, 1)]
+    masks = [encode(truth), encode(truth ^ decode(box_rle(0, 0, 1, 3))), *(encode(mask) for mask in careless)]
+    joint = joint_mask(masks)
+    assert joint is not None
+    assert not (decode(joint) & far).any()
+    assert overlaps([joint], [box_rle(0, 0, 20, 20)])[0, 0] > 0.98
 
 
 def test_the_consensus_has_one_mask_a_region_with_its_confidence() -> None:
