@@ -84,7 +84,7 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
     info = gated(run)
     link = _link(run, settings, title or info.name)
     place = image_place(run, images, link.title)
-    known = _known_scores(run, info, work.gold)
+    known = _known_scores(run, info, work)
     with open_store(store_path(run), create=True) as store:
         answers = _people(store)
         values = _values(run, info, work.values)
@@ -190,19 +190,23 @@ def image_place(run: Path, images: Images, folder: str) -> ImagePlace:
     return LocalImages(read, images.documents, "".join(c if c.isalnum() or c in "-_" else "-" for c in folder))
 
 
-def _known_scores(run: Path, info: BuildInfo, gold: str | None) -> dict[str, CandidateScore]:
-    """Known scores by candidate, kept in the run folder for later; without any, those kept there."""
-    path = run / GOLD_FILE
+def _known_scores(run: Path, info: BuildInfo, work: Work) -> dict[str, CandidateScore]:
+    """Known scores by candidate, kept in the run folder for later; without any, those kept there.
+
+    Of the oracle's only as many as the share of gold needs: what is gold is not asked for its own sake.
+    """
+    path, gold, most = run / GOLD_FILE, work.gold, GOLD_TASKS
     if gold is None:
         return read_gold(path) if path.is_file() else {}
     if gold == ORACLE_GOLD:
-        found = (oracle_score(sample) for part in range(info.n_parts) for sample in read_kept(run, "gates", part))
-        known = {score.candidate: score for score in found if score is not None}
+        samples = [sample for part in range(info.n_parts) for sample in read_kept(run, "gates", part)]
+        known = {score.candidate: score for score in map(oracle_score, samples) if score is not None}
+        most = min(most, max(1, round(work.routing.gold_share * len(samples))))
         if not known:
             raise BadInput(str(run), "has no candidate with the oracle's scores", "give a file of known scores")
     else:
         known = read_gold(Path(gold))
-    chosen = {candidate: known[candidate] for candidate in choose_gold(known, GOLD_TASKS)}
+    chosen = {candidate: known[candidate] for candidate in choose_gold(known, most)}
     write_whole(path, "".join(score.model_dump_json() + "\n" for score in chosen.values()))
     return chosen
 

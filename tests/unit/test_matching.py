@@ -181,12 +181,16 @@ def test_the_joint_mask_is_nearer_to_the_truth_than_its_masks_and_the_order_does
 
 def test_two_careless_annotators_do_not_outvote_two_careful_ones() -> None:
     """Half of all have the far box, which would be enough for a vote."""
-    truth, far = decode(box_rle(0, 0, 20, 20)), decode(box_rle(30, 30, 38, 38))
+    truth, far = rle_to_mask(box_rle(0, 0, 20, 20)), rle_to_mask(box_rle(30, 30, 38, 38))
     careless = [np.where(np.arange(40) % 3 == n, far, truth & (np.arange(40) % 2 == n)) | far for n in (0, 1)]
-    masks = [encode(truth), encode(truth ^ decode(box_rle(0, 0, 1, 3))), *(encode(mask) for mask in careless)]
+    masks = [
+        mask_to_rle(truth),
+        mask_to_rle(truth ^ rle_to_mask(box_rle(0, 0, 1, 3))),
+        *(mask_to_rle(mask) for mask in careless),
+    ]
     joint = joint_mask(masks)
     assert joint is not None
-    assert not (decode(joint) & far).any()
+    assert not (rle_to_mask(joint) & far).any()
     assert overlaps([joint], [box_rle(0, 0, 20, 20)])[0, 0] > 0.98
 
 

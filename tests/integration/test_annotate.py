@@ -1,0 +1,172 @@
+"""`regionwise push` and `collect` on a built run and a real Label Studio, as a person types them; two annotate."""
+
+import json
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from builds import build
+
+from annotation.link import the_link
+from annotation.server import Studio
+from annotation.store import MAX_SEQ, open_store, store_path
+from pipeline.consensus_files import consensus_stage
+from schemas.agreement import Agreement
+
+IMAGE_CONTROLS = ("background", "success", "overedit", "naturalness", "artifacts")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve candidates of six scenes."""
+    folder = tmp_path_factory.mktemp("people") / "run"
+    answer = build(folder, "--scenes", "6", "--k", "2")
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+def regionwise(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """The command, run to its end."""
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def facts(*arguments: str | Path) -> dict[str, Any]:
+    """What a command that succeeds says of itself."""
+    answer = regionwise(*arguments, "--json")
+    assert answer.returncode == 0, answer.stderr
+    return dict(json.loads(answer.stdout))
+
+
+class Person:
+    """Somebody who signed up by invitation and works in the browser's way: a session, no token."""
+
+    def __init__(self, running: Studio, name: str) -> None:
+        owner = {"Authorization": f"Token {running.account.token}"}
+        invitation = httpx.get(f"{running.url}/api/invite", headers=owner, trust_env=False).json()["invite_url"]
+        self.http = httpx.Client(base_url=running.url, trust_env=False, timeout=60)
+        page = self.http.get(invitation)
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        assert token is not None
+        form = {
+            "csrfmiddlewaretoken": token[1],
+            "email": f"{name}-{secrets.token_hex(4)}@localhost.test",
+            "password": secrets.token_urlsafe(12),
+            "how_find_us": "",
+            "elaborate": "",
+        }
+        answer = self.http.post(invitation, data=form, headers={"Referer": running.url})
+        assert answer.status_code in (200, 302), answer.text[:300]
+        assert self.http.get("/api/current-user/whoami").json()["email"] == form["email"]
+
+    def tasks(self, project: int) -> list[dict[str, Any]]:
+        """The project's tasks with their predictions."""
+        query: Mapping[str, str | int] = {"project": project, "page_size": 100, "fields": "all"}
+        return list(self.http.get("/api/tasks/", params=query).json()["tasks"])
+
+    def rate(self, task: Mapping[str, Any], level: int) -> None:
+        """Submits the task's own masks with one level for every question."""
+        masks = task["predictions"][0]["result"]
+        result = [*masks]
+        for mask in masks:
+            value = {"format": "rle", "rle": mask["value"]["rle"], "choices": [str(level)]}
+            for name in ("region_success", "region_preserve"):
+                result.append({**mask, "from_name": name, "type": "choices", "value": value})
+        for name in IMAGE_CONTROLS:
+            choice = {"id": name, "from_name": name, "to_name": "edited", "type": "choices"}
+            result.append({**choice, "value": {"choices": [str(level)]}})
+        headers = {"X-CSRFToken": self.http.cookies["csrftoken"], "Referer": str(self.http.base_url)}
+        answer = self.http.post(
+            f"/api/tasks/{task['id']}/annotations/", json={"result": result, "lead_time": 3.5}, headers=headers
+        )
+        assert answer.status_code == 201, answer.text[:300]
+
+
+@pytest.fixture
+def people(running_studio: Studio) -> Iterator[Callable[[str], Person]]:
+    """Signs people up; their sessions end with the test."""
+    with ExitStack() as stack:
+
+        def sign_up(name: str) -> Person:
+            person = Person(running_studio, name)
+            stack.callback(person.http.close)
+            return person
+
+        yield sign_up
+
+
+@pytest.fixture(scope="module")
+def pushed(run: Path, running_studio: Studio) -> Iterator[dict[str, Any]]:
+    """What the first push said: two raters for each candidate, gold by the oracle among them."""
+    return facts("push", "--run", run, "--studio", running_studio.data, "--raters", 2, "--gold", "oracle")
+
+
+def test_a_push_sends_every_candidate_once_and_leaves_no_token(
+    run: Path, pushed: dict[str, Any], running_studio: Studio, people: Callable[[str], Person]
+) -> None:
+    new = pushed["new"]["first-many"]
+    assert 6 <= new <= 12
+    again = facts("push", "--run", run, "--studio", running_studio.data, "--raters", 2)
+    assert (again["new"], again["known"]) == ({}, new)
+    tasks = people("looker").tasks(pushed["projects"]["first-many"])
+    assert len({task["data"]["candidate"] for task in tasks}) == len(tasks) == new
+    assert not any("gold" in json.dumps(task["data"]) for task in tasks)
+    written = "".join(path.read_text(errors="replace") for path in run.glob("*.json"))
+    assert running_studio.account.token not in written
+
+
+def test_what_two_people_say_comes_back_and_where_they_differ_a_second_round_is_asked(
+    run: Path, pushed: dict[str, Any], running_studio: Studio, people: Callable[[str], Person]
+) -> None:
+    project = pushed["projects"]["first-many"]
+    first, second = people("first"), people("second")
+    agreed, disputed, half = first.tasks(project)[:3]
+    for person, levels in ((first, (3, 4, 2)), (second, (3, 0))):
+        for task, level in zip((agreed, disputed, half), levels, strict=False):
+            person.rate(task, level)
+    collected = facts("collect", "--run", run, "--studio", running_studio.data, "--snapshot", "two-people")
+    assert (collected["new"], collected["new_rejects"], collected["tasks_read"]) == (5, 0, 3)
+    assert facts("collect", "--run", run, "--studio", running_studio.data)["tasks_read"] == 0
+    with open_store(store_path(run)) as store:
+        found = store.annotations(disputed["data"]["candidate"], MAX_SEQ)
+    assert sorted(row.scores.background for row in found if row.scores.background is not None) == [0, 25]
+    assert all(row.scores.rater.startswith("person:") and row.lead_time_s == 3.5 for row in found)
+    assert len({row.scores.rater for row in found}) == 2
+    assert "localhost.test" not in store_path(run).read_bytes().decode("latin-1")
+
+    facts("consensus", "--run", run, "--snapshot", "two-people")
+    agreement = (run / consensus_stage("two-people") / "agreement.json").read_text()
+    assert Agreement.from_json(agreement, thing="agreement.json").n_candidates == 3
+
+    pushed_on = facts("push", "--run", run, "--studio", running_studio.data, "--raters", 2)
+    assert set(pushed_on["new"]) == {"second"}
+    asked = {task["data"]["candidate"] for task in first.tasks(the_link(run).projects["second"])}
+    assert disputed["data"]["candidate"] in asked
+    assert not {agreed["data"]["candidate"], half["data"]["candidate"]} & asked
+
+
+def test_what_is_missing_is_one_clear_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    fresh = tmp_path / "fresh"
+    assert build(fresh, "--scenes", "1", "--k", "1").returncode == 0
+    cases = {
+        ("collect", "--run", fresh): "was pushed nowhere yet",
+        ("push", "--run", fresh, "--url", "http://127.0.0.1:9"): "shall be files that Label Studio serves",
+        ("push", "--run", fresh, "--url", "http://127.0.0.1:9", "--images", "data"): "LABEL_STUDIO_API_KEY: is not set",
+        ("push", "--run", fresh, "--url", "ftp://x", "--images", "data"): "no http or https URL",
+        ("push", "--run", fresh, "--url", "http://127.0.0.1:9", "--images", "s3"): "no bucket is named",
+        ("push", "--run", fresh, "--studio", tmp_path): "data folder of no local Label Studio",
+        ("push", "--run", tmp_path / "none", "--url", "http://127.0.0.1:9"): "not a run folder",
+    }
+    for arguments, said in cases.items():
+        answer = regionwise(*arguments)
+        assert answer.returncode == 2, (arguments, answer.stderr)
+        assert said in answer.stderr, (arguments, answer.stderr)
+        assert answer.stderr.count("\n") == 1
