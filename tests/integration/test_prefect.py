@@ -9,14 +9,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from builds import attempts, build, tars, written
 from distributed import LocalCluster
 
+from annotation.link import the_link
 from annotation.local_server import free_port
+from annotation.server import Studio
+from annotation.store import open_store, store_path
 from flows.serve import PREFECT, ROOT, Served, serve
+from pipeline.run_folder import read_build_info, read_kept
+from schemas.sample import Sample
 
+CANNOT_JUDGE = {
+    "result": [
+        {
+            "id": "a",
+            "from_name": "cannot_judge",
+            "to_name": "edited",
+            "type": "choices",
+            "value": {"choices": ["cannot judge"]},
+        }
+    ]
+}
 CONFIG = {"scenes": 12, "scene_size_px": 64, "size_px": 64, "part_requests": 3, "shard_samples": 16}
 FLAGS = ("--scenes", "12", "--part-requests", "3")
 
@@ -52,8 +69,12 @@ def built(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def deploy(served: Served, run: Path, config: dict[str, Any], *more: str) -> "subprocess.CompletedProcess[str]":
     """`prefect deployment run build-dataset/local --watch`."""
-    parameters = ("--param", f"run={run}", "--param", f"config={json.dumps(config)}", *more)
-    arguments = [*PREFECT, "deployment", "run", "build-dataset/local", *parameters, "--watch"]
+    return launch(served, "build-dataset", "--param", f"run={run}", "--param", f"config={json.dumps(config)}", *more)
+
+
+def launch(served: Served, flow: str, *parameters: str) -> "subprocess.CompletedProcess[str]":
+    """`prefect deployment run FLOW/local --watch`."""
+    arguments = [*PREFECT, "deployment", "run", f"{flow}/local", *parameters, "--watch"]
     return subprocess.run(
         arguments, env=served.environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
     )
@@ -103,6 +124,31 @@ def test_counts_and_places_are_artifacts(served: Served, built: Path) -> None:
     rows = json.loads(next(found["data"] for found in same_run if found["key"] == "build-counts"))
     assert [row["stage"] for row in rows] == ["requests", "candidates", "regions", "gates", "export"]
     assert (rows[0]["rows in"], rows[1]["kept"]) == (12, 48)
+
+
+def test_pushing_and_collecting_are_deployments_too(served: Served, built: Path, running_studio: Studio) -> None:
+    places = ("--param", f"run={built}", "--param", f"studio={running_studio.data}")
+    pushed = launch(served, "push-annotations", *places, "--param", "raters=2")
+    assert pushed.returncode == 0, pushed.stdout
+    (project,) = the_link(built).projects.values()
+    with httpx.Client(headers={"Authorization": f"Token {running_studio.account.token}"}, trust_env=False) as http:
+        found = http.get(f"{running_studio.url}/api/projects/{project}/").json()
+        task = http.get(f"{running_studio.url}/api/tasks/?project={project}&page_size=1").json()["tasks"][0]
+        answer = http.post(f"{running_studio.url}/api/tasks/{task['id']}/annotations/", json=CANNOT_JUDGE)
+        assert answer.status_code == 201
+    assert (found["task_number"], found["maximum_annotations"]) == (len(kept(built)), 2)
+    collected = launch(served, "collect-annotations", *places, "--param", "snapshot=from-prefect")
+    assert collected.returncode == 0, collected.stdout
+    with open_store(store_path(built)) as store:
+        assert store.count(store.snapshot("from-prefect").high_water) == 1
+    tables = {found["key"]: found["data"] for found in ask(served, "artifacts")}
+    assert '"fact": "annotations", "value": "1"' in tables["annotations-collected"]
+    assert running_studio.account.token not in json.dumps(tables)
+
+
+def kept(run: Path) -> list[Sample]:
+    """What the gates of a run kept."""
+    return [sample for part in range(read_build_info(run).n_parts) for sample in read_kept(run, "gates", part)]
 
 
 def test_again_it_does_no_work(served: Served, built: Path) -> None:
