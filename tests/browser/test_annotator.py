@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,12 +12,20 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from annotation.client import Task, TaskRegion
+from annotation.exchange import collect, send
 from annotation.images import Ask, LocalImages
-from annotation.interface import region_name
+from annotation.interface import labels_config, region_name
 from annotation.project import open_project
 from annotation.server import Studio, asker
+from annotation.store import MAX_SEQ, open_store, store_path
+from annotation.studio import open_studio
+from annotation.studio_http import StudioSettings
+from schemas.masks import rle_to_mask
+from schemas.score import LEVEL_SCORES
 from tests.browser.test_report import FLAGS
 from tests.studio import HEIGHT_PX, WIDTH_PX, MadeUp, Mask, alpha, disc, iou, picture, task
+from tests.unit.studio_cases import observed
 
 DESKTOP = {"width": 1440, "height": 900}
 SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
@@ -194,6 +203,55 @@ def test_numbers_and_the_brushed_mask_come_back(page: Page, running_studio: Stud
     assert (corrected & before).sum() == before.sum()
     assert iou(corrected & ~before, stroke & ~before) >= 0.9
     assert np.array_equal(alpha(masks["b" * 16]) > 0, REGIONS["b" * 16][1])
+
+
+def test_from_push_to_collect(
+    page: Page, running_studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that was pushed is rated and corrected in the browser; collected, it says what was entered and drawn."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", running_studio.account.token)
+    ask, made_up = asker(running_studio), MadeUp({})
+    images = LocalImages(made_up.read, running_studio.documents, "push")
+    number = open_project(ask, f"push {uuid4().hex}", images)
+    masks = [mask for _, mask in REGIONS.values()]
+    pushed = Task(
+        candidate="c" * 16,
+        index=0,
+        instruction=INSTRUCTION,
+        sources=(made_up.add(picture(masks, ["#1a73e8", "#188038"])),),
+        edited=made_up.add(picture(masks[:1], ["#d93025"])),
+        size_hw=(HEIGHT_PX, WIDTH_PX),
+        regions=tuple(
+            TaskRegion(label=label, role="change", mask=observed("c" * 16, key, mask))
+            for key, (label, mask) in REGIONS.items()
+        ),
+    )
+    settings = StudioSettings(url=running_studio.url, project=number)
+    with open_store(store_path(tmp_path), create=True) as store:
+        client = open_studio(settings, store, labels_config(), images.url)
+        assert send(client, store, [pushed]).new == 1
+        project = Project(number, int(store.tasks(client.project)["c" * 16]), ask)
+        _open(page, running_studio, project)
+        page.locator(".lsf-outliner-item__title").first.click()
+        for key in KEYS:
+            page.keyboard.press(key)
+        page.keyboard.press("b")
+        stroke = _stroke(page, (0.2, 0.85), (0.7, 0.85))
+        stored = {item["id"]: item for item in _submit(page, project) if item["from_name"] == "mask"}
+        assert collect(client, store).annotations == 1
+        (found,) = store.annotations("c" * 16, MAX_SEQ)
+    points = {name: LEVEL_SCORES[int(level)] for name, level in ENTERED.items()}
+    first, second = found.scores.regions
+    assert (first.success, first.preserve) == (points["region_success"], points["region_preserve"])
+    assert first.issues == ("spill",)
+    assert (second.success, second.preserve) == (None, None)
+    image = ("background", "success", "overedit", "naturalness", "artifacts")
+    assert {name: getattr(found.scores, name) for name in image} == {name: points[name] for name in image}
+    collected = {mask.region: rle_to_mask(mask.mask) for mask in found.masks}
+    for region in REGIONS:
+        assert np.array_equal(collected[region], alpha(stored[region]) >= 128)
+    before = REGIONS["a" * 16][1]
+    assert iou(collected["a" * 16] & ~before, stroke & ~before) >= 0.9
 
 
 def test_a_new_region_and_an_erased_one(page: Page, running_studio: Studio, project: Project) -> None:
