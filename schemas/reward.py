@@ -56,7 +56,8 @@ class ScoreCalibration(Record):
 class TrainingCurves(Document):
     """The course of one training. history: `step` and what was measured since the point before it, by name.
 
-    calibration: by score, as `region.success`, `image.background`. Further fields are passed over.
+    calibration: by score, as `region.success`, `image.background`. start: random weights, or those that come with the
+    product. Further fields are passed over.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -64,6 +65,7 @@ class TrainingCurves(Document):
 
     history: tuple[dict[str, float], ...]
     calibration: dict[str, ScoreCalibration] = {}
+    start: Literal["fresh", "shipped"] = "fresh"
 
 
 class AurocRow(Record):

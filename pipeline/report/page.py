@@ -183,9 +183,12 @@ def _reward(gathered: Gathered) -> Section | None:
     data = reward_data(gathered.run, gathered.pictures)
     if data is None:
         return None
+    made = "A reward was trained on this dataset"
+    if data["start"] == "shipped":
+        made += ", from weights that come with the product (procedural scenes, synthetic scores)"
     lead = (
-        "A reward was trained on this dataset; it scores every region of an edit with an uncertainty. Tested on "
-        "candidates with exactly one flaw in a known place, on sources and textures that it never saw."
+        f"{made}; it scores every region of an edit with an uncertainty. Tested on candidates with exactly one flaw "
+        "in a known place, on sources and textures that it never saw."
     )
     return Section("reward", "The region reward", lead, "reward.html.jinja", data)
 

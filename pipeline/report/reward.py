@@ -107,6 +107,7 @@ def reward_data(run: Path, pictures: Pictures) -> dict[str, Any] | None:
     rivals = list(metrics.rivals) if metrics else []
     return {
         "metrics": metrics,
+        "start": training.start if training else "fresh",
         "numbers": _numbers(metrics) if metrics else [],
         "rivals": [RIVAL_NAMES.get(name, name) for name in rivals],
         "defects": _defects(metrics, rivals) if metrics else [],

@@ -115,6 +115,14 @@ def test_margin_by_hand(cases: list[Case]) -> None:
     assert set(masks) == set(case.verdicts)
 
 
+def test_a_reward_that_began_with_shipped_weights_says_so(run: Path) -> None:
+    words = "from weights that come with the product"
+    assert words not in write_report(run).read_text()
+    shipped = {"history": HISTORY, "start": "shipped"}
+    (run / "reward" / "curves.json").write_text(json.dumps(shipped))
+    assert words in write_report(run).read_text()
+
+
 def test_hostile_labels_are_text(run: Path) -> None:
     path = run / "reward" / "predictions.jsonl"
     hostile = "<script>x()</script>\"'><img src=x>"

@@ -159,9 +159,8 @@ def train_reward(
         "revision": reward.revision,
     }
     write_json(out / "training.json", metrics)
-    write_json(
-        out / "curves.json", {"schema": "training-curves/1", "history": history, "calibration": metrics["calibration"]}
-    )
+    curves = {"history": history, "calibration": metrics["calibration"], "start": config.start}
+    write_json(out / "curves.json", {"schema": "training-curves/1", **curves})
     write_state(out, config, network, optimizer, step, history, sums, finished=step == config.steps)
     return metrics
 
