@@ -84,8 +84,7 @@ def decode_brush(rle: object, height_px: int, width_px: int, thing: str = "brush
     if value_bits != VALUE_BITS:
         raise BadInput(thing, f"has values of {value_bits} bits, not of {VALUE_BITS}", _REMEDY)
     run_bits = [(stream >> 4 * (3 - i) & 15) + 1 for i in range(4)]
-    values = _values(data, n_values, run_bits, thing)
-    return np.ascontiguousarray(values[CHANNELS - 1 :: CHANNELS].reshape(height_px, width_px) >= INSIDE_ALPHA)
+    return _inside(data, n_values, run_bits, thing).reshape(height_px, width_px)
 
 
 def _bytes(rle: object, n_values: int, thing: str) -> bytes:
@@ -103,9 +102,12 @@ def _bytes(rle: object, n_values: int, thing: str) -> bytes:
     return data
 
 
-def _values(data: bytes, n_values: int, run_bits: list[int], thing: str) -> NDArray[np.uint8]:
-    """All values, code after code. Raises: BadInput where the data end before them, or a run goes beyond them."""
-    values = np.zeros(n_values, dtype=np.uint8)
+def _inside(data: bytes, n_values: int, run_bits: list[int], thing: str) -> MaskBool:
+    """Whether each pixel (H * W,) is inside, by the fourth of its values.
+
+    Raises: BadInput where the data end before the values do, or a run goes beyond them.
+    """
+    inside = np.zeros(n_values // CHANNELS, dtype=np.bool_)
     padded, n_bits = data + bytes(8), 8 * len(data)
     at, begin = HEADER_BITS, 0
     while begin < n_values:
@@ -117,12 +119,13 @@ def _values(data: bytes, n_values: int, run_bits: list[int], thing: str) -> NDAr
         past = at + VALUE_BITS * (1 if is_run else end - begin)
         if past > n_bits or end > n_values:
             raise BadInput(thing, "ends too early" if past > n_bits else "has a run beyond its end", _REMEDY)
-        if is_run:
-            values[begin:end] = word >> 29 - bits & 255
-        else:
-            values[begin:end] = _single_values(data, at, past)
+        if not is_run:
+            alphas = _single_values(data, at, past)[CHANNELS - 1 - begin % CHANNELS :: CHANNELS]
+            inside[begin // CHANNELS : end // CHANNELS] = alphas >= INSIDE_ALPHA
+        elif word >> 29 - bits & 255 >= INSIDE_ALPHA:
+            inside[begin // CHANNELS : end // CHANNELS] = True
         at, begin = past, end
-    return values
+    return inside
 
 
 def _single_values(data: bytes, at: int, past: int) -> NDArray[np.uint8]:

@@ -115,6 +115,10 @@ class AnnotationClient(Protocol):
         """The ids of the tasks that the project has for these candidates; one of each, the first."""
         ...
 
+    def get_ready(self, tasks: Sequence[Task]) -> None:
+        """Says that these tasks will be pushed next or after that, so that they can be made ready meanwhile."""
+        ...
+
     def push(self, tasks: Sequence[Task]) -> list[str]:
         """Sends tasks, all or none, and returns their ids there, in order. Raises: LostAnswer."""
         ...

@@ -56,12 +56,15 @@ def send(
     placed = store.tasks(client.project)
     rest = [task for task in tasks if task.candidate not in placed]
     new = found = 0
-    for begin in range(0, len(rest), client.batch_tasks):
-        batch = {task.candidate: task for task in rest[begin : begin + client.batch_tasks]}
+    batches = [rest[begin : begin + client.batch_tasks] for begin in range(0, len(rest), client.batch_tasks)]
+    for number, batch in enumerate(batches):
+        for coming in batches[number : number + 2]:  # the next one is made ready while the server takes this one
+            client.get_ready(coming)
         with store.turn():
-            batch_new, batch_found = _send_batch(client, store, batch, settle_s, pause_s)
+            by_candidate = {task.candidate: task for task in batch}
+            batch_new, batch_found = _send_batch(client, store, by_candidate, settle_s, pause_s)
         new, found = new + batch_new, found + batch_found
-        after_batch(len(tasks) - len(rest) + begin + len(batch))
+        after_batch(len(tasks) - len(rest) + number * client.batch_tasks + len(batch))
     return Sent(new, found, len(tasks) - new - found)
 
 

@@ -200,6 +200,9 @@ class SimulatedClient:
         there = {task.candidate: _task_id(task) for task in self._tasks}
         return {candidate: there[candidate] for candidate in candidates if candidate in there}
 
+    def get_ready(self, tasks: Sequence[Task]) -> None:
+        """See `AnnotationClient.get_ready`; there is nothing to make."""
+
     def push(self, tasks: Sequence[Task]) -> list[str]:
         """See `AnnotationClient.push`. Raises: BadInput, before any is taken, for a candidate without a truth."""
         for task in tasks:

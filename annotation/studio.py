@@ -9,7 +9,8 @@ missed: those with annotations, those that were skipped, those without any, as t
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from schemas.record import Record, first_fault, short_hash
 from schemas.sample import ImageRef
 from schemas.score import Annotation
 
+#: Field, operator, type, value.
+Filter = tuple[str, str, str, object]
 _Answer = TypeVar("_Answer", bound=BaseModel)
 _Thing = TypeVar("_Thing")
 #: What is kept of an annotation that cannot be used; who made it stands elsewhere in it, and stays behind.
@@ -34,15 +37,19 @@ RECEIVED = ("id", "task", "result", "was_cancelled", "lead_time", "created_at", 
 ASKED = 100
 FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 #: What the listings of a pass ask for, in turn, beside the time of the change.
-_ANNOTATED = (("total_annotations", "greater", "Number", 0),)
-_SKIPPED = (("cancelled_annotations", "greater", "Number", 0),)
-_EMPTY = (("total_annotations", "equal", "Number", 0), ("cancelled_annotations", "equal", "Number", 0))
-PHASES = (_ANNOTATED, _SKIPPED, _EMPTY)
+_ANNOTATED: Filter = ("total_annotations", "greater", "Number", 0)
+_SKIPPED: Filter = ("cancelled_annotations", "greater", "Number", 0)
+_EMPTY: tuple[Filter, ...] = (
+    ("total_annotations", "equal", "Number", 0),
+    ("cancelled_annotations", "equal", "Number", 0),
+)
+PHASES = ((_ANNOTATED,), (_SKIPPED,), _EMPTY)
 EMPTY_PHASE = 2
+#: So many imports are kept ready.
+MAX_READY = 3
 
 #: The address of an image in a task (`annotation.images.ImagePlace.url`).
 ImageUrl = Callable[[ImageRef], str]
-Filter = tuple[str, str, str, object]
 
 
 class _Cursor(Record):
@@ -154,6 +161,8 @@ class StudioClient:
     ) -> None:
         self._settings, self._store, self._image_url, self._http = settings, store, image_url, http
         self.batch_tasks = settings.batch_tasks
+        self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="studio-tasks")
+        self._ready: dict[tuple[str, ...], Future[bytes]] = {}
         self._controls = read_controls(config, "annotation/labels.xml")
         project = self.check()
         self.project = f"label-studio-{project.id}-{short_hash(project.id, project.created_at)[:8]}"
@@ -191,16 +200,18 @@ class StudioClient:
         if not task.total_annotations and not task.cancelled_annotations:
             self._http.ask("DELETE", f"/api/tasks/{task.id}/")
 
+    def get_ready(self, tasks: Sequence[Task]) -> None:
+        """See `AnnotationClient.get_ready`. Images are read and written in a thread of their own."""
+        key = tuple(task.candidate for task in tasks)
+        if key not in self._ready:
+            while len(self._ready) >= MAX_READY:
+                self._ready.pop(next(iter(self._ready)))
+            self._ready[key] = self._maker.submit(self._body, tuple(tasks))
+
     def push(self, tasks: Sequence[Task]) -> list[str]:
-        """See `AnnotationClient.push`. Raises: BadInput for a task that does not fit; LostAnswer."""
-        sent = [
-            studio_task(task, self._image_url(task.sources[0]), self._image_url(task.edited), self._controls)
-            for task in tasks
-        ]
-        body = json.dumps(sent, separators=(",", ":")).encode()
-        if len(body) > self._settings.max_sent_bytes:
-            fault = f"are {len(body):,} bytes in one import, {self._settings.max_sent_bytes:,} fit"
-            raise BadInput(f"{len(tasks)} tasks", fault, "lower batch_tasks")
+        """See `AnnotationClient.push`. Raises: LostAnswer, or BadInput for a task that does not fit."""
+        self.get_ready(tasks)
+        body = self._ready.pop(tuple(task.candidate for task in tasks)).result()
         path = f"/api/projects/{self._settings.project}/import"
         answer = self._http.send(path, {"return_task_ids": "true"}, body)
         try:
@@ -210,6 +221,18 @@ class StudioClient:
         if len(ids) != len(tasks):
             raise LostAnswer(self._http.thing, f"does not say which tasks {len(tasks)} became", over=True)
         return [str(number) for number in ids]
+
+    def _body(self, tasks: Sequence[Task]) -> bytes:
+        """The import of these tasks. Raises: BadInput for one that does not fit."""
+        sent = [
+            studio_task(task, self._image_url(task.sources[0]), self._image_url(task.edited), self._controls)
+            for task in tasks
+        ]
+        body = json.dumps(sent, separators=(",", ":")).encode()
+        if len(body) > self._settings.max_sent_bytes:
+            fault = f"are {len(body):,} bytes in one import, {self._settings.max_sent_bytes:,} fit"
+            raise BadInput(f"{len(tasks)} tasks", fault, "lower batch_tasks")
+        return body
 
     def call(self, url: str, secret: str) -> None:
         """Has the server call `url` (`annotation.webhook`) whenever annotations of the project change."""
@@ -233,9 +256,7 @@ class StudioClient:
         total: int | None = None
         if at.until is None:
             total = self.check().task_number
-            newest = self._list(
-                [("updated_at", "greater_or_equal", "Datetime", self._begin(at))], order="-tasks:updated_at"
-            )
+            newest = self._newest(at)
             if newest.total <= len(newest.tasks):
                 return self._pull_at_once(at, newest.tasks, total)
             at = at.model_copy(update={"until": newest.tasks[0].updated_at, "phase": 0, "after": 0})
@@ -243,7 +264,12 @@ class StudioClient:
         while at.until is not None:
             listed = self._changed(at)
             annotations, rejects, read = self._answers(listed, at.seen)
-            at, tasks_read = self._next(at, listed, read), tasks_read + len(read)
+            following = self._next(at, listed, read)
+            if following.until is None:
+                annotations += self._emptied(
+                    number for number, time in at.seen.items() if at.since and time <= at.since
+                )
+            at, tasks_read = following, tasks_read + len(read)
             if annotations or rejects:
                 return self._page(at, annotations, rejects, tasks_read, more=True)
         at, deleted = self._gone(at, self.check().task_number if total is None else total)
@@ -252,10 +278,28 @@ class StudioClient:
     def _pull_at_once(self, at: _Cursor, listed: Sequence[_Listed], total: int) -> Page:
         """A pass that is one listing."""
         annotations, rejects, read = self._answers(listed, at.seen)
+        annotations += self._emptied(set(at.seen) - {task.id for task in listed})
         until = max((task.updated_at for task in listed), default=at.since)
         at = self._ended(at.model_copy(update={"until": until}), read)
         at, deleted = self._gone(at, total)
         return self._page(at, annotations + deleted, rejects, len(read), more=False)
+
+    def _newest(self, at: _Cursor) -> _Listing:
+        """What may matter of all that changed, newest first: with answers, skipped, or without and not quite new.
+
+        Of what is quite new and without answers only that may have had some which is `seen`.
+        """
+        changed: Filter = ("updated_at", "greater_or_equal", "Datetime", self._begin(at))
+        either = [(changed, _ANNOTATED), (changed, _SKIPPED)]
+        if at.since is not None:
+            either.append((changed, ("created_at", "less_or_equal", "Datetime", self._begin(at))))
+        return self._list([], either=either, order="-tasks:updated_at")
+
+    def _emptied(self, numbers: Iterable[int]) -> list[Annotation]:
+        """The annotations of tasks that had some, as deleted where they have none any more."""
+        listed = [task for asked in _cut(sorted(numbers), ASKED) for task in self._list([], included=asked).tasks]
+        empty = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
+        return [gone for task in empty for gone in self._withdrawn(_candidate(task), set(), task)]
 
     def _begin(self, at: _Cursor) -> str:
         """From which change on a pass reads."""
@@ -288,24 +332,26 @@ class StudioClient:
         span = {"min": self._begin(at), "max": _asked_time(at.until or FIRST)}
         filters: list[Filter] = [("updated_at", "in", "Datetime", span), ("id", "greater", "Number", at.after)]
         filters += PHASES[at.phase]
-        if at.phase == EMPTY_PHASE and at.since is not None:  # what was not there then cannot have been answered
-            filters.append(("created_at", "less_or_equal", "Datetime", _asked_time(at.since)))
+        if at.phase == EMPTY_PHASE:
+            filters.append(("created_at", "less_or_equal", "Datetime", self._begin(at)))
         return self._list(filters).tasks
 
     def _next(self, at: _Cursor, listed: Sequence[_Listed], read: Sequence[_Listed]) -> _Cursor:
         """Where a pass is after a listing; at its end the next one begins where it began."""
         if len(listed) == self._settings.page_tasks:
-            seen = at.seen | {task.id: task.updated_at for task in read}
-            return at.model_copy(update={"seen": seen, "after": listed[-1].id})
+            return at.model_copy(update={"seen": self._seen(at, read, at.since), "after": listed[-1].id})
         if at.phase < EMPTY_PHASE:
-            seen = at.seen | {task.id: task.updated_at for task in read}
-            return at.model_copy(update={"seen": seen, "phase": at.phase + 1, "after": 0})
+            return at.model_copy(update={"seen": self._seen(at, read, at.since), "phase": at.phase + 1, "after": 0})
         return self._ended(at, read)
 
-    def _ended(self, at: _Cursor, read: Sequence[_Listed]) -> _Cursor:
+    def _seen(self, at: _Cursor, read: Sequence[_Listed], since: datetime | None) -> dict[int, datetime]:
+        """What the next pass need not read again, and up to `since` what this one need not."""
         horizon = (at.until or FIRST) - timedelta(seconds=self._settings.overlap_s)
         seen = at.seen | {task.id: task.updated_at for task in read}
-        seen = {task: time for task, time in seen.items() if time >= horizon}
+        return {number: time for number, time in seen.items() if time >= horizon or (since and time <= since)}
+
+    def _ended(self, at: _Cursor, read: Sequence[_Listed]) -> _Cursor:
+        seen = self._seen(at, read, None)
         return at.model_copy(update={"since": at.until, "until": None, "phase": 0, "after": 0, "seen": seen})
 
     def _answers(
@@ -387,17 +433,19 @@ class StudioClient:
         self,
         filters: Sequence[Filter],
         *,
+        either: Sequence[tuple[Filter, Filter]] = (),
         order: str = "tasks:id",
         size: int | None = None,
         included: Sequence[int] = (),
         whole: bool = False,
     ) -> _Listing:
-        """One page of tasks, whole: with their annotations. Raises: as `StudioHttp.ask`."""
+        """One page of tasks that pass all `filters`, or both of `either`; whole: with annotations. Raises: as `ask`."""
         query: dict[str, Any] = {"ordering": [order]}
         if filters:
-            names = ("filter", "operator", "type", "value")
-            items = [dict(zip(names, (f"filter:tasks:{name}", *rest), strict=True)) for name, *rest in filters]
-            query["filters"] = {"conjunction": "and", "items": items}
+            query["filters"] = {"conjunction": "and", "items": [_asked(one) for one in filters]}
+        if either:
+            items = [_asked(first) | {"child_filter": _asked(second)} for first, second in either]
+            query["filters"] = {"conjunction": "or", "items": items}
         if included:
             query["selectedItems"] = {"all": False, "included": list(included)}
         params: dict[str, str | int] = {
@@ -450,6 +498,11 @@ def _later(now: datetime, found: Annotation) -> str:
     return max(now.astimezone(UTC), moment(found.updated_at) + timedelta(microseconds=1)).isoformat(
         timespec="microseconds"
     )
+
+
+def _asked(one: Filter) -> dict[str, object]:
+    name, operator, kind, value = one
+    return {"filter": f"filter:tasks:{name}", "operator": operator, "type": kind, "value": value}
 
 
 def _asked_time(time: datetime) -> str:

@@ -130,8 +130,10 @@ class StudioServer:
     def _listing(self, query: dict[str, str]) -> dict[str, Any]:
         wanted = json.loads(query["query"])
         found = [_counted(task) for task in self.tasks.values()]
-        for item in wanted.get("filters", {}).get("items", []):
-            found = [task for task in found if _passes(task, item)]
+        items = wanted.get("filters", {}).get("items", [])
+        if items:
+            both = all if wanted["filters"]["conjunction"] == "and" else any
+            found = [task for task in found if both(_passes(task, item) for item in items)]
         if "selectedItems" in wanted:
             found = [task for task in found if task["id"] in wanted["selectedItems"]["included"]]
         (order,) = wanted["ordering"]
@@ -149,6 +151,8 @@ def _counted(task: dict[str, Any]) -> dict[str, Any]:
 def _passes(task: dict[str, Any], item: dict[str, Any]) -> bool:
     name, wanted = item["filter"].removeprefix("filter:tasks:"), item["value"]
     value = task["data"].get(name.removeprefix("data.")) if name.startswith("data.") else task[name]
+    if "child_filter" in item and not _passes(task, item["child_filter"]):
+        return False
     return {
         "equal": lambda: value == wanted,
         "greater": lambda: value > wanted,

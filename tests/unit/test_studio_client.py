@@ -582,3 +582,22 @@ def test_a_cursor_that_is_none_is_one_line(server: StudioServer, store: Annotati
     for cursor in ("", "{}x", '{"since": "soon"}', '{"nosuch": 1}'):
         with pytest.raises(BadInput, match=f"^cursor of {client.project}: "):
             client.pull(cursor)
+
+
+@pytest.mark.parametrize("page_tasks", [2, 100])
+def test_what_was_answered_and_deleted_within_the_overlap_is_noticed_and_fresh_tasks_are_not_listed(
+    server: StudioServer, store: AnnotationStore, page_tasks: int
+) -> None:
+    client = _client(server, store, overlap_s=3600, page_tasks=page_tasks)
+    _send(client, store)
+    for number in (1, 7, 8):
+        server.annotate(number, received([choice("success", "1")], id=number))
+    assert collect(client, store) == Collected(3, 0, 3)
+    for number in (1, 8):
+        server.delete(number, number)
+    before = len(server.asked)
+    assert collect(client, store) == Collected(2, 0, 0)
+    assert _states(store, TASKS[0].candidate) == [("submitted", 6), ("deleted", 6)]
+    queries = [json.loads(asked.query["query"]) for asked in server.asked[before:] if "query" in asked.query]
+    assert {number for query in queries for number in query.get("selectedItems", {}).get("included", [])} <= {1, 7, 8}
+    assert collect(client, store) == Collected(0, 0, 0)
