@@ -82,7 +82,8 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
     """
     started = time.monotonic()
     info = gated(run)
-    link = _link(run, settings, title or info.name)
+    # Runs of one name are common; of one name and settings they are the same run.
+    link = _link(run, settings, title or f"{info.name} {info.config_digest[:6]}")
     place = image_place(run, images, link.title)
     known = _known_scores(run, info, work)
     with open_store(store_path(run), create=True) as store:

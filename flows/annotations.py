@@ -55,7 +55,7 @@ def push_annotations(
         url: where Label Studio is; empty for where the run was pushed before, or where `studio` says.
         token_env: the variable in the worker's environment that holds the token.
         studio: data folder of a local Label Studio; empty for another one.
-        title: what its projects are called; empty for the run's name.
+        title: what its projects are called; empty for the run's name and six digits of its settings.
         images: how annotators come by them.
         documents: for local images, the server's document root.
         bucket: for images on S3.

@@ -208,7 +208,7 @@ STUDIO = click.option(
 @URL
 @TOKEN_ENV
 @STUDIO
-@click.option("--title", default=None, help="what its projects are called [default: the run's name]")
+@click.option("--title", default=None, help="what its projects are called [default: the run's name and six digits]")
 @click.option(
     "--images",
     type=click.Choice(["local", "data", "s3"]),

@@ -14,7 +14,6 @@ import click
 from annotation.link import the_link
 from annotation.server import Studio, studio
 from flows.annotate import Images, Work, push_run, studio_settings
-from pipeline.run_folder import read_build_info
 from schemas.errors import RegionwiseError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,9 +25,8 @@ def prepare_project(running: Studio, run: Path) -> int:
 
     Raises: BadInput where `run` is no run, RegionwiseError where the server refuses.
     """
-    title = f"regionwise {read_build_info(run).name}"
     settings, documents = studio_settings(run, running.url, TOKEN_ENV, running.data)
-    done = push_run(run, settings, title, Images(documents=documents), Work())
+    done = push_run(run, settings, None, Images(documents=documents), Work())
     print(f"pushed: {done['new']} new, {done['known']} there before", flush=True)
     return next(iter(the_link(run).projects.values()))
 
