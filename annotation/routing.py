@@ -24,7 +24,7 @@ from schemas.errors import BadInput
 from schemas.record import short_hash
 from schemas.score import Annotation
 
-QueueName = Literal["first-many", "first-one", "second", "adjudication"]
+QueueName = Literal["first-many", "first-one", "second", "adjudication", "ranking"]
 #: No more work; more raters; one person who decides.
 Need = Literal["nothing", "first", "second", "adjudication"]
 
@@ -201,6 +201,22 @@ def plan(
         if tasks:
             queues.append(Queue(name, raters[name], tuple(mixed), frozenset(chosen)))
     return queues
+
+
+def plan_rankings(
+    requests: Mapping[str, Collection[str]], values: Sequence[Value], placed: Collection[str]
+) -> list[str]:
+    """The requests to rank now: those with two candidates or more that are not placed yet.
+
+    requests: the candidates of each. They come in the order of their most telling candidate.
+    """
+    order = {candidate: place for place, candidate in enumerate(by_value(values))}
+    several = {
+        request: min(order[candidate] for candidate in candidates)
+        for request, candidates in requests.items()
+        if len(candidates) > 1 and request not in placed
+    }
+    return sorted(several, key=lambda request: several[request])
 
 
 def mix_gold(tasks: Sequence[str], gold: Sequence[str], settings: RoutingSettings) -> tuple[list[str], list[str]]:
