@@ -84,14 +84,15 @@ class Queue:
 
 
 def by_value(values: Sequence[Value]) -> list[str]:
-    """Candidates by reward uncertainty times segmenter uncertainty, the most telling first; ties by id.
+    """Candidates by reward uncertainty times segmenter uncertainty, the most telling first.
 
-    What was not measured counts as the median of what was, so that a missing figure neither wins nor loses.
+    Where that is the same, as 0 is for all masks beyond doubt, by the reward's alone, and then by id. What was not
+    measured counts as the median of what was, so that a missing figure neither wins nor loses.
     """
     rewards = _filled([value.reward_std for value in values])
     doubts = _filled([value.mask_doubt for value in values])
-    worth = {value.candidate: a * b for value, a, b in zip(values, rewards, doubts, strict=True)}
-    return sorted(worth, key=lambda candidate: (-worth[candidate], candidate))
+    worth = {value.candidate: (-a * b, -a) for value, a, b in zip(values, rewards, doubts, strict=True)}
+    return sorted(worth, key=lambda candidate: (*worth[candidate], candidate))
 
 
 def _filled(measured: Sequence[float | None]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Rankings: what an editor submits is read or refused with its reason; put together by hand; sent and collected once."""
+"""Rankings: what an editor submits is read or refused with its reason; put together by hand; sent and read once."""
 
 import json
 from collections.abc import Iterator
