@@ -16,8 +16,10 @@ import pytest
 from builds import build
 
 from annotation.link import the_link
+from annotation.routing import Value, by_value
 from annotation.server import Studio
 from annotation.store import MAX_SEQ, open_store, store_path
+from flows.annotate import VALUES_FILE
 from pipeline.consensus_files import RANKINGS_FILE, consensus_stage
 from pipeline.run_folder import read_build_info, read_kept
 from schemas.agreement import Agreement
@@ -173,12 +175,16 @@ def test_what_people_ranked_comes_back_once_into_the_run(
     several = {request for request, n in Counter(sample.request.id for sample in kept).items() if n > 1}
     studio = ("--run", run, "--studio", running_studio.data)
     before = facts("collect", *studio) if (run / "studio.json").is_file() else {"annotations": 0}
-    assert facts("push", *studio, "--ranking", "--raters", 2)["new"] == {"ranking": len(several)}
+    first_push = facts("push", *studio, "--ranking", "--raters", 2, "--reward", "region")
+    assert first_push["new"] == {"ranking": len(several)}
     again = facts("push", *studio, "--ranking", "--raters", 2)
     assert (again["new"], again["known"]) == ({}, len(several))
     first, second = people("first"), people("second")
     tasks = first.tasks(the_link(run).projects["ranking"])
-    assert {task["data"]["request"] for task in tasks} == several
+    values = [Value(**json.loads(line)) for line in (run / VALUES_FILE).read_text().splitlines()]
+    request_of = {sample.candidate.id: sample.request.id for sample in kept if sample.candidate}
+    telling = dict.fromkeys(request_of[candidate] for candidate in by_value(values))
+    assert [task["data"]["request"] for task in tasks] == [request for request in telling if request in several]
     agreed, disputed, half = tasks[:3]
     shown = [one["id"] for one in agreed["data"]["candidates"]]
     assert shown == sorted(sample.candidate.id for sample in kept if sample.request.id == agreed["data"]["request"])
