@@ -1,17 +1,19 @@
 """What every source of annotations does, simulated raters and a labelling server alike: takes tasks, gives answers.
 
-A task is one candidate with its regions. Pulling is incremental: a cursor says what was handed out already, and the one
+A task is one candidate with its regions, or one request with all its candidates to rank; its key is the id of what it
+is about. Pulling is incremental: a cursor says what was handed out already, and the one
 who pulls stores the answers with the cursor, so that a crash repeats answers and loses none (`annotation.exchange`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import Field
 
 from annotation.interface import region_name
 from schemas.errors import RegionwiseError
+from schemas.ranking import Ranking
 from schemas.record import Id, Record
 from schemas.region import ObservedMask, RegionKey, RegionStatus
 from schemas.request import Instruction, Label, Role
@@ -43,6 +45,32 @@ class Task(Record):
     regions: tuple[TaskRegion, ...]
     size_hw: tuple[Side, Side] | None = None
 
+    @property
+    def key(self) -> str:
+        """The candidate."""
+        return self.candidate
+
+
+class RankedImage(Record):
+    """One candidate of a request to rank. edited: its image's place in the run folder."""
+
+    candidate: Id
+    edited: ImageRef
+
+
+class RankingTask(Record):
+    """All candidates of one request, to be put in order; they are shown in the order given here."""
+
+    request: Id
+    instruction: Instruction
+    sources: tuple[ImageRef, ...]
+    candidates: Annotated[tuple[RankedImage, ...], Field(min_length=2)]
+
+    @property
+    def key(self) -> str:
+        """The request."""
+        return self.request
+
 
 class SentRegion(Record):
     """One region of a task as it was sent, without its mask. name: what the annotator sees it called, once a task."""
@@ -60,6 +88,31 @@ class SentTask(Record):
     candidate: Id
     size_hw: tuple[Side, Side] | None
     regions: tuple[SentRegion, ...]
+
+    @property
+    def key(self) -> str:
+        """The candidate."""
+        return self.candidate
+
+
+class SentRanking(Record):
+    """What is kept of a ranking task that was sent."""
+
+    request: Id
+    candidates: tuple[Id, ...]
+
+    @property
+    def key(self) -> str:
+        """The request."""
+        return self.request
+
+
+#: What can be asked, what is kept of it, and what is answered.
+Asked = Task | RankingTask
+SentAsked = SentTask | SentRanking
+Answer = Annotation | Ranking
+AskedT = TypeVar("AskedT", bound=Asked)
+AskedT_contra = TypeVar("AskedT_contra", bound=Asked, contravariant=True)
 
 
 class RejectedAnnotation(Record):
@@ -83,7 +136,7 @@ class Page:
     tasks_read: how many tasks had their answers read for it.
     """
 
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[Answer, ...]
     cursor: str
     more: bool
     rejects: tuple[RejectedAnnotation, ...] = ()
@@ -101,7 +154,7 @@ class LostAnswer(RegionwiseError):
         self.over = over
 
 
-class AnnotationClient(Protocol):
+class AnnotationClient(Protocol[AskedT_contra]):
     """Where tasks go and answers come from. project: the name of its tasks in the ledger; batch_tasks: for one push."""
 
     project: str
@@ -111,15 +164,15 @@ class AnnotationClient(Protocol):
         """How many tasks the project has. Raises: BadInput where it does not ask what it must ask."""
         ...
 
-    def find(self, candidates: Sequence[str]) -> dict[str, str]:
-        """The ids of the tasks that the project has for these candidates; one of each, the first."""
+    def find(self, keys: Sequence[str]) -> dict[str, str]:
+        """The ids of the tasks that the project has of these keys; one of each, the first."""
         ...
 
-    def get_ready(self, tasks: Sequence[Task]) -> None:
+    def get_ready(self, tasks: Sequence[AskedT_contra]) -> None:
         """Says that these tasks will be pushed next or after that, so that they can be made ready meanwhile."""
         ...
 
-    def push(self, tasks: Sequence[Task]) -> list[str]:
+    def push(self, tasks: Sequence[AskedT_contra]) -> list[str]:
         """Sends tasks, all or none, and returns their ids there, in order. Raises: LostAnswer."""
         ...
 
@@ -141,3 +194,10 @@ def sent_task(task: Task) -> SentTask:
         for index, region in enumerate(task.regions)
     )
     return SentTask(candidate=task.candidate, size_hw=task.size_hw, regions=regions)
+
+
+def kept_of(task: Asked) -> SentAsked:
+    """What is kept of a task of either kind."""
+    if isinstance(task, RankingTask):
+        return SentRanking(request=task.request, candidates=tuple(one.candidate for one in task.candidates))
+    return sent_task(task)

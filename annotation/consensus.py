@@ -15,16 +15,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import fmean, stdev
+from typing import TypeVar
 
 import numpy as np
 
 from annotation.agreement import alpha_parts
 from annotation.answers import IMAGE_SCORES, LEVEL_OF, Question, dimension_of, table
+from annotation.client import Answer
 from annotation.masks import area_px, joint_mask, overlaps
 from annotation.matching import Group, match_regions
 from annotation.rater_models import LATENT, PanelModel, fit_issues, fit_scores
 from schemas.agreement import Dimension
 from schemas.masks import mask_box, rle_to_mask
+from schemas.ranking import Ranking
 from schemas.region import ObservedMask, RegionStatus
 from schemas.score import SCORE_MAX, Annotation, Consensus, Issue, RegionConsensus, ScoreSummary
 
@@ -38,6 +41,7 @@ DECIMALS = 4
 METHODS = ("latent", "huber")
 #: One rater's answer to a question; None where it was asked and did not answer.
 Given = tuple[str, int | None]
+AnswerT = TypeVar("AnswerT", Annotation, Ranking)
 
 
 def robust_mean(answers: Sequence[float]) -> float:
@@ -81,18 +85,19 @@ def summary(answers: Iterable[float | None]) -> ScoreSummary:
     )
 
 
-def current(annotations: Iterable[Annotation]) -> list[Annotation]:
+def current(annotations: Iterable[AnswerT]) -> list[AnswerT]:
     """What stands: of each annotation its latest version, of each rater the latest annotation, without deleted ones.
 
-    annotations: of one candidate, in the order of arrival, which decides between equal times. Sorted by rater.
+    annotations: of one candidate, or rankings of one request, in the order of arrival, which decides between equal
+    times. Sorted by rater.
     """
     latest = {annotation.id: annotation for annotation in sorted(annotations, key=_time)}
     standing = [annotation for annotation in latest.values() if annotation.state != "deleted"]
-    by_rater = {annotation.scores.rater: annotation for annotation in sorted(standing, key=_time)}
+    by_rater = {annotation.rater: annotation for annotation in sorted(standing, key=_time)}
     return [by_rater[rater] for rater in sorted(by_rater)]
 
 
-def _time(annotation: Annotation) -> datetime:
+def _time(annotation: Answer) -> datetime:
     return datetime.fromisoformat(annotation.updated_at)
 
 

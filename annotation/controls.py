@@ -9,13 +9,21 @@ from dataclasses import dataclass
 
 from schemas.errors import BadInput
 
+LABELS = "annotation/labels.xml"
+RANKING = "annotation/ranking.xml"
 MAX_CHARS = 1_000_000
 #: Tags that an answer comes from, and the tags of their values.
-CONTROLS = {"BrushLabels": "Label", "RectangleLabels": "Label", "Choices": "Choice", "TextArea": None}
+CONTROLS = {
+    "BrushLabels": "Label",
+    "RectangleLabels": "Label",
+    "Choices": "Choice",
+    "TextArea": None,
+    "Ranker": "Bucket",
+}
 #: Answers that no control of ours gives are faults; these tags give answers, too.
 OTHER_CONTROLS = (
     "Brush", "Ellipse", "EllipseLabels", "HyperText", "KeyPoint", "KeyPointLabels", "Labels", "Number", "Pairwise",
-    "Polygon", "PolygonLabels", "Ranker", "Rating", "Rectangle", "Relations", "Taxonomy",
+    "Polygon", "PolygonLabels", "Rating", "Rectangle", "Relations", "Taxonomy",
 )  # fmt: skip
 
 
@@ -35,9 +43,12 @@ class Control:
     names: str = ""
 
 
-def read_controls(config: str, thing: str) -> dict[str, Control]:
-    """The controls of a labelling interface by name. Raises: BadInput, naming `thing`, where it cannot be read."""
-    remedy = "put annotation/labels.xml back as the project's labelling interface"
+def read_controls(config: str, thing: str, file: str = LABELS) -> dict[str, Control]:
+    """The controls of a labelling interface by name. Raises: BadInput, naming `thing`, where it cannot be read.
+
+    file: where ours is written.
+    """
+    remedy = f"put {file} back as the project's labelling interface"
     if len(config) > MAX_CHARS:
         raise BadInput(thing, f"has a labelling interface of {len(config):,} characters", remedy)
     if "<!" in config.replace("<!--", ""):
@@ -63,7 +74,7 @@ def _control(element: ElementTree.Element) -> Control:
     return Control(
         kind=element.tag.lower(),
         to=element.get("toName", ""),
-        values=frozenset(value.get("alias") or value.get("value") or "" for value in values),
+        values=frozenset(value.get("alias") or value.get("value") or value.get("name") or "" for value in values),
         per_region=element.get("perRegion", "").lower() == "true",
         single=element.tag == "Choices" and element.get("choice", "single") != "multiple",
         names=element.get("value", "") if element.tag != "Choices" else "",

@@ -47,7 +47,7 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-class _Item(BaseModel):
+class Item(BaseModel):
     """One item of an annotation's result."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -62,14 +62,14 @@ class _Item(BaseModel):
     image_rotation: float | None = 0
 
 
-class _Received(BaseModel):
+class Received(BaseModel):
     """The parts of an annotation that are read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     id: int
     task: int
-    result: Annotated[list[_Item], Field(max_length=MAX_ITEMS)]
+    result: Annotated[list[Item], Field(max_length=MAX_ITEMS)]
     was_cancelled: bool = False
     lead_time: float | None = None
     created_at: Annotated[str, Field(max_length=40)]
@@ -141,7 +141,7 @@ def check_prediction(
     """Raises: BadInput where an item of a prediction does not fit the controls or has coordinates beyond 0..100 %."""
     for item in items:
         try:
-            _check_item(_Item.model_validate(item), controls, names)
+            check_item(Item.model_validate(item), controls, names)
         except (Unreadable, ValidationError) as error:
             fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
             remedy = "put annotation/labels.xml back as it was"
@@ -155,17 +155,10 @@ def read_annotation(
 
     Raises: Unreadable.
     """
-    try:
-        received = _Received.model_validate(raw)
-    except (ValidationError, RecursionError) as error:
-        detail = first_fault(error) if isinstance(error, ValidationError) else "is nested too deeply"
-        raise Unreadable("malformed", detail) from None
-    if str(received.task) != task:
-        raise Unreadable("other_task", f"says task {received.task}, and lies at task {task}")
-    items = [item for item in received.result if item.type != "relation"]
+    received, items = read_received(raw, task)
     names = frozenset(region.name for region in sent.regions)
     for item in items:
-        _check_item(item, controls, names)
+        check_item(item, controls, names)
     answers = _Answers(items, sent, controls)
     try:
         return Annotation(
@@ -175,7 +168,7 @@ def read_annotation(
             masks=tuple(answers.masks()),
             state=_state(received, answers),
             comment=answers.comment(),
-            lead_time_s=_lead_time_s(received),
+            lead_time_s=lead_time_s(received),
             created_at=utc(received.created_at),
             updated_at=utc(received.updated_at),
         )
@@ -183,17 +176,35 @@ def read_annotation(
         raise Unreadable("malformed", first_fault(error)) from None
 
 
-def _check_item(item: _Item, controls: Mapping[str, Control], names: frozenset[str]) -> None:
-    """Raises: Unreadable where an item is of no control, of another type, or has a value that cannot be chosen.
+def read_received(raw: Any, task: str) -> tuple[Received, list[Item]]:
+    """The parts of an annotation that are read, and its answers. Raises: Unreadable, also for one of another task."""
+    try:
+        received = Received.model_validate(raw)
+    except (ValidationError, RecursionError) as error:
+        detail = first_fault(error) if isinstance(error, ValidationError) else "is nested too deeply"
+        raise Unreadable("malformed", detail) from None
+    if str(received.task) != task:
+        raise Unreadable("other_task", f"says task {received.task}, and lies at task {task}")
+    return received, [item for item in received.result if item.type != "relation"]
 
-    names: of the task's regions, which the controls with dynamic labels take, too.
-    """
+
+def control_of(item: Item, controls: Mapping[str, Control]) -> Control:
+    """The control that an item is of. Raises: Unreadable where there is none, or it is of another type."""
     control = controls.get(item.from_name)
     if control is None:
         raise Unreadable("unknown_control", f"has an answer of control {item.from_name!r}, which nobody asks")
     if item.type != control.kind or item.to_name != control.to:
         fault = f"{item.from_name} is a {item.type} about {item.to_name!r}, not a {control.kind} about {control.to!r}"
         raise Unreadable("wrong_type", fault)
+    return control
+
+
+def check_item(item: Item, controls: Mapping[str, Control], names: frozenset[str]) -> None:
+    """Raises: Unreadable where an item is of no control, of another type, or has a value that cannot be chosen.
+
+    names: of the task's regions, which the controls with dynamic labels take, too.
+    """
+    control = control_of(item, controls)
     if item.image_rotation:
         raise Unreadable("rotated", f"{item.from_name} was given on an image turned by {item.image_rotation:g} degrees")
     if control.kind == "rectanglelabels":
@@ -210,7 +221,7 @@ def _check_item(item: _Item, controls: Mapping[str, Control], names: frozenset[s
         raise Unreadable("bad_value", f"{item.from_name} is {shown}, which cannot be chosen")
 
 
-def _box_px(item: _Item, height: int, width: int) -> tuple[int, int, int, int]:
+def _box_px(item: Item, height: int, width: int) -> tuple[int, int, int, int]:
     """[x1, y1, x2, y2] in whole pixels of a box in per cent. Raises: Unreadable for one that leaves the image."""
     numbers = [item.value.get(name) for name in ("x", "y", "width", "height")]
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and isfinite(n) for n in numbers):
@@ -229,7 +240,7 @@ def _box_px(item: _Item, height: int, width: int) -> tuple[int, int, int, int]:
 class _Answers:
     """The checked items of one annotation, by region. Raises: Unreadable wherever they do not make one whole."""
 
-    def __init__(self, items: Sequence[_Item], sent: SentTask, controls: Mapping[str, Control]) -> None:
+    def __init__(self, items: Sequence[Item], sent: SentTask, controls: Mapping[str, Control]) -> None:
         self._sent = sent
         self._pieces = _by_region([item for item in items if _is_drawn(item, controls)], sent)
         keys = {region.region: region.region for region in sent.regions}
@@ -238,11 +249,11 @@ class _Answers:
         self._words: list[str] = []
         for item in items:
             if controls[item.from_name].kind == "textarea":
-                self._words += _words(item)
+                self._words += words(item)
             elif not _is_drawn(item, controls):
                 self._keep(item, keys, controls[item.from_name])
 
-    def _keep(self, item: _Item, keys: Mapping[str, str], control: Control) -> None:
+    def _keep(self, item: Item, keys: Mapping[str, str], control: Control) -> None:
         if control.per_region and item.id not in keys:
             raise Unreadable("no_region", f"{item.from_name} is about region {item.id!r}, which is not there")
         place = keys[item.id] if control.per_region else "", item.from_name
@@ -285,22 +296,19 @@ class _Answers:
 
     def comment(self) -> str:
         """What the annotator wrote."""
-        text = "\n".join(self._words)
-        if len(text) > MAX_COMMENT_CHARS:
-            raise Unreadable("long_comment", f"has a comment of {len(text):,} characters, {MAX_COMMENT_CHARS:,} fit")
-        return text
+        return comment_of(self._words)
 
 
-def _is_drawn(item: _Item, controls: Mapping[str, Control]) -> bool:
+def _is_drawn(item: Item, controls: Mapping[str, Control]) -> bool:
     return controls[item.from_name].kind in ("brushlabels", "rectanglelabels")
 
 
-def _by_region(drawn: Sequence[_Item], sent: SentTask) -> dict[str, list[_Item]]:
+def _by_region(drawn: Sequence[Item], sent: SentTask) -> dict[str, list[Item]]:
     """The drawn items of every region by its key: by their names, and new ones as the next free `extra-n`."""
     if len({item.id for item in drawn}) < len(drawn) or any(not item.id for item in drawn):
         raise Unreadable("malformed", "has two regions of one id, or one without")
     keys = {region.name: region.region for region in sent.regions}
-    pieces: dict[str, list[_Item]] = {}
+    pieces: dict[str, list[Item]] = {}
     for item in drawn:
         if (name := _name(item)) != NEW_REGION:
             pieces.setdefault(keys[name], []).append(item)
@@ -314,20 +322,21 @@ def _by_region(drawn: Sequence[_Item], sent: SentTask) -> dict[str, list[_Item]]
     return pieces
 
 
-def _name(item: _Item) -> str:
+def _name(item: Item) -> str:
     """The one label of a drawn item, checked before."""
     return str(item.value[item.type][0])
 
 
-def _words(item: _Item) -> list[str]:
+def words(item: Item) -> list[str]:
+    """The lines of a text field. Raises: Unreadable."""
     text = item.value.get("text", [])
-    words = [text] if isinstance(text, str) else text
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    lines = [text] if isinstance(text, str) else text
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise Unreadable("bad_value", f"{item.from_name} holds no text")
-    return words
+    return lines
 
 
-def _drawn_mask(item: _Item, sent: SentTask) -> MaskBool:
+def _drawn_mask(item: Item, sent: SentTask) -> MaskBool:
     """The mask of a brush, or the filled box, in the candidate's size."""
     if sent.size_hw is None:
         raise Unreadable("unknown_task", "is of a task whose size nobody wrote down")
@@ -359,13 +368,22 @@ def _observed(key: str, mask: MaskBool, region: SentRegion | None, candidate: st
     )
 
 
-def _state(received: _Received, answers: _Answers) -> Any:
+def _state(received: Received, answers: _Answers) -> Any:
     if received.was_cancelled:
         return "skipped"
     return "cannot_judge" if answers.cannot_judge else "submitted"
 
 
-def _lead_time_s(received: _Received) -> float | None:
+def comment_of(lines: Sequence[str]) -> str:
+    """What was written, as one text. Raises: Unreadable for more than fits."""
+    text = "\n".join(lines)
+    if len(text) > MAX_COMMENT_CHARS:
+        raise Unreadable("long_comment", f"has a comment of {len(text):,} characters, {MAX_COMMENT_CHARS:,} fit")
+    return text
+
+
+def lead_time_s(received: Received) -> float | None:
+    """How long it took, None where nobody says. Raises: Unreadable."""
     lead = received.lead_time
     if lead is not None and not (isfinite(lead) and lead >= 0):
         raise Unreadable("bad_value", f"has a lead time of {lead:g} s")

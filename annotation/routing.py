@@ -24,7 +24,7 @@ from schemas.errors import BadInput
 from schemas.record import short_hash
 from schemas.score import Annotation
 
-QueueName = Literal["first-many", "first-one", "second", "adjudication"]
+QueueName = Literal["first-many", "first-one", "second", "adjudication", "ranking"]
 #: No more work; more raters; one person who decides.
 Need = Literal["nothing", "first", "second", "adjudication"]
 
@@ -84,14 +84,15 @@ class Queue:
 
 
 def by_value(values: Sequence[Value]) -> list[str]:
-    """Candidates by reward uncertainty times segmenter uncertainty, the most telling first; ties by id.
+    """Candidates by reward uncertainty times segmenter uncertainty, the most telling first.
 
-    What was not measured counts as the median of what was, so that a missing figure neither wins nor loses.
+    Where that is the same, as 0 is for all masks beyond doubt, by the reward's alone, and then by id. What was not
+    measured counts as the median of what was, so that a missing figure neither wins nor loses.
     """
     rewards = _filled([value.reward_std for value in values])
     doubts = _filled([value.mask_doubt for value in values])
-    worth = {value.candidate: a * b for value, a, b in zip(values, rewards, doubts, strict=True)}
-    return sorted(worth, key=lambda candidate: (-worth[candidate], candidate))
+    worth = {value.candidate: (-a * b, -a) for value, a, b in zip(values, rewards, doubts, strict=True)}
+    return sorted(worth, key=lambda candidate: (*worth[candidate], candidate))
 
 
 def _filled(measured: Sequence[float | None]) -> list[float]:
@@ -201,6 +202,22 @@ def plan(
         if tasks:
             queues.append(Queue(name, raters[name], tuple(mixed), frozenset(chosen)))
     return queues
+
+
+def plan_rankings(
+    requests: Mapping[str, Collection[str]], values: Sequence[Value], placed: Collection[str]
+) -> list[str]:
+    """The requests to rank now: those with two candidates or more that are not placed yet.
+
+    requests: the candidates of each. They come in the order of their most telling candidate.
+    """
+    order = {candidate: place for place, candidate in enumerate(by_value(values))}
+    several = {
+        request: min(order[candidate] for candidate in candidates)
+        for request, candidates in requests.items()
+        if len(candidates) > 1 and request not in placed
+    }
+    return sorted(several, key=lambda request: several[request])
 
 
 def mix_gold(tasks: Sequence[str], gold: Sequence[str], settings: RoutingSettings) -> tuple[list[str], list[str]]:

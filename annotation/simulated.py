@@ -195,10 +195,10 @@ class SimulatedClient:
         """See `AnnotationClient.count`."""
         return len(self._tasks)
 
-    def find(self, candidates: Sequence[str]) -> dict[str, str]:
+    def find(self, keys: Sequence[str]) -> dict[str, str]:
         """See `AnnotationClient.find`."""
         there = {task.candidate: _task_id(task) for task in self._tasks}
-        return {candidate: there[candidate] for candidate in candidates if candidate in there}
+        return {candidate: there[candidate] for candidate in keys if candidate in there}
 
     def get_ready(self, tasks: Sequence[Task]) -> None:
         """See `AnnotationClient.get_ready`; there is nothing to make."""

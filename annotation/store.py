@@ -3,10 +3,13 @@
     ledger        which candidate was meant for, and placed in, which project: (project, candidate, event) once
     sent          what the answers to a task are read by: size of its image and regions: (project, candidate) once
     annotations   every annotation as received: (id, updated_at) once; `seq` grows in the order of arrival, with gaps
+    rankings      every ranking of a request's candidates as received, in the same way
     rejects       every answer that could not be used, with its reason: (project, annotation, updated_at, reason) once
     cursors       how far each project was read, with the answers up to there in the same transaction; the last counts
     secrets       the key of the pseudonyms, made when it is first needed
-    snapshots     a name for everything that had arrived: the highest `seq` at that time
+    snapshots     a name for everything that had arrived: the highest `seq` of annotations and of rankings at that time
+
+In `ledger` and `sent` a task that ranks the candidates of a request has the request's id in the candidate's place.
 
 A rater is `person:` and a keyed hash (HMAC-SHA256) of who it is on the server. The key is in this file alone: whoever
 has the file can find out which user of the server is meant, and must be able to (a rater who answers at random has to
@@ -30,12 +33,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from annotation.client import Page, RejectedAnnotation, SentTask
+from annotation.client import Answer, Page, RejectedAnnotation, SentAsked, SentRanking, SentTask
 from schemas.errors import BadInput, DamagedFile, NewerSchema, RunInUse
+from schemas.ranking import Ranking
 from schemas.score import Annotation, SnapshotName
 
 FILE_NAME = "annotations.sqlite"
-VERSION = 2
+VERSION = 3
 BUSY_TIMEOUT_S = 60.0
 #: How long one who sends waits for its turn; others send a batch at a time.
 TURN_TIMEOUT_S = 900.0
@@ -74,20 +78,35 @@ def _guards(*tables: str) -> tuple[str, ...]:
     )
 
 
-_GUARDS_2 = _guards("sent", "rejects", "cursors", "secrets")
-#: What makes a file of version 2 of nothing, and of a file of version 1.
-_NEW = (*_TABLES, *_TABLES_2, *_guards("ledger", "annotations", "snapshots"), *_GUARDS_2)
-_FROM = {0: _NEW, 1: ("ALTER TABLE ledger ADD COLUMN at TEXT", *_TABLES_2, *_GUARDS_2)}
+_TABLES_3 = (
+    """CREATE TABLE rankings (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, updated_at TEXT NOT NULL,
+        request TEXT NOT NULL, rater TEXT NOT NULL, record TEXT NOT NULL, UNIQUE (id, updated_at))""",
+    "CREATE INDEX rankings_by_request ON rankings (request, seq)",
+    "ALTER TABLE snapshots ADD COLUMN rankings INTEGER NOT NULL DEFAULT 0",
+)
+_TO_2 = (*_TABLES_2, *_guards("sent", "rejects", "cursors", "secrets"))
+_TO_3 = (*_TABLES_3, *_guards("rankings"))
+#: What makes a file of this version of nothing, and of a file of each older version.
+_FROM = {
+    0: (*_TABLES, *_guards("ledger", "annotations", "snapshots"), *_TO_2, *_TO_3),
+    1: ("ALTER TABLE ledger ADD COLUMN at TEXT", *_TO_2, *_TO_3),
+    2: _TO_3,
+}
 _SNAPSHOT_NAME: TypeAdapter[str] = TypeAdapter(SnapshotName)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything up to `high_water`. origin: how its maker describes it, so that making it again can be told apart."""
+    """Everything up to `high_water`. origin: how its maker describes it, so that making it again can be told apart.
+
+    rankings: the same as `high_water`, of the rankings.
+    """
 
     name: str
     high_water: int
     origin: str
+    rankings: int = 0
 
 
 def store_path(run: Path) -> Path:
@@ -170,19 +189,28 @@ class AnnotationStore:
         finally:
             lock.release()
 
-    def remember(self, project: str, tasks: Iterable[SentTask]) -> None:
+    def remember(self, project: str, tasks: Iterable[SentAsked]) -> None:
         """Keeps what the answers to these tasks are read by, before they are sent; what is there stays."""
         statement = "INSERT INTO sent (project, candidate, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         with self._whole():
             for task in tasks:
-                self._connection.execute(statement, (project, task.candidate, task.model_dump_json()))
+                self._connection.execute(statement, (project, task.key, task.model_dump_json()))
 
     def sent(self, project: str, candidate: str) -> tuple[SentTask, str] | None:
         """A task that was placed in a project, and its id there; None for a candidate that was not."""
+        row = self._sent(project, candidate)
+        return (SentTask.model_validate_json(row[0]), row[1]) if row else None
+
+    def sent_ranking(self, project: str, request: str) -> tuple[SentRanking, str] | None:
+        """A ranking task that was placed in a project, and its id there; None for a request that was not."""
+        row = self._sent(project, request)
+        return (SentRanking.model_validate_json(row[0]), row[1]) if row else None
+
+    def _sent(self, project: str, key: str) -> tuple[str, str] | None:
         statement = """SELECT record, task FROM sent JOIN ledger USING (project, candidate)
             WHERE project = ? AND candidate = ? AND event = 'placed'"""
-        row = self._connection.execute(statement, (project, candidate)).fetchone()
-        return (SentTask.model_validate_json(row[0]), str(row[1])) if row else None
+        row = self._connection.execute(statement, (project, key)).fetchone()
+        return (str(row[0]), str(row[1])) if row else None
 
     def in_doubt(self, project: str) -> dict[str, datetime]:
         """The candidates that were written down and never placed, with the time; they may have been sent."""
@@ -214,22 +242,25 @@ class AnnotationStore:
         statement = "SELECT candidate, task FROM ledger WHERE project = ? AND event = 'placed' ORDER BY seq"
         return dict(self._connection.execute(statement, (project,)).fetchall())
 
-    def add(self, annotations: Sequence[Annotation]) -> int:
-        """Keeps annotations, all or none, and returns how many are new; the same answer again is nothing new.
+    def add(self, annotations: Sequence[Answer]) -> int:
+        """Keeps answers, all or none, and returns how many are new; the same answer again is nothing new.
 
         Raises: BadInput where one has the id and time of a stored one, and says something else.
         """
         with self._whole():
             return sum(self._add(annotation) for annotation in annotations)
 
-    def _add(self, annotation: Annotation) -> int:
+    def _add(self, annotation: Answer) -> int:
         key, record = (annotation.id, annotation.updated_at), annotation.model_dump_json()
-        statement = """INSERT INTO annotations (id, updated_at, candidate, rater, record) VALUES (?, ?, ?, ?, ?)
+        if isinstance(annotation, Ranking):
+            table, column, about = "rankings", "request", annotation.request
+        else:
+            table, column, about = "annotations", "candidate", annotation.scores.candidate
+        statement = f"""INSERT INTO {table} (id, updated_at, {column}, rater, record) VALUES (?, ?, ?, ?, ?)
             ON CONFLICT DO NOTHING"""
-        scores = annotation.scores
-        if self._connection.execute(statement, (*key, scores.candidate, scores.rater, record)).rowcount:
+        if self._connection.execute(statement, (*key, about, annotation.rater, record)).rowcount:
             return 1
-        statement = "SELECT record FROM annotations WHERE id = ? AND updated_at = ?"
+        statement = f"SELECT record FROM {table} WHERE id = ? AND updated_at = ?"
         if self._connection.execute(statement, key).fetchone()[0] != record:
             fault = f"was received before, with the same time {annotation.updated_at} and other answers"
             raise BadInput(f"annotation {annotation.id}", fault, "an answer that changes must have a later time")
@@ -296,9 +327,25 @@ class AnnotationStore:
         statement = "SELECT count(*) FROM annotations WHERE seq <= ?"
         return int(self._connection.execute(statement, (high_water,)).fetchone()[0])
 
+    def rankings(self, request: str, high_water: int) -> list[Ranking]:
+        """All rankings of a request that had arrived up to `high_water`, every version, in the order of arrival."""
+        statement = "SELECT record FROM rankings WHERE request = ? AND seq <= ? ORDER BY seq"
+        records = self._connection.execute(statement, (request, high_water)).fetchall()
+        return [Ranking.from_json(record, thing="ranking") for (record,) in records]
+
+    def ranked(self, high_water: int) -> set[str]:
+        """The requests of which any ranking had arrived up to `high_water`."""
+        statement = "SELECT DISTINCT request FROM rankings WHERE seq <= ?"
+        return {request for (request,) in self._connection.execute(statement, (high_water,))}
+
+    def count_rankings(self, high_water: int = MAX_SEQ) -> int:
+        """How many rankings had arrived up to `high_water`, every version counted."""
+        statement = "SELECT count(*) FROM rankings WHERE seq <= ?"
+        return int(self._connection.execute(statement, (high_water,)).fetchone()[0])
+
     def find_snapshot(self, name: str) -> Snapshot | None:
         """The snapshot of that name, or None."""
-        statement = "SELECT name, high_water, origin FROM snapshots WHERE name = ?"
+        statement = "SELECT name, high_water, origin, rankings FROM snapshots WHERE name = ?"
         row = self._connection.execute(statement, (name,)).fetchone()
         return Snapshot(*row) if row else None
 
@@ -317,10 +364,14 @@ class AnnotationStore:
         """Gives everything up to now a name. Raises: BadInput where the name means something else already."""
         check_snapshot_name(name)
         with self._whole():
-            now = int(self._connection.execute("SELECT coalesce(max(seq), 0) FROM annotations").fetchone()[0])
-            found, wanted = self.find_snapshot(name), Snapshot(name, now, origin)
+            now = {table: self._last(table) for table in ("annotations", "rankings")}
+            found, wanted = self.find_snapshot(name), Snapshot(name, now["annotations"], origin, now["rankings"])
             if found is not None and found != wanted:
                 raise BadInput(f"snapshot {name}", "exists and is of other annotations", "give another name")
             if found is None:
-                self._connection.execute("INSERT INTO snapshots VALUES (?, ?, ?)", (name, now, origin))
+                statement = "INSERT INTO snapshots (name, high_water, origin, rankings) VALUES (?, ?, ?, ?)"
+                self._connection.execute(statement, (name, wanted.high_water, origin, wanted.rankings))
         return wanted
+
+    def _last(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()[0])

@@ -16,16 +16,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from annotation.client import LostAnswer, Page, RejectedAnnotation, Task
-from annotation.controls import compare, read_controls
+from annotation.client import Answer, Asked, LostAnswer, Page, RankingTask, RejectedAnnotation
+from annotation.controls import LABELS, RANKING, compare, read_controls
 from annotation.convert import Unreadable, moment, read_annotation, studio_task
+from annotation.interface import Kind
+from annotation.rankings import ranking_task, read_ranking
 from annotation.store import MAX_SEQ, AnnotationStore
 from annotation.studio_http import Failure, StudioHttp, StudioSettings, base_url, connect, read_token
 from annotation.webhook import SECRET_HEADER
 from schemas.errors import BadInput, RegionwiseError, printable
 from schemas.record import Record, first_fault, short_hash
 from schemas.sample import ImageRef
-from schemas.score import Annotation
 
 #: Field, operator, type, value.
 Filter = tuple[str, str, str, object]
@@ -104,13 +105,17 @@ class _Imported(BaseModel):
     task_ids: list[int] = Field(default=[])
 
 
-def open_studio(settings: StudioSettings, store: AnnotationStore, config: str, image_url: ImageUrl) -> "StudioClient":
+def open_studio(
+    settings: StudioSettings, store: AnnotationStore, config: str, image_url: ImageUrl, kind: Kind = "regions"
+) -> "StudioClient":
     """A client of the project that the settings name. config: the labelling interface that it must have.
+
+    kind: whether its tasks are candidates with their regions, or requests with candidates to rank.
 
     Raises: BadInput for a wrong URL, token, project or interface; RegionwiseError where the server does not answer.
     """
     http = _authorized(settings, read_token(settings))
-    return StudioClient(settings, store, config, image_url, http)
+    return StudioClient(settings, store, config, image_url, http, kind)
 
 
 def open_ask(settings: StudioSettings) -> Callable[[str, str, Mapping[str, Any] | None], Any]:
@@ -157,13 +162,22 @@ class StudioClient:
     """An `AnnotationClient`; get one from `open_studio`. It reads the store; `annotation.exchange` writes."""
 
     def __init__(
-        self, settings: StudioSettings, store: AnnotationStore, config: str, image_url: ImageUrl, http: StudioHttp
+        self,
+        settings: StudioSettings,
+        store: AnnotationStore,
+        config: str,
+        image_url: ImageUrl,
+        http: StudioHttp,
+        kind: Kind,
     ) -> None:
         self._settings, self._store, self._image_url, self._http = settings, store, image_url, http
         self.batch_tasks = settings.batch_tasks
         self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="studio-tasks")
         self._ready: dict[tuple[str, ...], Future[bytes]] = {}
-        self._controls = read_controls(config, "annotation/labels.xml")
+        self._is_ranking = kind == "ranking"
+        #: What a task's data call its key, and where its labelling interface is written.
+        self._about, self._file = ("request", RANKING) if self._is_ranking else ("candidate", LABELS)
+        self._controls = read_controls(config, self._file, self._file)
         project = self.check()
         self.project = f"label-studio-{project.id}-{short_hash(project.id, project.created_at)[:8]}"
         organization = self._ask(_Organization, f"/api/organizations/{project.organization}")
@@ -173,26 +187,26 @@ class StudioClient:
         """The project. Raises: BadInput where its labelling interface is not ours, naming what differs."""
         project = self._ask(_Project, f"/api/projects/{self._settings.project}/")
         thing = f"project {project.id} of {self._http.thing}"
-        faults = compare(read_controls(project.label_config, thing), self._controls)
+        faults = compare(read_controls(project.label_config, thing, self._file), self._controls)
         if faults:
             more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
             fault = f"has another labelling interface: {'; '.join(faults[:3])}{more}"
-            raise BadInput(thing, fault, "put annotation/labels.xml back as its labelling interface")
+            raise BadInput(thing, fault, f"put {self._file} back as its labelling interface")
         return project
 
     def count(self) -> int:
         """See `AnnotationClient.count`."""
         return self.check().task_number
 
-    def find(self, candidates: Sequence[str]) -> dict[str, str]:
-        """See `AnnotationClient.find`. A later task of the same candidate on which nobody has worked is taken away."""
+    def find(self, keys: Sequence[str]) -> dict[str, str]:
+        """See `AnnotationClient.find`. A later task of the same key on which nobody has worked is taken away."""
         found: dict[str, str] = {}
-        for asked in _cut(candidates, ASKED):
-            for task in self._all([("data.candidate", "in_list", "List", asked)]):
-                candidate = task.data.get("candidate")
-                if candidate not in asked:
+        for asked in _cut(keys, ASKED):
+            for task in self._all([(f"data.{self._about}", "in_list", "List", asked)]):
+                key = self._key(task)
+                if key not in asked:
                     raise RegionwiseError(self._http.thing, "lists tasks that were not asked for", "look into its log")
-                if found.setdefault(candidate, str(task.id)) != str(task.id):
+                if found.setdefault(key, str(task.id)) != str(task.id):
                     self._take_away(task)
         return found
 
@@ -200,18 +214,18 @@ class StudioClient:
         if not task.total_annotations and not task.cancelled_annotations:
             self._http.ask("DELETE", f"/api/tasks/{task.id}/")
 
-    def get_ready(self, tasks: Sequence[Task]) -> None:
+    def get_ready(self, tasks: Sequence[Asked]) -> None:
         """See `AnnotationClient.get_ready`. Images are read and written in a thread of their own."""
-        key = tuple(task.candidate for task in tasks)
+        key = tuple(task.key for task in tasks)
         if key not in self._ready:
             while len(self._ready) >= MAX_READY:
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = self._maker.submit(self._body, tuple(tasks))
 
-    def push(self, tasks: Sequence[Task]) -> list[str]:
+    def push(self, tasks: Sequence[Asked]) -> list[str]:
         """See `AnnotationClient.push`. Raises: LostAnswer, or BadInput for a task that does not fit."""
         self.get_ready(tasks)
-        body = self._ready.pop(tuple(task.candidate for task in tasks)).result()
+        body = self._ready.pop(tuple(task.key for task in tasks)).result()
         path = f"/api/projects/{self._settings.project}/import"
         answer = self._http.send(path, {"return_task_ids": "true"}, body)
         try:
@@ -222,17 +236,42 @@ class StudioClient:
             raise LostAnswer(self._http.thing, f"does not say which tasks {len(tasks)} became", over=True)
         return [str(number) for number in ids]
 
-    def _body(self, tasks: Sequence[Task]) -> bytes:
+    def _body(self, tasks: Sequence[Asked]) -> bytes:
         """The import of these tasks. Raises: BadInput for one that does not fit."""
-        sent = [
-            studio_task(task, self._image_url(task.sources[0]), self._image_url(task.edited), self._controls)
-            for task in tasks
-        ]
+        sent = [self._as_imported(task) for task in tasks]
         body = json.dumps(sent, separators=(",", ":")).encode()
         if len(body) > self._settings.max_sent_bytes:
             fault = f"are {len(body):,} bytes in one import, {self._settings.max_sent_bytes:,} fit"
             raise BadInput(f"{len(tasks)} tasks", fault, "lower batch_tasks")
         return body
+
+    def _as_imported(self, task: Asked) -> dict[str, Any]:
+        source = self._image_url(task.sources[0])
+        if isinstance(task, RankingTask):
+            return ranking_task(task, source, [self._image_url(one.edited) for one in task.candidates])
+        return studio_task(task, source, self._image_url(task.edited), self._controls)
+
+    def _key(self, task: _Listed) -> str:
+        """The candidate or request that a task is about; '' where it says none."""
+        found = task.data.get(self._about)
+        return found if isinstance(found, str) else ""
+
+    def _stored(self, key: str) -> Sequence[Answer]:
+        """Every version of every answer of a key that is in the store."""
+        return self._store.rankings(key, MAX_SEQ) if self._is_ranking else self._store.annotations(key, MAX_SEQ)
+
+    def _read(self, raw: Any, key: str, task: _Listed, rater: str) -> Answer:
+        """An answer as a record. Raises: Unreadable."""
+        number = str(task.id)
+        if self._is_ranking:
+            ranking = self._store.sent_ranking(self.project, key)
+            if ranking is not None and ranking[1] == number:
+                return read_ranking(raw, ranking[0], number, self.project, self._controls, rater)
+        else:
+            sent = self._store.sent(self.project, key)
+            if sent is not None and sent[1] == number:
+                return read_annotation(raw, sent[0], number, self.project, self._controls, rater)
+        raise Unreadable("unknown_task", f"is of task {number}, which was not sent from here")
 
     def call(self, url: str, secret: str) -> None:
         """Has the server call `url` (`annotation.webhook`) whenever annotations of the project change."""
@@ -295,11 +334,11 @@ class StudioClient:
             either.append((changed, ("created_at", "less_or_equal", "Datetime", self._begin(at))))
         return self._list([], either=either, order="-tasks:updated_at")
 
-    def _emptied(self, numbers: Iterable[int]) -> list[Annotation]:
+    def _emptied(self, numbers: Iterable[int]) -> list[Answer]:
         """The annotations of tasks that had some, as deleted where they have none any more."""
         listed = [task for asked in _cut(sorted(numbers), ASKED) for task in self._list([], included=asked).tasks]
         empty = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
-        return [gone for task in empty for gone in self._withdrawn(_candidate(task), set(), task)]
+        return [gone for task in empty for gone in self._withdrawn(self._key(task), set(), task)]
 
     def _begin(self, at: _Cursor) -> str:
         """From which change on a pass reads."""
@@ -316,7 +355,7 @@ class StudioClient:
     def _page(
         self,
         at: _Cursor,
-        annotations: Sequence[Annotation],
+        annotations: Sequence[Answer],
         rejects: Sequence[RejectedAnnotation],
         tasks_read: int,
         *,
@@ -356,10 +395,10 @@ class StudioClient:
 
     def _answers(
         self, listed: Sequence[_Listed], seen: Mapping[int, datetime]
-    ) -> tuple[list[Annotation], list[RejectedAnnotation], list[_Listed]]:
+    ) -> tuple[list[Answer], list[RejectedAnnotation], list[_Listed]]:
         """(new annotations, rejects, tasks read with their answers) of listed tasks."""
         empty = [task for task in listed if not task.total_annotations and not task.cancelled_annotations]
-        annotations = [gone for task in empty for gone in self._withdrawn(_candidate(task), set(), task)]
+        annotations = [gone for task in empty for gone in self._withdrawn(self._key(task), set(), task)]
         rejects: list[RejectedAnnotation] = []
         numbers = {task.id for task in listed if seen.get(task.id) != task.updated_at} - {task.id for task in empty}
         read: list[_Listed] = []
@@ -371,20 +410,17 @@ class StudioClient:
             rejects += refused
         return annotations, rejects, read
 
-    def _task_answers(self, task: _Listed) -> tuple[list[Annotation], list[RejectedAnnotation]]:
+    def _task_answers(self, task: _Listed) -> tuple[list[Answer], list[RejectedAnnotation]]:
         """A task's new annotations and rejects; of one rater's several the newest counts. What went is `deleted`."""
-        candidate = _candidate(task)
-        sent = self._store.sent(self.project, candidate)
-        known = {(found.id, found.updated_at) for found in self._store.annotations(candidate, MAX_SEQ)}
-        annotations, rejects = [], []
+        key = self._key(task)
+        known = {(found.id, found.updated_at) for found in self._stored(key)}
+        annotations, rejects = list[Answer](), []
         raters, present = set[str](), set[str]()
         for raw in sorted(task.annotations, key=_time_and_id, reverse=True):
             rater = ""
             try:
                 rater = self._rater(raw)
-                if sent is None or sent[1] != str(task.id):
-                    raise Unreadable("unknown_task", f"is of task {task.id}, which was not sent from here")
-                found = read_annotation(raw, sent[0], sent[1], self.project, self._controls, rater)
+                found = self._read(raw, key, task, rater)
                 present.add(found.id)
                 if rater in raters:
                     raise Unreadable("second_by_rater", "is older than another annotation of the same rater")
@@ -393,7 +429,7 @@ class StudioClient:
                     annotations.append(found)
             except Unreadable as fault:
                 rejects.append(_reject(task, raw, rater, fault))
-        return annotations + self._withdrawn(candidate, present, task), rejects
+        return annotations + self._withdrawn(key, present, task), rejects
 
     def _rater(self, raw: Any) -> str:
         """The pseudonym of who made an annotation. Raises: Unreadable."""
@@ -403,11 +439,11 @@ class StudioClient:
             raise Unreadable("malformed", "does not say who made it")
         return self._store.pseudonym(f"{self._server}/{number}")
 
-    def _withdrawn(self, candidate: str, present: set[str], task: _Listed | None) -> list[Annotation]:
+    def _withdrawn(self, key: str, present: set[str], task: _Listed | None) -> list[Answer]:
         """Stored annotations of a task that are not there (any more, or in a form that can be used), as deleted."""
         latest = {
             found.id: found
-            for found in sorted(self._store.annotations(candidate, MAX_SEQ), key=lambda found: moment(found.updated_at))
+            for found in sorted(self._stored(key), key=lambda found: moment(found.updated_at))
             if found.id.startswith(f"{self.project}/") and (task is None or found.task == str(task.id))
         }
         now = datetime.now(UTC) if task is None else task.updated_at
@@ -417,7 +453,7 @@ class StudioClient:
             if found.state != "deleted" and found.id not in present
         ]
 
-    def _gone(self, at: _Cursor, total: int) -> tuple[_Cursor, list[Annotation]]:
+    def _gone(self, at: _Cursor, total: int) -> tuple[_Cursor, list[Answer]]:
         """Where tasks of ours are missing, their annotations as deleted. Told by the number of tasks that are there."""
         placed = self._store.tasks(self.project)
         if total >= len(placed) - at.gone:
@@ -425,8 +461,8 @@ class StudioClient:
         numbers, there = [int(task) for task in placed.values()], set[str]()
         for asked in _cut(numbers, ASKED):
             there |= {str(task.id) for task in self._list([], included=asked).tasks}
-        missing = [candidate for candidate, task in placed.items() if task not in there]
-        deleted = [gone for candidate in missing for gone in self._withdrawn(candidate, set(), None)]
+        missing = [key for key, task in placed.items() if task not in there]
+        deleted = [gone for key in missing for gone in self._withdrawn(key, set(), None)]
         return at.model_copy(update={"gone": len(missing)}), deleted
 
     def _list(
@@ -482,18 +518,13 @@ def _cut(things: Sequence[_Thing], n: int) -> Iterator[list[_Thing]]:
         yield list(things[begin : begin + n])
 
 
-def _candidate(task: _Listed) -> str:
-    found = task.data.get("candidate")
-    return found if isinstance(found, str) else ""
-
-
 def _time_and_id(raw: Any) -> tuple[str, int]:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), int):
         return "", 0
     return str(raw.get("updated_at")), raw["id"]
 
 
-def _later(now: datetime, found: Annotation) -> str:
+def _later(now: datetime, found: Answer) -> str:
     """`now`, and in any case later than a stored version."""
     return max(now.astimezone(UTC), moment(found.updated_at) + timedelta(microseconds=1)).isoformat(
         timespec="microseconds"

@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,28 +19,29 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from annotation.client import Task
+from annotation.client import Asked, RankedImage, RankingTask, Task
 from annotation.consensus import current
 from annotation.exchange import Collected, Sent, collect, send
 from annotation.gold import GOLD_FILE, choose_gold, gold_answers, random_verdict, read_gold
 from annotation.images import DataImages, ImagePlace, LocalImages, S3Images
-from annotation.interface import labels_config
+from annotation.interface import Kind, labels_config, ranking_config
 from annotation.link import FILE_NAME, StudioLink, read_link, the_link
 from annotation.project import open_project
-from annotation.routing import Queue, QueueName, RoutingSettings, Value, plan
+from annotation.routing import Queue, QueueName, RoutingSettings, Value, plan, plan_rankings
 from annotation.server import account_in, local_address
 from annotation.store import MAX_SEQ, AnnotationStore, check_snapshot_name, open_store, store_path
 from annotation.studio import StudioClient, open_ask, open_studio
 from annotation.studio_http import StudioSettings
 from annotation.webhook import WebhookReceiver
 from flows.people import gated, oracle_score, show, tasks_of
+from flows.train_reward import outputs
 from pipeline.files import write_whole
 from pipeline.image_store import read_image_bytes
 from pipeline.run_folder import read_kept
 from schemas.errors import BadInput, RegionwiseError
 from schemas.manifest import BuildInfo
 from schemas.record import first_fault
-from schemas.sample import ImageRef
+from schemas.sample import ImageRef, Sample
 from schemas.score import Annotation, CandidateScore
 
 #: What a project of each queue is called after the title.
@@ -49,9 +50,12 @@ TITLES: Mapping[QueueName, str] = {
     "first-one": ", one rater",
     "second": ", second round",
     "adjudication": ", adjudication",
+    "ranking": ", ranking",
 }
 ORACLE_GOLD = "oracle"
 GOLD_TASKS = 50
+#: What a reward is unsure about, in the run folder (`training.reward.values`).
+VALUES_FILE = "values.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,24 @@ class Images:
 
 @dataclass(frozen=True)
 class Work:
-    """What shall be rated by whom. gold: a file of known scores (JSONL), `oracle`, or None; values: a file of them."""
+    """What shall be rated by whom. gold: a file of known scores (JSONL), `oracle`, or None; values: a file of them.
+
+    ranking: requests with their candidates side by side are sent, and not single candidates.
+    reward: the spec of a reward that is asked for the values.
+    """
 
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     gold: str | None = None
     values: Path | None = None
+    ranking: bool = False
+    reward: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that the settings fit. Raises: BadInput."""
+        if self.values is not None and self.reward is not None:
+            raise BadInput("push", "is given values, and a reward to ask for them", "give one of them")
+        if self.ranking and self.gold is not None:
+            raise BadInput("push", "mixes gold among rankings, of which none is known", "leave one of them out")
 
 
 def push_run(run: Path, settings: StudioSettings, title: str | None, images: Images, work: Work) -> dict[str, object]:
@@ -84,25 +101,23 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
     info = gated(run)
     # Runs of one name are common; of one name and settings they are the same run.
     link = _link(run, settings, title or f"{info.name} {info.config_digest[:6]}")
+    if work.ranking and images.kind == "data":
+        raise BadInput("images", "of rankings cannot lie inside the tasks: Label Studio drops them", "use local or s3")
     place = image_place(run, images, link.title)
-    known = _known_scores(run, info, work)
+    values = _values(run, info, work)
     with open_store(store_path(run), create=True) as store:
-        answers = _people(store)
-        values = _values(run, info, work.values)
         clients = _clients(link, settings, store, place.url)
-        placed = {str(queue): set(store.tasks(client.project)) for queue, client in clients.items()}
-        adjudicated = _answered_in(clients.get("adjudication"), answers)
-        queues = plan(
-            values,
-            answers,
-            placed,
-            choose_gold(known, GOLD_TASKS),
-            work.routing,
-            distrusted=_distrusted(known, answers),
-            adjudicated=adjudicated,
+        placed = {
+            str(queue): set(store.tasks(client.project))
+            for queue, client in clients.items()
+            if (queue == "ranking") == work.ranking
+        }
+        queues = [] if work.ranking else _queues(run, info, store, clients, values, placed, work)
+        planned: Iterable[tuple[Queue, Sequence[Asked]]] = (
+            _rankings(run, info, values, placed, work.routing) if work.ranking else _with_tasks(run, info, queues)
         )
         sent: dict[str, Sent] = {}
-        for queue, tasks in _with_tasks(run, info, queues):
+        for queue, tasks in planned:
             link = _with_project(run, link, settings, queue, place)
             client = _clients(link, settings, store, place.url)[queue.name]
             sent[queue.name] = send(client, store, tasks)
@@ -115,6 +130,60 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
         "gold": sum(len(queue.gold) for queue in queues),
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _queues(
+    run: Path,
+    info: BuildInfo,
+    store: AnnotationStore,
+    clients: Mapping[QueueName, StudioClient],
+    values: Sequence[Value],
+    placed: Mapping[str, set[str]],
+    work: Work,
+) -> list[Queue]:
+    """What is to be rated now, candidate by candidate."""
+    known = _known_scores(run, info, work)
+    answers = _people(store)
+    return plan(
+        values,
+        answers,
+        placed,
+        choose_gold(known, GOLD_TASKS),
+        work.routing,
+        distrusted=_distrusted(known, answers),
+        adjudicated=_answered_in(clients.get("adjudication"), answers),
+    )
+
+
+def _rankings(
+    run: Path, info: BuildInfo, values: Sequence[Value], placed: Mapping[str, set[str]], routing: RoutingSettings
+) -> list[tuple[Queue, list[RankingTask]]]:
+    """The queue of what is to be ranked now, with its tasks; none where there is nothing.
+
+    Candidates stand in the order of their ids, which says nothing of them.
+    """
+    samples: defaultdict[str, list[Sample]] = defaultdict(list)
+    for part in range(info.n_parts):
+        for sample in read_kept(run, "gates", part):
+            samples[sample.request.id].append(sample)
+    found = {request: _ranked_images(some) for request, some in samples.items()}
+    requests = {request: [one.candidate for one in images] for request, images in found.items()}
+    chosen = plan_rankings(requests, values, placed.get("ranking", ()))
+    tasks = [
+        RankingTask(
+            request=request,
+            instruction=samples[request][0].request.instruction,
+            sources=samples[request][0].sources,
+            candidates=found[request],
+        )
+        for request in chosen
+    ]
+    return [(Queue("ranking", routing.overlap_raters, tuple(chosen)), tasks)] if tasks else []
+
+
+def _ranked_images(samples: Sequence[Sample]) -> tuple[RankedImage, ...]:
+    found = {sample.candidate.id: sample.edited for sample in samples if sample.candidate and sample.edited}
+    return tuple(RankedImage(candidate=candidate, edited=found[candidate]) for candidate in sorted(found))
 
 
 def studio_settings(
@@ -222,9 +291,10 @@ def _people(store: AnnotationStore) -> dict[str, list[Annotation]]:
     return found
 
 
-def _values(run: Path, info: BuildInfo, path: Path | None) -> list[Value]:
-    """Every kept candidate with what is known of it. Raises: BadInput for a bad line of `path`."""
+def _values(run: Path, info: BuildInfo, work: Work) -> list[Value]:
+    """Every kept candidate with what is known of it. Raises: BadInput for a bad line of a file; TrainingFailed."""
     told: dict[str, Value] = {}
+    path = ask_values(run, work.reward) if work.reward is not None else work.values
     if path is not None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
@@ -234,6 +304,14 @@ def _values(run: Path, info: BuildInfo, path: Path | None) -> list[Value]:
                 raise BadInput(f"{path} line {number}", "is no value of a candidate", remedy) from None
     candidates = (sample.candidate for part in range(info.n_parts) for sample in read_kept(run, "gates", part))
     return [told.get(one.id, Value(one.id)) for one in candidates if one is not None]
+
+
+def ask_values(run: Path, reward: str) -> Path:
+    """The file of what a reward is unsure about, made by a process of its own. Raises: TrainingFailed."""
+    path = run / VALUES_FILE
+    command = [sys.executable, "-m", "training.reward.values", "--run", str(run.resolve()), "--reward", reward]
+    outputs([(path, [*command, "--out", str(path.resolve())])])
+    return path
 
 
 def _distrusted(known: Mapping[str, CandidateScore], answers: Mapping[str, Sequence[Annotation]]) -> set[str]:
@@ -268,10 +346,14 @@ def _with_tasks(run: Path, info: BuildInfo, queues: Sequence[Queue]) -> Iterator
         yield queue, [found[candidate] for candidate in queue.candidates if candidate in found]
 
 
+def _kind(queue: QueueName) -> Kind:
+    return "ranking" if queue == "ranking" else "regions"
+
+
 def _with_project(run: Path, link: StudioLink, settings: StudioSettings, queue: Queue, place: ImagePlace) -> StudioLink:
     """The link with a project for the queue: made where there is none, and told how many raters a task has."""
     ask = open_ask(settings)
-    number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place)
+    number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place, _kind(queue.name))
     ask("PATCH", f"/api/projects/{number}/", {"maximum_annotations": queue.raters})
     link = link.model_copy(update={"projects": {**link.projects, queue.name: number}})
     write_whole(run / FILE_NAME, link.model_dump_json(indent=1) + "\n")
@@ -282,8 +364,11 @@ def _clients(
     link: StudioLink, settings: StudioSettings, store: AnnotationStore, image_url: Callable[[ImageRef], str]
 ) -> dict[QueueName, StudioClient]:
     """A client for each of the link's projects."""
+    configs = {"regions": labels_config(), "ranking": ranking_config()}
     return {
-        name: open_studio(settings.model_copy(update={"project": number}), store, labels_config(), image_url)
+        name: open_studio(
+            settings.model_copy(update={"project": number}), store, configs[_kind(name)], image_url, _kind(name)
+        )
         for name, number in link.projects.items()
     }
 
@@ -313,9 +398,14 @@ def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> di
         rejects = [reject for client in clients.values() for reject in store.rejects(client.project)]
         if snapshot is not None:
             store.take_snapshot(snapshot, "label-studio")
-        total = store.count()
-    return {**_told(found), "rejected": _reasons(rejects), "annotations": total, "snapshot": snapshot or ""} | {
-        "seconds": round(time.monotonic() - started, 2)
+        total, rankings = store.count(), store.count_rankings()
+    return {
+        **_told(found),
+        "rejected": _reasons(rejects),
+        "annotations": total,
+        "rankings": rankings,
+        "snapshot": snapshot or "",
+        "seconds": round(time.monotonic() - started, 2),
     }
 
 

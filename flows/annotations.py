@@ -47,6 +47,8 @@ def push_annotations(
     overlap: float = 1.0,
     gold: str | None = None,
     gold_share: float = 0.1,
+    reward: str | None = None,
+    ranking: bool = False,
 ) -> dict[str, Any]:
     """Sends what people shall rate now to Label Studio; run again after a collect, what they disagreed on.
 
@@ -63,12 +65,16 @@ def push_annotations(
         overlap: share of candidates with several raters.
         gold: known scores to mix in, a file or `oracle`.
         gold_share: gold among the tasks.
+        reward: what it is unsure about comes first, `region` or `region:FOLDER`; empty for no order.
+        ranking: each request's candidates side by side, to be ranked, and nothing else.
     """
     folder = Path(run).resolve()
     settings, root = studio_settings(folder, url or None, token_env, Path(studio) if studio else None)
     how = Images(images, Path(documents) if documents else root, bucket or None)
     routing = RoutingSettings(overlap_raters=raters, overlap_share=overlap, gold_share=gold_share)
-    facts = push(folder, settings, title or None, how, Work(routing, gold or None))
+    facts = push(
+        folder, settings, title or None, how, Work(routing, gold or None, ranking=ranking, reward=reward or None)
+    )
     return _shown(folder, "pushed", facts)
 
 

@@ -223,6 +223,8 @@ STUDIO = click.option(
 @click.option("--gold", default=None, help="known scores to mix in: a file of candidate scores, or `oracle`")
 @click.option("--gold-share", type=click.FloatRange(0, 0.5), default=0.1, help="gold among the tasks [default: 0.1]")
 @click.option("--values", type=click.Path(path_type=Path, exists=True), default=None, help="what to rate first (JSONL)")
+@click.option("--reward", default=None, help="rate first what this reward is unsure about: `region`, region:FOLDER ...")
+@click.option("--ranking", is_flag=True, help="each request's candidates side by side, to be ranked, and nothing else")
 @click.option("--batch", type=click.IntRange(1, 5000), default=250, help="tasks in one import [default: 250]")
 @JSON
 def push(
@@ -240,6 +242,8 @@ def push(
     gold: str | None,
     gold_share: float,
     values: Path | None,
+    reward: str | None,
+    ranking: bool,
     batch: int,
     as_json: bool,
 ) -> None:
@@ -250,7 +254,7 @@ def push(
     settings, root = studio_settings(run, url, token_env, studio, batch)
     routing = RoutingSettings(overlap_raters=raters, overlap_share=overlap, gold_share=gold_share)
     how = Images(images, documents or root, bucket, endpoint)
-    push_and_show(run, settings, title, how, Work(routing, gold, values), as_json)
+    push_and_show(run, settings, title, how, Work(routing, gold, values, ranking, reward), as_json)
 
 
 @cli.command()

@@ -12,9 +12,10 @@ from annotation.agreement import measure_agreement
 from annotation.client import AnnotationClient, Task, TaskRegion
 from annotation.consensus import METHODS, consensus, current, fit_panel, method_of
 from annotation.gold import GOLD_FILE, gold_answers, gold_summary, read_gold
+from annotation.rankings import rank_consensus
 from annotation.simulated import Rater, SimulatedClient, panel
 from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
-from pipeline.consensus_files import AGREEMENT_FILE, consensus_stage, write_consensus
+from pipeline.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus
 from pipeline.files import write_whole
 from pipeline.row_scores import ORACLE
 from pipeline.run_folder import locked, read_build_info, read_done, read_kept
@@ -124,7 +125,7 @@ def tasks_of(samples: list[Sample], first: int) -> Iterator[Task]:
         )
 
 
-def _ask(client: AnnotationClient, store: AnnotationStore, tasks: list[Task]) -> int:
+def _ask(client: AnnotationClient[Task], store: AnnotationStore, tasks: list[Task]) -> int:
     """Sends tasks, noted before and after, pulls all answers into the store, and returns how many are new."""
     candidates = [task.candidate for task in tasks]
     store.intend(client.project, candidates)
@@ -138,7 +139,7 @@ def _ask(client: AnnotationClient, store: AnnotationStore, tasks: list[Task]) ->
 
 
 def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS[0]) -> None:
-    """Writes the consensus of a snapshot part by part, and beside it how far its raters agree.
+    """Writes the consensus of a snapshot part by part, and beside it how far its raters agree and how they ranked.
 
     The raters are known from up to `FIT_CANDIDATES` candidates, those of the lowest ids, which say nothing of them.
     Parts that are there, whole and the same stay. Raises: BadInput where the run has no annotations or not that
@@ -167,17 +168,22 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
             kept, unrated = kept + done.kept, unrated + sum(done.rejected.values())
             synthetic += sum(row.synthetic for row in rows)
         gold = _gold_summaries(run, store, known.high_water)
+        rankings = (current(store.rankings(one, known.rankings)) for one in sorted(store.ranked(known.rankings)))
+        ranked = [rank_consensus(standing_rankings, snapshot) for standing_rankings in rankings if standing_rankings]
     agreement = measure_agreement(
         standing, snapshot, method_of(model), panel_model, sources=sources, n_candidates=kept, gold=gold
     )
     folder = run / consensus_stage(snapshot)
     write_whole(folder / AGREEMENT_FILE, agreement.model_dump_json(indent=1) + "\n")
+    if ranked:
+        write_whole(folder / RANKINGS_FILE, "".join(row.model_dump_json() + "\n" for row in ranked))
     facts = {
         "snapshot": snapshot,
         "consensus": str(folder),
         "annotations": annotations,
         "candidates": kept,
         "not_rated": unrated,
+        "ranked_requests": len(ranked),
         "synthetic": synthetic,
         "method": method_of(model),
         "alpha": {row.dimension: row.alpha.value for row in agreement.dimensions},

@@ -22,10 +22,10 @@ RIVALS = {"source": ("source-blind", "use_source=false"), "instruction": ("instr
 
 
 class TrainingFailed(RegionwiseError):
-    """The process of a training ended with an error of its own, which it has said."""
+    """The process of a training, or one that asks a reward, ended with an error of its own, which it has said."""
 
     def __init__(self, thing: str, code: int) -> None:
-        super().__init__(thing, f"the training ended with exit code {code}", "see its message above")
+        super().__init__(thing, f"its process ended with exit code {code}", "see its message above")
         self.exit_code = code if code in (2, 3) else 1
 
 
@@ -49,10 +49,10 @@ def train_reward_of_run(run: Path, training: Training, without: str | None, with
     read_manifest(run / "dataset")
     wanted: list[str | None] = [None, *RIVALS] if with_rivals else [without]
     folders = [run / "reward" / RIVALS[name][0] if name else run / "reward" for name in wanted]
-    outputs = _outputs(
+    printed = outputs(
         [(folder, _command(run, folder, name, training)) for folder, name in zip(folders, wanted, strict=True)]
     )
-    for folder, output in zip(folders, outputs, strict=True):
+    for folder, output in zip(folders, printed, strict=True):
         _show(folder, json.loads(output.splitlines()[-1]), as_json)
 
 
@@ -67,10 +67,10 @@ def _command(run: Path, out: Path, without: str | None, training: Training) -> l
     return command
 
 
-def _outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
-    """What processes print, by (folder, command) and side by side; none outlives this call.
+def outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
+    """What processes print, by (what they make, command) and side by side; none outlives this call.
 
-    Raises: TrainingFailed, naming the folder of the first that failed, once all have ended.
+    Raises: TrainingFailed, naming what the first that failed should have made, once all have ended.
     """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with ExitStack() as running:
@@ -79,11 +79,11 @@ def _outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
             running.callback(process.kill)  # nothing where it has ended
             processes.append(process)
-        outputs = [process.communicate()[0] for process in processes]
+        printed = [process.communicate()[0] for process in processes]
     for (folder, _), process in zip(work, processes, strict=True):
         if process.returncode:
             raise TrainingFailed(str(folder), process.returncode)
-    return outputs
+    return printed
 
 
 def evaluate_reward_of_run(run: Path, left_out: str | None, sources: int | None, as_json: bool) -> None:
@@ -101,7 +101,7 @@ def evaluate_reward_of_run(run: Path, left_out: str | None, sources: int | None,
     command += ["--rival", f"untrained=untrained:{reward}"]
     command += ["--left-out", left_out] if left_out else []
     command += ["--sources", str(sources)] if sources else []
-    _show(reward, json.loads(_outputs([(reward, command)])[0].splitlines()[-1]), as_json)
+    _show(reward, json.loads(outputs([(reward, command)])[0].splitlines()[-1]), as_json)
 
 
 def _show(out: Path, metrics: dict[str, Any], as_json: bool) -> None:

@@ -20,6 +20,8 @@ from schemas.score import Consensus
 
 #: How far the raters of a snapshot agree (`schemas.agreement`), beside its parts.
 AGREEMENT_FILE = "agreement.json"
+#: How a snapshot's raters ranked requests, one `schemas.ranking.RankingConsensus` a line; none where nobody did.
+RANKINGS_FILE = "rankings.jsonl"
 SCHEMA = pa.schema(
     [("candidate", pa.string()), ("snapshot", pa.string()), ("synthetic", pa.bool_()), ("record", pa.string())],
     metadata={"schema": "consensus-rows/1"},

@@ -10,6 +10,7 @@ from schemas.candidate import Candidate
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, RegionwiseError
 from schemas.manifest import BuildInfo, Manifest, PartDone
+from schemas.ranking import Ranking, RankingConsensus
 from schemas.record import Document
 from schemas.request import EditRequest, RequestLine
 from schemas.reward import RewardExample, RewardMetrics, ScoredPair, ScoreLine, TrainingCurves
@@ -24,6 +25,8 @@ DOCUMENTS: tuple[type[Document], ...] = (
     CandidateScore,
     Annotation,
     Consensus,
+    Ranking,
+    RankingConsensus,
     Agreement,
     Sample,
     Rejection,

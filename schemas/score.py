@@ -27,6 +27,8 @@ MISSING = None
 
 Score = Annotated[int, Field(strict=True, ge=0, le=SCORE_MAX)] | None
 MeanScore = Annotated[float, Field(ge=0, le=SCORE_MAX)] | None
+#: How an annotator left a task; deleted: what was stored went from the server, or is of no use any more.
+AnnotationState = Literal["submitted", "skipped", "cannot_judge", "deleted"]
 Issue = Literal["missed", "wrong_attribute", "spill", "artefact", "identity_changed", "other"]
 
 
@@ -77,11 +79,16 @@ class Annotation(Document):
     task: Annotated[str, Field(min_length=1, max_length=200)]
     scores: CandidateScore
     masks: tuple[ObservedMask, ...] = ()
-    state: Literal["submitted", "skipped", "cannot_judge", "deleted"]
+    state: AnnotationState
     comment: Annotated[str, Field(max_length=10_000)] = ""
     lead_time_s: Annotated[float, Field(ge=0)] | None
     created_at: UtcTime
     updated_at: UtcTime
+
+    @property
+    def rater(self) -> str:
+        """Who made it: the rater of its scores."""
+        return self.scores.rater
 
 
 class ScoreSummary(Record):

@@ -12,11 +12,14 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from annotation.client import Task, TaskRegion
+from annotation.client import RankedImage, RankingTask, Task, TaskRegion, kept_of
+from annotation.controls import RANKING, read_controls
+from annotation.convert import Unreadable
 from annotation.exchange import collect, send
 from annotation.images import Ask, LocalImages
-from annotation.interface import labels_config, region_name
+from annotation.interface import labels_config, ranking_config, region_name
 from annotation.project import open_project
+from annotation.rankings import ranking_task, read_ranking
 from annotation.server import Studio, asker
 from annotation.store import MAX_SEQ, open_store, store_path
 from annotation.studio import open_studio
@@ -284,3 +287,65 @@ def test_nothing_goes_out_half_rated_unless_it_cannot_be_judged(
     page.locator(".ant-modal").wait_for(state="hidden")
     page.keyboard.press("j")
     assert _choices(_submit(page, project)) == {"cannot_judge": "cannot judge"}
+
+
+RED, BLUE, YELLOW = ("a" * 16, "b" * 16, "c" * 16)
+COLOURS = {RED: "#d93025", BLUE: "#1a73e8", YELLOW: "#e69f00"}
+
+
+def _ranking_project(running: Studio, title: str) -> tuple[Project, RankingTask]:
+    """A project with one request of three candidates to rank, as a push sends it."""
+    ask, made_up = asker(running), MadeUp({})
+    balls = [mask for _, mask in REGIONS.values()]
+    images = LocalImages(made_up.read, running.documents, "browser")
+    number = open_project(ask, title, images, "ranking")
+    edited = [
+        RankedImage(candidate=one, edited=made_up.add(picture(balls, [colour, "#188038"])))
+        for one, colour in COLOURS.items()
+    ]
+    source = made_up.add(picture(balls, ["#9aa0a6", "#188038"]))
+    asked = RankingTask(request="f" * 16, instruction=INSTRUCTION, sources=(source,), candidates=tuple(edited))
+    task = ranking_task(asked, images.url(source), [images.url(one.edited) for one in edited])
+    ask("POST", f"/api/projects/{number}/import", [task])
+    (found,) = ask("GET", f"/api/tasks/?project={number}", None)["tasks"]
+    return Project(number, found["id"], ask), asked
+
+
+def _rank_on_top(page: Page, candidate: str) -> None:
+    """Drags a candidate to the top of the ranked ones."""
+    item = page.locator(f".htx-ranker-item[data-ranker-id='{candidate}']").bounding_box()
+    ranked = page.locator(".htx-ranker-column").nth(1).bounding_box()
+    assert item is not None
+    assert ranked is not None
+    x, y = item["x"] + item["width"] / 2, item["y"] + item["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 3, y + 8, steps=3)
+    page.mouse.move(ranked["x"] + ranked["width"] / 2, ranked["y"] + 70, steps=15)
+    page.wait_for_timeout(300)
+    page.mouse.up()
+    page.wait_for_timeout(700)
+
+
+@pytest.mark.parametrize("dragged", [(RED, YELLOW, BLUE), (RED, BLUE)], ids=["all", "not all"])
+def test_what_was_dragged_into_order_is_the_ranking(
+    page: Page, running_studio: Studio, dragged: tuple[str, ...]
+) -> None:
+    project, asked = _ranking_project(running_studio, f"ranking {uuid4().hex}")
+    page.goto(f"{running_studio.url}/projects/{project.number}/data?labeling=1")
+    page.locator(".htx-ranker-column").first.wait_for(timeout=60_000)
+    page.get_by_label("Close modal").click()
+    page.wait_for_timeout(1500)
+    widths = page.eval_on_selector_all(".htx-ranker-item img", "all => all.map(image => image.naturalWidth)")
+    assert widths == [WIDTH_PX] * 3
+    for candidate in dragged:
+        _rank_on_top(page, candidate)
+    _submit(page, project)
+    (raw,) = project.ask("GET", f"/api/tasks/{project.task}/annotations/", None)
+    controls = read_controls(ranking_config(), RANKING, RANKING)
+    arguments = (kept_of(asked), str(project.task), "p", controls, "person:x")
+    if len(dragged) == len(COLOURS):
+        assert read_ranking(raw, *arguments).candidates == tuple(reversed(dragged))
+    else:
+        with pytest.raises(Unreadable, match="1 of 3 candidates"):
+            read_ranking(raw, *arguments)

@@ -5,7 +5,8 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ import pytest
 from builds import build
 
 from annotation.link import the_link
+from annotation.routing import Value, by_value
 from annotation.server import Studio
 from annotation.store import MAX_SEQ, open_store, store_path
-from pipeline.consensus_files import consensus_stage
+from flows.annotate import VALUES_FILE
+from pipeline.consensus_files import RANKINGS_FILE, consensus_stage
+from pipeline.run_folder import read_build_info, read_kept
 from schemas.agreement import Agreement
+from schemas.ranking import RankingConsensus
 
 IMAGE_CONTROLS = ("background", "success", "overedit", "naturalness", "artifacts")
 
@@ -82,10 +87,20 @@ class Person:
         for name in IMAGE_CONTROLS:
             choice = {"id": name, "from_name": name, "to_name": "edited", "type": "choices"}
             result.append({**choice, "value": {"choices": [str(level)]}})
+        self.submit(task, result)
+
+    def rank(self, task: Mapping[str, Any], order: Sequence[str]) -> None:
+        """Submits an order as the editor does, what is not in it left where it was."""
+        left = [one["id"] for one in task["data"]["candidates"] if one["id"] not in order]
+        value = {"ranker": {"_": left, "ranked": list(order)}}
+        ranker = {"id": "r", "from_name": "rank", "to_name": "candidates", "type": "ranker", "value": value}
+        self.submit(task, [ranker])
+
+    def submit(self, task: Mapping[str, Any], result: Sequence[Mapping[str, Any]]) -> None:
+        """Hands an annotation in."""
         headers = {"X-CSRFToken": self.http.cookies["csrftoken"], "Referer": str(self.http.base_url)}
-        answer = self.http.post(
-            f"/api/tasks/{task['id']}/annotations/", json={"result": result, "lead_time": 3.5}, headers=headers
-        )
+        body = {"result": result, "lead_time": 3.5}
+        answer = self.http.post(f"/api/tasks/{task['id']}/annotations/", json=body, headers=headers)
         assert answer.status_code == 201, answer.text[:300]
 
 
@@ -152,6 +167,48 @@ def test_what_two_people_say_comes_back_and_where_they_differ_a_second_round_is_
     assert not {agreed["data"]["candidate"], half["data"]["candidate"]} & asked
 
 
+def test_what_people_ranked_comes_back_once_into_the_run(
+    run: Path, running_studio: Studio, people: Callable[[str], Person]
+) -> None:
+    parts = range(read_build_info(run).n_parts)
+    kept = [sample for part in parts for sample in read_kept(run, "gates", part)]
+    several = {request for request, n in Counter(sample.request.id for sample in kept).items() if n > 1}
+    studio = ("--run", run, "--studio", running_studio.data)
+    before = facts("collect", *studio) if (run / "studio.json").is_file() else {"annotations": 0}
+    first_push = facts("push", *studio, "--ranking", "--raters", 2, "--reward", "region")
+    assert first_push["new"] == {"ranking": len(several)}
+    again = facts("push", *studio, "--ranking", "--raters", 2)
+    assert (again["new"], again["known"]) == ({}, len(several))
+    first, second = people("first"), people("second")
+    tasks = first.tasks(the_link(run).projects["ranking"])
+    values = [Value(**json.loads(line)) for line in (run / VALUES_FILE).read_text().splitlines()]
+    request_of = {sample.candidate.id: sample.request.id for sample in kept if sample.candidate}
+    telling = dict.fromkeys(request_of[candidate] for candidate in by_value(values))
+    assert [task["data"]["request"] for task in tasks] == [request for request in telling if request in several]
+    agreed, disputed, half = tasks[:3]
+    shown = [one["id"] for one in agreed["data"]["candidates"]]
+    assert shown == sorted(sample.candidate.id for sample in kept if sample.request.id == agreed["data"]["request"])
+    others = [one["id"] for one in disputed["data"]["candidates"]]
+    for person, order in ((first, others), (second, others[::-1])):
+        person.rank(agreed, shown[::-1])
+        person.rank(disputed, order)
+    first.rank(half, [half["data"]["candidates"][0]["id"]])
+    collected = facts("collect", *studio, "--snapshot", "ranked")
+    assert (collected["new"], collected["new_rejects"], collected["rankings"]) == (4, 1, 4)
+    assert collected["rejected"]["incomplete"] == 1
+    assert collected["annotations"] == before["annotations"]
+    assert facts("collect", *studio)["tasks_read"] == 0
+
+    assert facts("consensus", "--run", run, "--snapshot", "ranked")["ranked_requests"] == 2
+    path = run / consensus_stage("ranked") / RANKINGS_FILE
+    rows = [RankingConsensus.from_json(line, thing=path.name) for line in path.read_text().splitlines()]
+    found = {row.request: row for row in rows}
+    assert set(found) == {agreed["data"]["request"], disputed["data"]["request"]}
+    ranked = found[agreed["data"]["request"]].candidates
+    assert [(one.candidate, one.mean_rank, one.wins) for one in ranked] == [(shown[1], 1.0, 2), (shown[0], 2.0, 0)]
+    assert {(one.mean_rank, one.wins) for one in found[disputed["data"]["request"]].candidates} == {(1.5, 1)}
+
+
 def test_what_is_missing_is_one_clear_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     fresh = tmp_path / "fresh"
@@ -162,6 +219,8 @@ def test_what_is_missing_is_one_clear_line(run: Path, tmp_path: Path, monkeypatc
         ("push", "--run", fresh, "--url", "http://127.0.0.1:9", "--images", "data"): "LABEL_STUDIO_API_KEY: is not set",
         ("push", "--run", fresh, "--url", "ftp://x", "--images", "data"): "no http or https URL",
         ("push", "--run", fresh, "--url", "http://127.0.0.1:9", "--images", "s3"): "no bucket is named",
+        ("push", "--run", fresh, "--url", "http://127.0.0.1:9", "--images", "data", "--ranking"): "drops them",
+        ("push", "--run", fresh, "--url", "http://127.0.0.1:9", "--ranking", "--gold", "oracle"): "mixes gold among",
         ("push", "--run", fresh, "--studio", tmp_path): "data folder of no local Label Studio",
         ("push", "--run", tmp_path / "none", "--url", "http://127.0.0.1:9"): "not a run folder",
     }

@@ -3,6 +3,7 @@
 import numpy as np
 
 from annotation.client import Task
+from schemas.ranking import Ranking
 from schemas.record import short_hash
 from schemas.sample import ImageRef
 from schemas.score import Annotation, CandidateScore, RegionScore
@@ -48,3 +49,11 @@ def annotation(found: CandidateScore, **fields: object) -> Annotation:
     settled: dict[str, object] = {"id": f"{found.rater}/{found.candidate}", "task": "t", "state": "submitted"}
     settled |= {"lead_time_s": None, "created_at": AT, "updated_at": AT, "scores": found}
     return Annotation.model_validate(settled | fields)
+
+
+def ranking(order: str, request: str = "f" * 16, rater: str = "rater-1", **fields: object) -> Ranking:
+    """A ranking of candidates of one hex digit each, best first: `ba` puts bbbb... before aaaa..."""
+    settled: dict[str, object] = {"id": f"{rater}/{request}", "task": "t", "request": request, "rater": rater}
+    settled |= {"synthetic": False, "candidates": tuple(digit * 16 for digit in order), "state": "submitted"}
+    settled |= {"lead_time_s": None, "created_at": AT, "updated_at": AT}
+    return Ranking.model_validate(settled | fields)

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from annotation.client import Page, RejectedAnnotation, SentTask
+from annotation.client import Page, RejectedAnnotation, SentRanking, SentTask
 from annotation.store import FILE_NAME, Snapshot, open_store, store_path
 from schemas.errors import BadInput, DamagedFile, NewerSchema
 from schemas.record import short_hash
 from schemas.score import Annotation
-from tests.unit.rater_cases import annotation, scores
+from tests.unit.rater_cases import annotation, ranking, scores
 
 SPAWN = multiprocessing.get_context("spawn")
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 LATER = "2026-02-01T00:00:00+00:00"
+REQUEST = "f" * 16
 
 
 SENT = SentTask(candidate="a" * 16, size_hw=(3, 4), regions=())
@@ -54,6 +55,7 @@ COLUMNS = {
     "rejects": "reason = 'x'",
     "cursors": "cursor = ''",
     "secrets": "value = x'00'",
+    "rankings": "record = ''",
     "snapshots": "high_water = 9",
 }
 
@@ -62,6 +64,8 @@ COLUMNS = {
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET {}"])
 def test_nothing_is_changed_and_nothing_goes(path: Path, table: str, statement: str) -> None:
     column = COLUMNS[table]
+    with open_store(path) as store:
+        store.add([ranking("ab")])
     connection = sqlite3.connect(path)
     with pytest.raises(sqlite3.DatabaseError, match="only grows"):
         connection.execute(statement.format(table, column))
@@ -165,7 +169,8 @@ def test_a_file_of_version_1_is_upgraded_and_loses_nothing(tmp_path: Path) -> No
     path = tmp_path / FILE_NAME
     connection = sqlite3.connect(path)
     connection.executescript((GOLDEN / "annotations-1.sql").read_text())
-    before = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("annotations", "snapshots")}
+    columns = {"annotations": "*", "snapshots": "name, high_water, origin"}
+    before = {table: connection.execute(f"SELECT {of} FROM {table}").fetchall() for table, of in columns.items()}
     connection.close()
     for _ in range(2):
         with open_store(path) as store:
@@ -176,12 +181,62 @@ def test_a_file_of_version_1_is_upgraded_and_loses_nothing(tmp_path: Path) -> No
             assert store.in_doubt("simulated-a") == {"1" * 16: datetime.min.replace(tzinfo=UTC)}
             assert store.rejects("simulated-a") == []
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    assert {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in before} == before
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    after = {table: connection.execute(f"SELECT {of} FROM {table}").fetchall() for table, of in columns.items()}
+    assert after == before
     upgraded = _schema(connection)
     connection.close()
     with open_store(tmp_path / "new.sqlite", create=True) as store:
         assert upgraded == _schema(store._connection)
+
+
+def test_a_file_of_version_2_is_upgraded_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    connection = sqlite3.connect(path)
+    connection.executescript((GOLDEN / "annotations-2.sql").read_text())
+    connection.close()
+    for _ in range(2):
+        with open_store(path) as store:
+            assert [one.state for one in store.annotations("0" * 16, 10**6)] == ["submitted", "deleted"]
+            assert store.snapshot("first") == Snapshot("first", 1, "golden", rankings=0)
+            assert (store.cursor("p"), len(store.rejects("p"))) == ("cursor-1", 1)
+            assert store.sent("p", "0" * 16) == (SentTask(candidate="0" * 16, size_hw=(3, 4), regions=()), "7")
+            assert set(store.in_doubt("p")) == {"1" * 16}
+            assert store.pseudonym("me") == "person:6366883a4471bcd6"
+            assert store.count_rankings() == 0
+            upgraded = _schema(store._connection)
+    with open_store(tmp_path / "new.sqlite", create=True) as store:
+        assert upgraded == _schema(store._connection)
+
+
+def test_rankings_are_kept_beside_annotations_and_a_snapshot_is_of_both(path: Path) -> None:
+    first = ranking("bac")
+    later = first.model_copy(update={"updated_at": LATER, "state": "deleted"})
+    with open_store(path) as store:
+        assert store.receive("q", Page((first, _numbered(3)), "1", False)) == (2, 0)
+        assert store.receive("q", Page((first,), "2", False)) == (0, 0)
+        mark = store.take_snapshot("second")
+        assert mark == Snapshot("second", 4, "", rankings=1)
+        assert store.add([later]) == 1
+        assert store.rankings(REQUEST, mark.rankings) == [first]
+        assert store.rankings(REQUEST, 10**6) == [first, later]
+        assert store.ranked(10**6) == {REQUEST}
+        assert REQUEST not in store.rated(10**6)
+        assert (store.count(), store.count_rankings()) == (4, 2)
+        with pytest.raises(BadInput, match="other annotations"):
+            store.take_snapshot("second")
+        with pytest.raises(BadInput, match="other answers"):
+            store.add([ranking("abc")])
+
+
+def test_what_a_ranking_is_read_by_is_kept(path: Path) -> None:
+    sent = SentRanking(request=REQUEST, candidates=("a" * 16, "b" * 16))
+    with open_store(path) as store:
+        store.remember("q", [sent])
+        store.intend("q", [REQUEST])
+        assert store.sent_ranking("q", REQUEST) is None
+        store.place("q", [(REQUEST, "3")])
+        assert store.sent_ranking("q", REQUEST) == (sent, "3")
 
 
 def _schema(connection: sqlite3.Connection) -> dict[str, list[str] | str]:

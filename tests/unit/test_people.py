@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from annotation.consensus import consensus
 from annotation.store import open_store, store_path
 from flows.cli import main
-from pipeline.consensus_files import consensus_digests, read_consensus
+from pipeline.consensus_files import RANKINGS_FILE, consensus_digests, consensus_stage, read_consensus
 from pipeline.row_scores import RowScores, row_scores, snapshot_of
 from pipeline.run_folder import read_kept
 from pipeline.shards import read_dataset, read_manifest, verify
 from schemas.agreement import Agreement
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
+from schemas.ranking import RankingConsensus
 from schemas.score import region_reward
-from tests.unit.rater_cases import annotation, scores
+from tests.unit.rater_cases import annotation, ranking, scores
 
 SPLITS = ("train", "validation", "test")
 
@@ -249,3 +250,22 @@ def test_a_rows_own_scores_and_the_oracles_are_told_apart(built_run: Path) -> No
     said = consensus([annotation(person)], "one")
     assert row_scores(both, "consensus:one", {sample.candidate.id: said}).background == 6
     assert row_scores(both, "consensus:one", {}) == RowScores()
+
+
+def test_where_people_only_ranked_the_consensus_is_of_rankings(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    with open_store(store_path(run), create=True) as store:
+        store.add([ranking("ab"), ranking("ab", rater="rater-2")])
+        store.take_snapshot("ranked")
+        store.add([ranking("ba", rater="rater-3")])
+    code, facts = _run(capsys, "consensus", "--run", run, "--snapshot", "ranked")
+    assert (code, facts["ranked_requests"], facts["candidates"]) == (0, 1, 0)
+    (line,) = (run / consensus_stage("ranked") / RANKINGS_FILE).read_text().splitlines()
+    found = RankingConsensus.from_json(line, thing="line")
+    assert [(one.candidate, one.mean_rank, one.wins) for one in found.candidates] == [
+        ("a" * 16, 1, 2),
+        ("b" * 16, 2, 0),
+    ]

@@ -95,6 +95,7 @@ def test_order_by_value_by_hand() -> None:
     ]
     assert by_value(values) == ["b", "d", "a", "c", "e"]  # 2, 3 * .5, 1, .1, 0
     assert by_value([Value("b"), Value("a")]) == ["a", "b"]
+    assert by_value([Value("a", 1.0, 0.0), Value("b", 3.0, 0.0), Value("c", 2.0, 0.0)]) == ["b", "c", "a"]
     assert by_value([]) == []
 
 
