@@ -13,7 +13,9 @@ from prefect.runtime import flow_run
 
 from annotation.routing import RoutingSettings
 from annotation.studio_http import StudioSettings
-from flows.annotate import Images, Watch, Work, collect_run, push_run, studio_settings, watch_run
+from flows.collect import Watch, collect_run, watch_run
+from flows.projects import studio_settings
+from flows.push import Images, Work, push_run
 from pipeline.run_folder import read_build_info
 
 
@@ -23,13 +25,13 @@ def _run_name() -> str:
 
 @task(name="push", persist_result=False)
 def push(run: Path, settings: StudioSettings, title: str | None, images: Images, work: Work) -> dict[str, object]:
-    """See `flows.annotate.push_run`."""
+    """See `flows.push.push_run`."""
     return push_run(run, settings, title, images, work)
 
 
 @task(name="collect", persist_result=False)
 def collect(run: Path, settings: StudioSettings, snapshot: str | None) -> dict[str, object]:
-    """See `flows.annotate.collect_run`."""
+    """See `flows.collect.collect_run`."""
     return collect_run(run, settings, snapshot)
 
 

@@ -249,7 +249,8 @@ def push(
 ) -> None:
     """Send what people shall rate now to Label Studio: a first round, then what they disagreed on. Repeat at will."""
     from annotation.routing import RoutingSettings
-    from flows.annotate import Images, Work, push_and_show, studio_settings
+    from flows.projects import studio_settings
+    from flows.push import Images, Work, push_and_show
 
     settings, root = studio_settings(run, url, token_env, studio, batch)
     routing = RoutingSettings(overlap_raters=raters, overlap_share=overlap, gold_share=gold_share)
@@ -281,7 +282,8 @@ def collect(
     as_json: bool,
 ) -> None:
     """Read what is new or changed in a run's Label Studio projects into its annotation store."""
-    from flows.annotate import Watch, collect_and_show, studio_settings, watch_and_show, webhook_address
+    from flows.collect import Watch, collect_and_show, watch_and_show, webhook_address
+    from flows.projects import studio_settings
 
     settings, _ = studio_settings(run, url, token_env, studio)
     if watch:

@@ -13,7 +13,8 @@ import click
 
 from annotation.link import the_link
 from annotation.server import Studio, studio
-from flows.annotate import Images, Work, push_run, studio_settings
+from flows.projects import studio_settings
+from flows.push import Images, Work, push_run
 from schemas.errors import RegionwiseError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,6 +1,5 @@
 """An annotator in a real Chromium at a real Label Studio: rate, correct a mask with the brush, submit, read back."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from annotation.client import RankedImage, RankingTask, Task, TaskRegion, kept_of
 from annotation.controls import RANKING, read_controls
@@ -26,7 +25,6 @@ from annotation.studio import open_studio
 from annotation.studio_http import StudioSettings
 from schemas.masks import rle_to_mask
 from schemas.score import LEVEL_SCORES
-from tests.browser.test_report import FLAGS
 from tests.studio import HEIGHT_PX, WIDTH_PX, MadeUp, Mask, alpha, disc, iou, picture, task
 from tests.unit.studio_cases import observed
 
@@ -70,16 +68,6 @@ def project(running_studio: Studio) -> Project:
     ask("POST", f"/api/projects/{number}/import", task(INSTRUCTION, REGIONS, source, edited))
     (found,) = ask("GET", f"/api/tasks/?project={number}", None)["tasks"]
     return Project(number, found["id"], ask)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    assert path, "chromium is missing: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

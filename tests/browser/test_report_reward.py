@@ -1,14 +1,12 @@
 """The report's section on a reward in a real Chromium: drawn, readable on a desk and a phone, silent."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from pipeline.report import write_report
-from tests.browser.test_report import FLAGS
 from tests.hostile_run import build_hostile_run
 from tests.unit.reward_cases import Constant, Known
 from training.evaluation.examples import write_examples
@@ -29,16 +27,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_examples(run / "reward", cases, examined.flawed)
     (run / "reward" / "curves.json").write_text('{"history": [{"step": 20, "total": 2}, {"step": 40, "total": 1}]}')
     return write_report(run, folder / "page.html")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    assert path, "chromium is missing: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=SIZES)

@@ -19,7 +19,7 @@ from annotation.link import the_link
 from annotation.routing import Value, by_value
 from annotation.server import Studio
 from annotation.store import MAX_SEQ, open_store, store_path
-from flows.annotate import VALUES_FILE
+from flows.push import VALUES_FILE
 from pipeline.consensus_files import RANKINGS_FILE, consensus_stage
 from pipeline.run_folder import read_build_info, read_kept
 from schemas.agreement import Agreement

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.unit.local_http import LocalHttp
 
 MODEL = "tiny-vlm"
 CHUNK = b" " * 65_536
@@ -77,28 +77,15 @@ def good(request: Received) -> Reply:
     return completion(json.dumps(good_scores(request)))
 
 
-class JudgeServer:
+class JudgeServer(LocalHttp):
     """The server, as a context manager. behave: what it answers; may be changed while it runs."""
 
     def __init__(self, behave: Behaviour = good, models: tuple[str, ...] = (MODEL,)) -> None:
         self.behave, self.models = behave, models
         self.requests: list[Received] = []
         self.under_way = self.most_under_way = 0
-        self.over, self.lock = Event(), Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread = Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.over.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(5)
+        super().__init__(_handler(self))
+        self.url = f"{self.address}/v1"
 
 
 def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:

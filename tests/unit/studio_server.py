@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Lock, Thread
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from annotation.interface import labels_config
+from tests.unit.local_http import LocalHttp
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,7 +52,7 @@ class Fault:
 Faults = Callable[[Asked], Fault | None]
 
 
-class StudioServer:
+class StudioServer(LocalHttp):
     """The server, as a context manager. faults: asked before every request; may be changed while it runs."""
 
     def __init__(self, config: str | None = None) -> None:
@@ -62,22 +61,9 @@ class StudioServer:
         self.asked: list[Asked] = []
         self.tasks: dict[int, dict[str, Any]] = {}
         self.delay_s = 0.0
-        self.lock, self.over = Lock(), Event()
         self._ticks = 0
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread = Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.over.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(5)
+        super().__init__(_handler(self))
+        self.url = self.address
 
     def now(self) -> str:
         """A time that grows by a second with every change."""

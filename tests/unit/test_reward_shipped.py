@@ -94,7 +94,10 @@ def test_a_start_that_does_not_fit_is_refused(changes: dict[str, object], said: 
 
 def test_what_the_weights_have_not_seen_may_be_left_out() -> None:
     config = started(leave_out_defects=("compression",))
-    start_from_shipped(make_network(config), config)
+    network = make_network(config)
+    start_from_shipped(network, config)
+    shipped = read_tensors(WEIGHTS / "reward.safetensors")["region_head.weight"]
+    assert torch.equal(network.state_dict()["region_head.weight"], shipped.float())
 
 
 def test_shipping_halves_the_weights_and_names_no_place_of_the_machine(built_run: Path, tmp_path: Path) -> None:

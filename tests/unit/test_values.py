@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from annotation.routing import Value, by_value
-from flows.annotate import VALUES_FILE, Work, ask_values
+from flows.push import VALUES_FILE, Work, ask_values
 from flows.train_reward import TrainingFailed
 from pipeline.run_folder import read_build_info, read_kept
 from schemas.errors import BadInput

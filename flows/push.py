@@ -1,46 +1,38 @@
-"""`regionwise push` and `collect`: a run's candidates into Label Studio, and what people said of them back.
+"""`regionwise push`: a run's candidates into Label Studio, what is to be rated now.
 
-A push plans (`annotation.routing`) and sends what is to be rated now: the first round with gold among it, then, of what
-was collected, a second round and adjudication where raters do not agree. One project a queue. Both may be stopped and
-started again at any time, and run side by side.
+A push plans (`annotation.routing`) and sends: the first round with gold among it, then, of what was collected, a second
+round and adjudication where raters do not agree. One project a queue. It may be stopped and started again at any time,
+and run beside another.
 """
 
 import json
-import os
-import secrets
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from annotation.client import Asked, RankedImage, RankingTask, Task
 from annotation.consensus import current
-from annotation.exchange import Collected, Sent, collect, send
+from annotation.exchange import Sent, send
 from annotation.gold import GOLD_FILE, choose_gold, gold_answers, random_verdict, read_gold
 from annotation.images import DataImages, ImagePlace, LocalImages, S3Images
-from annotation.interface import Kind, labels_config, ranking_config
-from annotation.link import FILE_NAME, StudioLink, read_link, the_link
+from annotation.link import FILE_NAME, StudioLink, read_link
 from annotation.project import open_project
 from annotation.routing import Queue, QueueName, RoutingSettings, Value, plan, plan_rankings
-from annotation.server import account_in, local_address
-from annotation.store import MAX_SEQ, AnnotationStore, check_snapshot_name, open_store, store_path
-from annotation.studio import StudioClient, open_ask, open_studio
+from annotation.store import MAX_SEQ, AnnotationStore, open_store, store_path
+from annotation.studio import StudioClient, open_ask
 from annotation.studio_http import StudioSettings
-from annotation.webhook import WebhookReceiver
 from flows.people import gated, oracle_score, show, tasks_of
+from flows.projects import clients_of, kind_of
 from flows.train_reward import outputs
 from pipeline.files import write_whole
 from pipeline.image_store import read_image_bytes
 from pipeline.run_folder import read_kept
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
-from schemas.record import first_fault
 from schemas.sample import ImageRef, Sample
 from schemas.score import Annotation, CandidateScore
 
@@ -106,7 +98,7 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
     place = image_place(run, images, link.title)
     values = _values(run, info, work)
     with open_store(store_path(run), create=True) as store:
-        clients = _clients(link, settings, store, place.url)
+        clients = clients_of(link, settings, store, place.url)
         placed = {
             str(queue): set(store.tasks(client.project))
             for queue, client in clients.items()
@@ -119,7 +111,7 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
         sent: dict[str, Sent] = {}
         for queue, tasks in planned:
             link = _with_project(run, link, settings, queue, place)
-            client = _clients(link, settings, store, place.url)[queue.name]
+            client = clients_of(link, settings, store, place.url)[queue.name]
             sent[queue.name] = send(client, store, tasks)
     return {
         "server": link.url,
@@ -148,7 +140,7 @@ def _queues(
         values,
         answers,
         placed,
-        choose_gold(known, GOLD_TASKS),
+        list(known),
         work.routing,
         distrusted=_distrusted(known, answers),
         adjudicated=_answered_in(clients.get("adjudication"), answers),
@@ -184,39 +176,6 @@ def _rankings(
 def _ranked_images(samples: Sequence[Sample]) -> tuple[RankedImage, ...]:
     found = {sample.candidate.id: sample.edited for sample in samples if sample.candidate and sample.edited}
     return tuple(RankedImage(candidate=candidate, edited=found[candidate]) for candidate in sorted(found))
-
-
-def studio_settings(
-    run: Path, url: str | None, token_env: str, studio: Path | None, batch_tasks: int = 250
-) -> tuple[StudioSettings, Path | None]:
-    """How Label Studio is spoken to, and its document root where that is known.
-
-    studio: the data folder of a local server, whose token then stands in `token_env` of this process.
-    Raises: BadInput where nothing says where the server is.
-    """
-    documents = None
-    if studio is not None:
-        local = local_address(studio)
-        url, documents = url or local.url, Path(local.documents)
-        os.environ.setdefault(token_env, account_in(studio).token)
-    link = read_link(run)
-    url = url or (link.url if link else None)
-    if url is None:
-        raise BadInput(str(run), "was pushed nowhere yet", "give --url, or --studio for a local server")
-    try:
-        return StudioSettings(url=url, token_env=token_env, batch_tasks=batch_tasks), documents
-    except ValidationError as error:
-        raise BadInput("Label Studio", first_fault(error), "see `regionwise push --help`") from None
-
-
-def webhook_address(text: str | None) -> tuple[str, int] | None:
-    """HOST:PORT as a pair. Raises: BadInput."""
-    if text is None:
-        return None
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:
-        raise BadInput(f"--webhook {text[:80]!r}", "is no address", "write HOST:PORT, like 127.0.0.1:8090")
-    return host, int(port)
 
 
 def push_and_show(
@@ -346,138 +305,11 @@ def _with_tasks(run: Path, info: BuildInfo, queues: Sequence[Queue]) -> Iterator
         yield queue, [found[candidate] for candidate in queue.candidates if candidate in found]
 
 
-def _kind(queue: QueueName) -> Kind:
-    return "ranking" if queue == "ranking" else "regions"
-
-
 def _with_project(run: Path, link: StudioLink, settings: StudioSettings, queue: Queue, place: ImagePlace) -> StudioLink:
     """The link with a project for the queue: made where there is none, and told how many raters a task has."""
     ask = open_ask(settings)
-    number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place, _kind(queue.name))
+    number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place, kind_of(queue.name))
     ask("PATCH", f"/api/projects/{number}/", {"maximum_annotations": queue.raters})
     link = link.model_copy(update={"projects": {**link.projects, queue.name: number}})
     write_whole(run / FILE_NAME, link.model_dump_json(indent=1) + "\n")
     return link
-
-
-def _clients(
-    link: StudioLink, settings: StudioSettings, store: AnnotationStore, image_url: Callable[[ImageRef], str]
-) -> dict[QueueName, StudioClient]:
-    """A client for each of the link's projects."""
-    configs = {"regions": labels_config(), "ranking": ranking_config()}
-    return {
-        name: open_studio(
-            settings.model_copy(update={"project": number}), store, configs[_kind(name)], image_url, _kind(name)
-        )
-        for name, number in link.projects.items()
-    }
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How to wait for answers. every_s: between looks; webhook: host and port to be woken at, None for never."""
-
-    every_s: float = 30.0
-    webhook: tuple[str, int] | None = None
-    looks: int | None = None
-
-
-def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> dict[str, object]:
-    """Reads what is new or changed in the run's projects into its store, and names a snapshot of it if asked.
-
-    Raises: BadInput where nothing was pushed, or the snapshot's name is taken; RegionwiseError where the server does
-    not answer.
-    """
-    started = time.monotonic()
-    if snapshot is not None:
-        check_snapshot_name(snapshot)
-    link = the_link(run)
-    with open_store(store_path(run)) as store:
-        clients = _clients(link, settings, store, _no_image)
-        found = {name: collect(client, store) for name, client in clients.items()}
-        rejects = [reject for client in clients.values() for reject in store.rejects(client.project)]
-        if snapshot is not None:
-            store.take_snapshot(snapshot, "label-studio")
-        total, rankings = store.count(), store.count_rankings()
-    return {
-        **_told(found),
-        "rejected": _reasons(rejects),
-        "annotations": total,
-        "rankings": rankings,
-        "snapshot": snapshot or "",
-        "seconds": round(time.monotonic() - started, 2),
-    }
-
-
-def _told(found: Mapping[QueueName, Collected]) -> dict[str, object]:
-    return {
-        "new": sum(one.annotations for one in found.values()),
-        "new_rejects": sum(one.rejects for one in found.values()),
-        "tasks_read": sum(one.tasks_read for one in found.values()),
-    }
-
-
-def _reasons(rejects: Sequence[object]) -> dict[str, int]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for reject in rejects:
-        counts[str(getattr(reject, "reason", "unknown"))] += 1
-    return dict(sorted(counts.items()))
-
-
-def _no_image(_ref: ImageRef) -> str:
-    raise AssertionError("a collect sends no task")
-
-
-def collect_and_show(run: Path, settings: StudioSettings, snapshot: str | None, as_json: bool) -> None:
-    """`collect_run`, and what it did for a person or a program."""
-    show(collect_run(run, settings, snapshot), as_json)
-
-
-def watch_and_show(run: Path, settings: StudioSettings, watch: Watch, snapshot: str | None, as_json: bool) -> None:
-    """`watch_run`, telling of every look that found something. Raises: BadInput, also where a snapshot is asked for."""
-    if snapshot is not None:
-        raise BadInput("--watch", "goes on, and a snapshot has an end", "take it with a `collect` of its own")
-
-    def told(facts: Mapping[str, object]) -> None:
-        if as_json:
-            print(json.dumps(facts), flush=True)
-        elif "error" in facts:
-            print(f"regionwise: {facts['error']}", file=sys.stderr, flush=True)
-        elif facts["new"] or facts["new_rejects"]:
-            print(f"{facts['new']} new, {facts['new_rejects']} rejected, {facts['annotations']} in all", flush=True)
-
-    watch_run(run, settings, watch, told)
-
-
-def watch_run(run: Path, settings: StudioSettings, watch: Watch, told: Callable[[Mapping[str, object]], None]) -> None:
-    """Collects again and again until interrupted; a server that does not answer is told of and asked again.
-
-    With a webhook the server calls this machine when something changes; polling stays, for calls get lost.
-    """
-    link = the_link(run)
-    with ExitStack() as stack:
-        receiver = None
-        if watch.webhook is not None:
-            secret = secrets.token_hex(16)
-            receiver = stack.enter_context(WebhookReceiver(secret, *watch.webhook))
-            store = stack.enter_context(open_store(store_path(run)))
-            for client in _clients(link, settings, store, _no_image).values():
-                client.call(receiver.url, secret)
-        looks = 0
-        while watch.looks is None or looks < watch.looks:
-            looks += 1
-            try:
-                told(collect_run(run, settings, None))
-            except BadInput:
-                raise
-            except RegionwiseError as error:
-                told({"error": str(error)})
-            if watch.looks is None or looks < watch.looks:
-                _wait(receiver, watch.every_s)
-
-
-def _wait(receiver: WebhookReceiver | None, every_s: float) -> None:
-    if receiver is None:
-        time.sleep(every_s)
-    else:
-        receiver.wait(every_s)
