@@ -158,7 +158,7 @@ def test_one_region_done_is_not_all(tmp_path: Path) -> None:
     result = score_edits(benchmark, half, OracleScorer(), policy="half", bootstrap_samples=20)
     assert result.overall.region_right.value == 0.5
     assert result.overall.all_right.value == 0.0
-    assert [[region.phi for region in answer.regions][0] for answer in result.answers] == [0.0, 0.0]
+    assert [answer.regions[0].phi for answer in result.answers] == [0.0, 0.0]
 
 
 def test_figures_by_hand(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ score, and every score of a missing edit, is left out of the means and counted. 
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -36,7 +36,7 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.request import Split
 from schemas.reward import BACKGROUND
 from schemas.score import LEVEL_SCORES, SCORE_MAX, minimum, region_reward
-from training.evaluation.answers import MISSING, count_missing, phi_of, usable
+from training.evaluation.answers import MISSING, count_missing, in_chunks, phi_of, usable
 from training.evaluation.bootstrap import Floats, Ints, estimate, resamples, weighted_means
 from training.evaluation.multi_edit_items import (
     ITEMS,
@@ -82,7 +82,7 @@ def score_edits(
     answers: list[MultiEditAnswer] = []
     predictions: list[Prediction] = []
     questions: list[Question] = []
-    for items in _chunks(benchmark.items()):
+    for items in in_chunks(benchmark.items(), CHUNK):
         images = [_edited(item, edit) for item in items]
         predicted = _ask(scorer, items, images)
         answers += [
@@ -111,17 +111,6 @@ def score_edits(
 
 
 _NO_PIXELS, _NO_MASK = np.zeros((1, 1, 3), dtype=np.uint8), np.zeros((1, 1), dtype=np.bool_)
-
-
-def _chunks(items: Iterable[Item]) -> Iterable[list[Item]]:
-    chunk: list[Item] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _edited(item: Item, edit: Callable[[Item], ImageU8 | None]) -> ImageU8 | None:
