@@ -8,6 +8,7 @@ from typing import Any
 from schemas.agreement import Agreement
 from schemas.candidate import Candidate
 from schemas.dataset_row import DatasetRow
+from schemas.edit_benchmarks import GeditResult, ImgeditResult, MultiEditBenchmark, MultiEditResult, PolicyEvaluation
 from schemas.errors import BadInput, RegionwiseError
 from schemas.manifest import BuildInfo, Manifest, PartDone
 from schemas.ranking import Ranking, RankingConsensus
@@ -39,6 +40,11 @@ DOCUMENTS: tuple[type[Document], ...] = (
     TrainingCurves,
     RewardMetrics,
     RewardExample,
+    MultiEditBenchmark,
+    MultiEditResult,
+    PolicyEvaluation,
+    GeditResult,
+    ImgeditResult,
 )
 
 

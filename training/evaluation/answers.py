@@ -1,8 +1,10 @@
 """What a reward answers to the questions of test cases; a missing score stays missing and is counted."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import isfinite
+from typing import TypeVar
 
 from schemas.reward import BACKGROUND
 from schemas.score import SCORE_MAX, minimum, region_reward
@@ -11,6 +13,14 @@ from training.reward.protocol import Predicted, Prediction, Question, Reward
 CHUNK = 64
 WHOLE = ("success", "overedit", "naturalness", "artifacts")
 MISSING = Predicted(None)
+Asked = TypeVar("Asked")
+
+
+def in_chunks(items: Iterable[Asked], size: int) -> Iterator[list[Asked]]:
+    """`items` in lists of `size`, the last one maybe shorter; no more of them in memory at a time."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
 
 
 def ask(reward: Reward, questions: Sequence[Question]) -> list[Prediction]:

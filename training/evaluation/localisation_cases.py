@@ -114,7 +114,7 @@ def scene_cases(
     extras: bool = False,
 ) -> tuple[list[Case], dict[str, int]]:
     """Cases on `sources` procedural scenes, kinds and bands evenly; as `make_cases`."""
-    return make_cases(_scenes(sources, seed, size_px, textures), per_source, seed, extras=extras)
+    return make_cases(opened_scenes(sources, seed, size_px, textures), per_source, seed, extras=extras)
 
 
 def photo_cases(
@@ -153,7 +153,7 @@ def _photo_requests(run: Path) -> Iterator[Opened]:
         yield row.request, [read_image(run, ref) for ref in row.sources]
 
 
-def _scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]) -> Iterator[Opened]:
+def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]) -> Iterator[Opened]:
     """Scenes with their requests as the pipeline's first stage makes them."""
     images = PartImages(Path(), ImageTar(BytesIO(), "images/sources/part-00000.tar", "png"))
     for planned in scene_lines(seed, count, size_px):
