@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pipeline.backends import parse_spec
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.gates import GateSettings
+from pipeline.scenes.plain import PLAIN
 from pipeline.scenes.textures import TEXTURES, check_textures
 from schemas.errors import BadInput
 from schemas.record import canonical_json, first_fault
@@ -55,7 +56,7 @@ class BuildConfig(BaseModel):
     scenes: Annotated[int, Field(ge=0, description="procedural scenes to add")] = 0
     scene_size_px: Annotated[int, Field(ge=32, le=1024, description="side of a procedural scene")] = 128
     scene_renders: Annotated[int, Field(ge=1, le=16, description="renders of each scene: other light and texture")] = 1
-    scene_textures: Annotated[tuple[str, ...], Field(description="textures of scenes; none named: all of them")] = ()
+    scene_textures: Annotated[tuple[str, ...], Field(description="of scenes; none: all; plain: no texture")] = ()
     leave_out_defects: Annotated[tuple[str, ...], Field(description="defects the procedural editor never puts in")] = ()
     size_px: Annotated[int, Field(ge=32, le=4096, description="longest side of a source, scaled down to it")] = 256
     k: Annotated[int, Field(ge=1, le=64, description="candidates per request")] = 4
@@ -84,7 +85,8 @@ class BuildConfig(BaseModel):
     def _has_input(self) -> Self:
         if not self.requests and not self.scenes:
             raise ValueError("nothing to build from: name a request file (requests) or a number of scenes")
-        check_textures(self.scene_textures or TEXTURES)
+        if self.scene_textures != (PLAIN,):
+            check_textures(self.scene_textures or TEXTURES)
         ProceduralEditor(self.leave_out_defects)
         parse_spec(self.editor, EDITORS, "editor")
         parse_spec(self.segmenter, SEGMENTERS, "segmenter")

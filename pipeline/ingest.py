@@ -22,7 +22,7 @@ from pipeline.images import (
     scale_box,
 )
 from pipeline.regions.targets import name_targets
-from pipeline.scenes import TEXTURES, render_scene, scene_request
+from pipeline.scenes import TEXTURES, scene_at
 from pipeline.sources import PlannedLine, read_outside_image
 from pipeline.stage import PartImages
 from schemas.errors import BadInput, NewerSchema
@@ -105,8 +105,8 @@ def _open(planned: PlannedLine, scene_textures: tuple[str, ...]) -> OpenedReques
     if planned.duplicate_of:
         raise BadRequest("duplicate_id", f"{planned.place} has the id of {planned.duplicate_of}")
     if planned.scene:
-        scene = render_scene(*planned.scene, textures=scene_textures)
-        return OpenedRequest(scene_request(scene), [scene.image_hwc_u8], True)
+        line, image = scene_at(*planned.scene, textures=scene_textures)
+        return OpenedRequest(line, [image], True)
     line = parse_line(planned.line or {}, planned.place)
     root = Path(planned.root or ".")
     return OpenedRequest(line, [_read(root, path) for path in line.sources], False, root)

@@ -1,5 +1,6 @@
-"""Procedural scenes: objects with known masks over photo textures, any number, any size, several renders of each."""
+"""Procedural scenes: objects with known masks over photo textures or plain grounds, any number, any size."""
 
+from pipeline.scenes.plain import PLAIN
 from pipeline.scenes.render import MAX_SIZE_PX, MIN_SIZE_PX, Scene, SceneObject, render_scene, render_without
 from pipeline.scenes.requests import OPERATIONS, scene_at, scene_name, scene_request, scene_requests
 from pipeline.scenes.textures import TEXTURES
@@ -8,6 +9,7 @@ __all__ = [
     "MAX_SIZE_PX",
     "MIN_SIZE_PX",
     "OPERATIONS",
+    "PLAIN",
     "TEXTURES",
     "Scene",
     "SceneObject",

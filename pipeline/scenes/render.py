@@ -86,7 +86,7 @@ def render_scene(seed: int, index: int, size_px: int, render: int = 0, textures:
     textures: the pool that the background is drawn from; the objects' places do not depend on it, their colours do.
     Raises: BadInput for a size outside 32..4096 px, a negative index or render, or an unknown texture.
     """
-    _check(index, size_px, render)
+    check_scene(index, size_px, render)
     plan = plan_scene(seed, index, textures)
     objects = tuple(_scene_object(thing, size_px) for thing in plan.objects)
     image = _draw(plan, size_px, render, plan.objects)
@@ -100,7 +100,8 @@ def render_without(scene: Scene, leave_out: tuple[int, ...]) -> ImageU8:
     return _draw(plan, scene.size_px, scene.render, kept)
 
 
-def _check(index: int, size_px: int, render: int) -> None:
+def check_scene(index: int, size_px: int, render: int) -> None:
+    """Raises: BadInput for a size outside 32..4096 px, or a negative index or render."""
     if not MIN_SIZE_PX <= size_px <= MAX_SIZE_PX:
         raise BadInput("scene", f"size is {size_px} px", f"choose {MIN_SIZE_PX}..{MAX_SIZE_PX} px")
     if index < 0 or render < 0:

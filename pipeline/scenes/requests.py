@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.images import ImageU8, mask_to_rle
 from pipeline.instructions import instruction_for
+from pipeline.scenes.plain import PLAIN, plain_request, plain_scene
 from pipeline.scenes.plan import clear_colours, plan_scene, scene_rng
 from pipeline.scenes.render import Scene, SceneObject, render_scene
 from pipeline.scenes.textures import TEXTURES
@@ -119,7 +120,13 @@ def scene_request(scene: Scene, *, targets: int | None = None) -> RequestLine:
 def scene_at(
     seed: int, index: int, size_px: int, render: int = 0, textures: tuple[str, ...] = TEXTURES
 ) -> tuple[RequestLine, ImageU8]:
-    """Request and source image (HWC uint8 RGB) of scene number `index`. Raises: as `render_scene`."""
+    """Request and source image (HWC uint8 RGB) of scene number `index`; of a plain scene for the pool `("plain",)`.
+
+    Raises: as `render_scene`.
+    """
+    if textures == (PLAIN,):
+        scene = plain_scene(seed, index, size_px, render)
+        return plain_request(scene, scene_name(scene)), scene.image_hwc_u8
     scene = render_scene(seed, index, size_px, render, textures)
     return scene_request(scene), scene.image_hwc_u8
 

@@ -1,0 +1,51 @@
+"""What a policy is asked to edit: a request with its source, the masks of its planned regions and, if known, its goal.
+
+Plain scenes as cases for pretraining and for proofs are here; cases of a run folder come from `training.policy.data`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.editors.plan import make_plan
+from pipeline.images import ImageU8, MaskBool, pixels_sha256
+from pipeline.scenes import PLAIN, scene_at
+from schemas.request import EditRequest, Source, request_id
+
+SIZE_PX = 128
+
+
+@dataclass(frozen=True)
+class PolicyCase:
+    """One request for a policy. source: HWC uint8 RGB; masks: planned region id -> (H, W) bool in the source's frame.
+
+    wanted: the goal, HWC uint8 of the source's size, where it is known by construction; else None.
+    """
+
+    request: EditRequest
+    source: ImageU8
+    masks: Mapping[str, MaskBool]
+    wanted: ImageU8 | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the request, by which rollouts are grouped."""
+        return self.request.id
+
+
+def plain_case(seed: int, index: int, size_px: int = SIZE_PX) -> PolicyCase:
+    """Plain scene number `index` of `seed` as a case with its goal."""
+    line, image = scene_at(seed, index, size_px, textures=(PLAIN,))
+    digest = pixels_sha256(image)
+    source = Source(name=line.id, origin_sha256=digest, pixels_sha256=digest, width_px=size_px, height_px=size_px)
+    request = EditRequest(
+        id=request_id((digest,), line.instruction, (), line.targets),
+        name=line.id,
+        kind="single",
+        sources=(source,),
+        instruction=line.instruction,
+        targets=line.targets,
+        edit_type="scene",
+        synthetic=True,
+    )
+    plan = make_plan(request, [image])
+    return PolicyCase(request, image, plan.masks(), plan.wanted)

@@ -1,0 +1,237 @@
+"""FLUX.2-klein as a policy: diffusers' own classes from a folder, with a LoRA that training changes.
+
+The tiny policy and klein base-4B or 9B are the same code: a pipeline's folder, and how it is asked (`Flux2Settings`).
+Attention masks nothing in FLUX.2, so requests are batched only where their token grids agree. Left out: several
+reference images, and the distilled models (they are refused: a step of theirs is no step of a flow).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers import Flux2KleinPipeline
+from peft import LoraConfig
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline.images import ImageU8
+from schemas.errors import BadInput
+from training.policy.cases import PolicyCase
+from training.policy.flow_sde import flux2_sigmas, uniform_sigmas
+from training.policy.flux2_tokens import (
+    REFERENCE_TIME,
+    decode_tokens,
+    encode_images,
+    image_positions,
+    text_positions,
+)
+from training.policy.protocol import Seen
+from training.policy.token_masks import Frame, flux2_frame
+
+#: The linear layers of FLUX.2's transformer that a LoRA sits on: attention and feed-forward of both kinds of block.
+LORA_TARGETS = (
+    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+    "to_qkv_mlp_proj", "to_out", "ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out",
+)  # fmt: skip
+ADAPTER = "policy"
+
+
+@dataclass(frozen=True)
+class Flux2Settings:
+    """How a checkpoint is asked. The defaults are those of FLUX.2-klein base.
+
+    guidance: of classifier-free guidance, 1 for none; text_tokens: length that every instruction is padded to;
+    text_layers: hidden states of the text encoder that are read; schedule: `flux2`, shifted by the number of tokens, or
+    `uniform`; synthetic: whether it was trained on procedural scenes alone.
+    """
+
+    guidance: float = 4.0
+    text_tokens: int = 512
+    text_layers: tuple[int, ...] = (9, 18, 27)
+    schedule: str = "flux2"
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The adapter that training changes: rank, and alpha (its output is scaled by alpha / rank)."""
+
+    rank: int = 16
+    alpha: int = 32
+
+
+class Flux2Policy:
+    """A `training.policy.protocol.Policy` on a FLUX.2-klein pipeline; the pipeline's weights stay as they are."""
+
+    def __init__(
+        self,
+        pipeline: Flux2KleinPipeline,
+        settings: Flux2Settings,
+        lora: LoraSettings,
+        name: str,
+        revision: str,
+        *,
+        device: str = "cpu",
+        checkpointing: bool = False,
+    ) -> None:
+        if pipeline.config.is_distilled:
+            raise BadInput(f"policy {name}", "is a distilled model", "train the base model, not the distilled one")
+        self.name, self.revision, self.synthetic = name, revision, settings.synthetic
+        self.settings, self.lora, self.device = settings, lora, torch.device(device)
+        self.text_encoder = pipeline.text_encoder.to(self.device).eval().requires_grad_(False)
+        self.vae = pipeline.vae.to(self.device).eval().requires_grad_(False)
+        self.transformer = pipeline.transformer.to(self.device).eval().requires_grad_(False)
+        self.tokenizer, self.processor = pipeline.tokenizer, pipeline.image_processor
+        self.token_px = 2 * pipeline.vae_scale_factor
+        self.transformer.add_adapter(
+            LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=_lora_targets(self.transformer)), ADAPTER
+        )
+        for parameter in self.trained().values():
+            parameter.data = parameter.data.float()
+        if checkpointing:
+            self.transformer.enable_gradient_checkpointing()
+
+    def frame(self, width_px: int, height_px: int) -> Frame:
+        """FLUX.2's frame. Raises: BadInput for a source under 64 px or of an aspect above 8."""
+        return flux2_frame(width_px, height_px, token_px=self.token_px)
+
+    def sigmas(self, steps: int, tokens: int) -> Tensor:
+        """(steps + 1,) float32, from 1 to 0, by the policy's schedule."""
+        return uniform_sigmas(steps) if self.settings.schedule == "uniform" else flux2_sigmas(steps, tokens)
+
+    @torch.no_grad()
+    def encode(self, cases: Sequence[PolicyCase]) -> Seen:
+        """Texts and sources of requests that share one frame. Raises: BadInput where an instruction is too long."""
+        height, width = cases[0].source.shape[:2]
+        frame = self.frame(width, height)
+        pixels = torch.cat([self._pixels(case.source, frame) for case in cases])
+        source = encode_images(self.vae, pixels.to(self.device))
+        text = self._text([case.request.instruction for case in cases])
+        guided = self.settings.guidance > 1
+        target_at, source_at = image_positions(frame.grid_hw), image_positions(frame.grid_hw, REFERENCE_TIME)
+        text_at = text_positions(text.shape[1])
+        rows = len(cases), -1, -1
+        return Seen(
+            text=text,
+            text_at=text_at.to(self.device).expand(*rows),
+            source=source,
+            source_at=source_at.to(self.device).expand(*rows),
+            target_at=target_at.to(self.device).expand(*rows),
+            no_text=self._text([""]) if guided else None,
+            frame=frame,
+        )
+
+    def velocity(self, x: Tensor, sigma: Tensor, seen: Seen) -> Tensor:
+        """The guidance-combined velocity (B, N, C) float32."""
+        v = self._velocity(x, sigma, seen, seen.text)
+        if seen.no_text is None:
+            return v
+        unguided = self._velocity(x, sigma, seen, seen.no_text.expand(len(x), -1, -1))
+        return unguided + self.settings.guidance * (v - unguided)
+
+    @torch.no_grad()
+    def decode(self, x: Tensor, frame: Frame) -> list[ImageU8]:
+        """Clean latents (B, N, C) as images, HWC uint8 RGB."""
+        shown = decode_tokens(self.vae, x, frame.grid_hw).float()
+        pixels = ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """While open, the adapter is off."""
+        self.transformer.disable_adapters()
+        try:
+            yield
+        finally:
+            self.transformer.enable_adapters()
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The adapter's parameters by name, float32 whatever the model's type."""
+        return {name: p for name, p in sorted(self.transformer.named_parameters()) if f".{ADAPTER}." in name}
+
+    def _pixels(self, source: ImageU8, frame: Frame) -> Tensor:
+        """A source (1, 3, H, W) in [-1, 1], scaled and cropped as FLUX.2's own image processor does it."""
+        image = Image.fromarray(source)
+        if image.size != (frame.resized_width_px, frame.resized_height_px):
+            image = image.resize((frame.resized_width_px, frame.resized_height_px), Image.Resampling.LANCZOS)
+        pixels: Tensor = self.processor.preprocess(
+            image, height=frame.height_px, width=frame.width_px, resize_mode="crop"
+        )
+        return pixels
+
+    def _text(self, instructions: list[str]) -> Tensor:
+        """Hidden states (B, L, D) of instructions, as klein reads them; pads take part, as in its own pipeline."""
+        length = self.settings.text_tokens
+        for instruction in instructions:
+            used = len(self.tokenizer(instruction)["input_ids"])
+            if used > length:
+                raise BadInput(
+                    f"instruction {instruction[:60]!r}", f"has {used} tokens, more than {length}", "shorten it"
+                )
+        read: Tensor = Flux2KleinPipeline._get_qwen3_prompt_embeds(
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            prompt=instructions,
+            device=self.device,
+            max_sequence_length=length,
+            hidden_states_layers=list(self.settings.text_layers),
+        )
+        return read
+
+    def _velocity(self, x: Tensor, sigma: Tensor, seen: Seen, text: Tensor) -> Tensor:
+        return flux2_velocity(self.transformer, x, sigma, seen, text)
+
+
+def flux2_velocity(transformer: nn.Module, x: Tensor, sigma: Tensor, seen: Seen, text: Tensor) -> Tensor:
+    """One forward of FLUX.2's transformer: velocity (B, N, C) float32 of the target tokens.
+
+    x: (B, N, C); sigma: (B,) in [0, 1]; text: (B, L, D). Source: Flux2KleinPipeline.__call__, step 7.
+    """
+    dtype = text.dtype
+    v: Tensor = transformer(
+        hidden_states=torch.cat([x.to(dtype), seen.source.to(dtype)], dim=1),
+        timestep=sigma.to(dtype),
+        guidance=None,
+        encoder_hidden_states=text,
+        txt_ids=seen.text_at[:, : text.shape[1]],
+        img_ids=torch.cat([seen.target_at, seen.source_at], dim=1),
+        return_dict=False,
+    )[0]
+    return v[:, : x.shape[1]].float()
+
+
+def _lora_targets(transformer: nn.Module) -> list[str]:
+    """Full names of the linear layers inside the blocks that `LORA_TARGETS` names."""
+    return [
+        name
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear)
+        and "transformer_blocks." in name
+        and any(name.endswith(f".{target}") for target in LORA_TARGETS)
+    ]
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Flux2KleinPipeline:
+    """A FLUX.2-klein pipeline from a local folder; nothing is fetched and no code of the folder runs.
+
+    Raises: BadInput where the folder holds no such pipeline.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise BadInput(f"policy {folder}", "holds no model_index.json", "give the folder of a FLUX.2-klein checkpoint")
+    try:
+        pipeline: Flux2KleinPipeline = Flux2KleinPipeline.from_pretrained(
+            str(folder), torch_dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        fault = f"cannot be loaded as FLUX.2-klein: {str(error).splitlines()[0][:200] if str(error) else error!r}"
+        raise BadInput(f"policy {folder}", fault, "download the checkpoint anew, whole") from None
+    if not isinstance(pipeline, Flux2KleinPipeline):
+        raise BadInput(f"policy {folder}", f"is a {type(pipeline).__name__}", "give a FLUX.2-klein checkpoint")
+    return pipeline
+
+
+def with_guidance(settings: Flux2Settings, guidance: float | None) -> Flux2Settings:
+    """`settings` with another guidance, or as they are for None."""
+    return settings if guidance is None else replace(settings, guidance=guidance)

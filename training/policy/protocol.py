@@ -1,0 +1,87 @@
+"""What the loop asks of a policy: an editing model that samples by a flow from noise to the edited image.
+
+| symbol | meaning |
+|---|---|
+| x | noisy latents of the target, tokens (B, N, C) |
+| sigma | noise level, 1 at the start, 0 at the end |
+| v | velocity, noise minus clean latents, (B, N, C) |
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from pipeline.images import ImageU8
+from training.policy.cases import PolicyCase
+from training.policy.token_masks import Frame
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a policy sees besides the noisy latents, encoded once for each of G requests of one token grid.
+
+    text: (G, L, D); source: (G, S, C), the source's tokens; text_at, target_at, source_at: (G, tokens, 4), positions;
+    no_text: (1, L, D), the empty instruction for guidance, or None; frame: how every source becomes the grid.
+    """
+
+    text: Tensor
+    text_at: Tensor
+    source: Tensor
+    source_at: Tensor
+    target_at: Tensor
+    no_text: Tensor | None
+    frame: Frame
+
+    @property
+    def tokens(self) -> int:
+        """Target tokens a sample, N."""
+        return self.target_at.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of a token, C."""
+        return self.source.shape[2]
+
+    def take(self, rows: Tensor) -> "Seen":
+        """The requests at these rows (B,), as often as they are named: one row for each rollout."""
+        names = ("text", "text_at", "source", "source_at", "target_at")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+class Policy(Protocol):
+    """An editing model in training. name, revision: what its candidates are recorded with; synthetic: a toy."""
+
+    name: str
+    revision: str
+    synthetic: bool
+
+    def frame(self, width_px: int, height_px: int) -> Frame:
+        """How a source of this size is scaled and cropped, and its token grid. Raises: BadInput where it is refused."""
+        ...
+
+    def sigmas(self, steps: int, tokens: int) -> Tensor:
+        """The noise levels of a sampling with `steps` steps: (steps + 1,) float32, 1 first, 0 last."""
+        ...
+
+    def encode(self, cases: Sequence[PolicyCase]) -> Seen:
+        """What the policy sees of requests whose sources share one frame; no gradient flows into it."""
+        ...
+
+    def velocity(self, x: Tensor, sigma: Tensor, seen: Seen) -> Tensor:
+        """The guidance-combined velocity (B, N, C) float32. x: (B, N, C) float32; sigma: (B,); seen: B rows."""
+        ...
+
+    def decode(self, x: Tensor, frame: Frame) -> list[ImageU8]:
+        """Clean latents (B, N, C) as images, HWC uint8 RGB, in the size of the frame's crop."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """While it is open, `velocity` is that of the policy before training; no second copy is held."""
+        ...
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name."""
+        ...

@@ -1,0 +1,220 @@
+"""What a rollout is worth: scores per planned region by any reward behind `training.reward.protocol`, or by an oracle.
+
+| spec | reward |
+|---|---|
+| `oracle` | `pixel_oracle` against the goal of a request that the embedded editor can carry out |
+| `constant:SCORE` | the same score everywhere, 0..25: nothing to learn from |
+| else | as `training.reward.specs.make_reward`: a region network, a judge behind an API, a rival that compares pixels |
+
+A reward may be remote and die: what it does not answer is missing, counted, and takes no part.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from dataclasses import dataclass, replace
+from math import isfinite, nan, sqrt
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends import parse_spec
+from pipeline.editors.oracle import pixel_oracle
+from pipeline.images import ImageU8, MaskBool
+from schemas.errors import BadInput, RegionwiseError
+from schemas.score import SCORE_MAX
+from training.policy.cases import PolicyCase
+from training.policy.token_masks import Frame
+from training.reward.protocol import Prediction, Question, Reward
+
+OWN = ("oracle", "constant")
+
+
+@dataclass(frozen=True)
+class RegionRewards:
+    """What one edited image is worth; NaN where a score is missing.
+
+    phi: planned region id -> min(success, preserve), 0..25; background: its score, 0..25; aesthetics: AES, 0..25.
+    """
+
+    phi: Mapping[str, float]
+    background: float
+    aesthetics: float
+
+    def reward(self, key: str | None) -> float:
+        """R_r of a region, or of the background (None): sqrt(phi * AES) / 25, in [0, 1] or NaN."""
+        phi = self.background if key is None else self.phi[key]
+        return sqrt(phi * self.aesthetics) / SCORE_MAX if isfinite(phi) and isfinite(self.aesthetics) else nan
+
+
+class CaseReward(Protocol):
+    """Scores rollouts. name: what stands in the log; synthetic: whether it is an oracle or a toy."""
+
+    name: str
+    synthetic: bool
+
+    def score(self, cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> list[RegionRewards]:
+        """What each image is worth as an edit of its case; the image has the size of the case's source."""
+        ...
+
+
+class OracleReward:
+    """The pixel oracle. Raises: BadInput, when asked, for a case without a goal."""
+
+    name, synthetic = "oracle", True
+
+    def score(self, cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> list[RegionRewards]:
+        """As `CaseReward`."""
+        return [self._one(case, image) for case, image in zip(cases, images, strict=True)]
+
+    def _one(self, case: PolicyCase, image: ImageU8) -> RegionRewards:
+        if case.wanted is None:
+            raise BadInput(f"request {case.id}", "has no goal that an oracle could know", "choose another reward")
+        scored = pixel_oracle(case.source, case.wanted, image, case.masks, candidate_id=case.id)
+        phi = {region.region: _least(region.success, region.preserve) for region in scored.regions}
+        return RegionRewards(phi, _known(scored.background), _least(scored.naturalness, scored.artifacts))
+
+
+class ConstantReward:
+    """The same score everywhere, 0..25."""
+
+    name, synthetic = "constant", True
+
+    def __init__(self, points: float) -> None:
+        self._points = points
+
+    def score(self, cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> list[RegionRewards]:
+        """As `CaseReward`."""
+        return [RegionRewards(dict.fromkeys(case.masks, self._points), self._points, self._points) for case in cases]
+
+
+class ModelReward:
+    """A reward of `training.reward`."""
+
+    synthetic = False
+
+    def __init__(self, reward: Reward) -> None:
+        self.name, self._reward = reward.name, reward
+
+    def score(self, cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> list[RegionRewards]:
+        """As `CaseReward`."""
+        questions = [
+            Question(case.source, image, case.request.instruction, case.masks)
+            for case, image in zip(cases, images, strict=True)
+        ]
+        return [_of_prediction(p, c) for p, c in zip(self._reward.score(questions), cases, strict=True)]
+
+
+def make_case_reward(spec: str) -> CaseReward:
+    """The reward of a spec. Raises: BadInput for one that is not known or cannot be had."""
+    if spec.partition(":")[0] not in OWN:
+        from training.reward.specs import make_reward
+
+        return ModelReward(make_reward(spec))
+    name, place = parse_spec(spec, OWN, "reward")
+    if name == "oracle":
+        return OracleReward()
+    try:
+        points = float(place or "")
+    except ValueError:
+        points = nan
+    if not 0 <= points <= SCORE_MAX:
+        raise BadInput(f"reward {spec!r}", "gives no score from 0 to 25", "write constant:SCORE")
+    return ConstantReward(points)
+
+
+def _of_prediction(prediction: Prediction, case: PolicyCase) -> RegionRewards:
+    phi = dict.fromkeys(case.masks, nan)
+    for key, scores in prediction.regions.items():
+        if key in phi:
+            phi[key] = _least(scores.success.mean, scores.preserve.mean)
+    aesthetics = _least(prediction.naturalness.mean, prediction.artifacts.mean)
+    return RegionRewards(phi, _known(prediction.background.mean), aesthetics)
+
+
+def _known(score: float | None) -> float:
+    """The score where it is there and in range, else NaN: never imputed."""
+    return float(score) if score is not None and isfinite(score) and 0 <= score <= SCORE_MAX else nan
+
+
+def _least(a: float | None, b: float | None) -> float:
+    first, second = _known(a), _known(b)
+    return min(first, second) if isfinite(first) and isfinite(second) else nan
+
+
+def nothing_known(case: PolicyCase) -> RegionRewards:
+    """The rewards of an image that was not scored."""
+    return RegionRewards(dict.fromkeys(case.masks, nan), nan, nan)
+
+
+def cropped(case: PolicyCase, frame: Frame) -> PolicyCase:
+    """The case as the policy sees it: source, masks and goal scaled and cropped as its preprocessing does it."""
+    if case.source.shape[:2] == (frame.height_px, frame.width_px):
+        return case
+    return replace(
+        case,
+        source=_cropped_image(case.source, frame),
+        masks={key: _cropped_mask(mask, frame) for key, mask in case.masks.items()},
+        wanted=None if case.wanted is None else _cropped_image(case.wanted, frame),
+    )
+
+
+def _cropped_image(image: ImageU8, frame: Frame) -> ImageU8:
+    size = frame.resized_width_px, frame.resized_height_px
+    shrinks = size[0] < image.shape[1]
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.ascontiguousarray(_window(resized, frame))
+
+
+def _cropped_mask(mask: MaskBool, frame: Frame) -> MaskBool:
+    covered = cv2.resize(
+        mask.astype(np.float32), (frame.resized_width_px, frame.resized_height_px), interpolation=cv2.INTER_AREA
+    )
+    return np.ascontiguousarray(_window(covered, frame) >= 0.5)
+
+
+def _window(image: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    return image[frame.top_px : frame.top_px + frame.height_px, frame.left_px : frame.left_px + frame.width_px]
+
+
+class RewardQueue:
+    """Scores rollouts on threads while the next are sampled. timeout_s: how long one batch may take, once waited for.
+
+    failures: what the reward did wrong, a line each, and how many images went unscored for it.
+    """
+
+    def __init__(self, reward: CaseReward, *, threads: int, timeout_s: float) -> None:
+        self._reward, self._timeout_s = reward, timeout_s
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reward")
+        self._waiting: list[tuple[list[PolicyCase], Future[list[RegionRewards]]]] = []
+        self.failures: list[str] = []
+
+    def submit(self, cases: list[PolicyCase], images: list[ImageU8]) -> None:
+        """Asks for the rewards of a batch."""
+        self._waiting.append((cases, self._pool.submit(self._reward.score, cases, images)))
+
+    def collect(self) -> list[RegionRewards]:
+        """The rewards of everything submitted since the last call, in order; missing where the reward failed.
+
+        Raises: BadInput where the reward says that its input is at fault: no later batch would do better.
+        """
+        waiting, self._waiting = self._waiting, []
+        return [rewards for cases, future in waiting for rewards in self._answer(cases, future)]
+
+    def close(self) -> None:
+        """Lets go of the threads; what is still under way is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, cases: list[PolicyCase], future: "Future[list[RegionRewards]]") -> list[RegionRewards]:
+        try:
+            return future.result(self._timeout_s)
+        except BadInput:
+            raise
+        except TooLate:
+            fault = f"did not answer within {self._timeout_s:g} s"
+        except (RegionwiseError, OSError, ValueError, RuntimeError) as error:
+            fault = f"failed: {error}"
+        self.failures.append(f"reward {self._reward.name} {fault}; {len(cases)} images unscored")
+        return [nothing_known(case) for case in cases]

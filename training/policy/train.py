@@ -1,0 +1,374 @@
+"""Trains a policy with rewards of regions: `python -m training.policy.train --out FOLDER --set dataset=...`.
+
+Flat on purpose, top to bottom: read, roll out, score, take advantages, learn, test, write. Everything random hangs on
+seed, update and request, so a training that was killed goes on to the same weights, and several processes
+(`accelerate launch`) make the same samples as one. The last checkpoint always stays whole.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from schemas.errors import BadInput, RegionwiseError
+from schemas.record import short_hash
+from training.policy.cases import PolicyCase
+from training.policy.checkpoint import (
+    SCHEMA,
+    STATE_SCHEMA,
+    VERSION,
+    check_same_config,
+    read_document,
+    read_tensors,
+    restore,
+    state_tensors,
+    write_json,
+    write_tensors,
+)
+from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests
+from training.policy.config import PolicyConfig, load_config
+from training.policy.data import load_cases
+from training.policy.objective import Figures
+from training.policy.protocol import Policy
+from training.policy.rewards import RewardQueue, make_case_reward
+from training.policy.signals import Signals, StopRule, signals_of
+from training.policy.specs import make_policy
+from training.policy.trial import CaseResult, edited, judged, summary
+from training.policy.update import accumulate, first_step_gap, with_recomputed_log_probs
+
+log = logging.getLogger(__name__)
+
+
+class TooManyMissing(RegionwiseError):
+    """More rewards are missing than the config allows."""
+
+
+def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
+    """Trains a policy into `out` and returns what came of it; a finished training of the same config is left alone.
+
+    on_update: told the number of updates done, after each.
+    Raises: RunConflict where `out` was trained with another config; BadInput for data, rewards or a policy that cannot
+    be used; TooManyMissing where the reward fails too often; CheckpointFailed where the disk is full.
+    """
+    # 1. The same numbers every time.
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    state_file = out / "training" / "state.json"
+    state = read_document(state_file, STATE_SCHEMA) if state_file.is_file() else None
+    if state is not None:
+        check_same_config(out, state, config)
+        if state["update"] >= config.updates or state["stopped"]:
+            return dict(json.loads((out / "training.json").read_bytes()))
+
+    # 2. Requests, reward, policy.
+    cases, left_out = load_cases(Path(config.dataset), "train")
+    if left_out:
+        log.info("requests left out: %s", ", ".join(f"{count} {why}" for why, count in sorted(left_out.items())))
+    held_out, _ = load_cases(Path(config.dataset), config.held_out_split)
+    cases, held_out = ([case for case in read if len(case.masks) >= config.min_regions] for read in (cases, held_out))
+    if not cases or not held_out:
+        raise BadInput(config.dataset, f"has too few requests of {config.min_regions} regions", "lower min_regions")
+    held_out = held_out[: config.evaluation_requests]
+    reward = make_case_reward(config.reward)
+    second = make_case_reward(config.second_reward) if config.second_reward else None
+    policy = make_policy(
+        config.policy,
+        rank=config.lora_rank,
+        alpha=config.lora_alpha,
+        guidance=config.guidance,
+        dtype=config.dtype,
+        device=str(accelerator.device),
+        checkpointing=config.checkpointing,
+        seed=config.seed,
+    )
+    trained = policy.trained()
+    average = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    optimizer = torch.optim.AdamW(
+        trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    )
+    first_update, history, trials = 0, list[dict[str, float]](), list[dict[str, Any]]()
+    if state is not None:
+        tensors_file = out / "training" / state["tensors"]
+        restore(trained, average, optimizer, read_tensors(tensors_file), tensors_file)
+        first_update, history, trials = int(state["update"]), list(state["history"]), list(state["trials"])
+
+    watched: dict[str, Any] = {"batch": config.sample_batch, "timeout_s": config.reward_timeout_s}
+
+    def test(update: int, kl: float) -> None:
+        """Scores the averaged policy on the held-out requests and keeps what it shows."""
+        own = held_out[rank::world]
+        with averaged(trained, average):
+            images = edited(policy, own, config.evaluation_steps, config.sample_batch)
+        results = judged(policy, own, images, reward, **watched)
+        others = judged(policy, own, images, second, **watched) if second else None
+        rows = gathered_results(results, accelerator)
+        signs = signals_of(images, _rewards(results), None if others is None else _rewards(others), kl)
+        trials.append({"update": update, "requests": rows, "signals": asdict(signs)})
+
+    if not trials:
+        test(0, 0.0)
+    columns = max(len(case.masks) for case in cases) + 1
+    queue = RewardQueue(reward, threads=config.reward_threads, timeout_s=config.reward_timeout_s)
+    stopped = ""
+
+    for update in range(first_update, config.updates):
+        started = time.monotonic()
+        # 3. Samples, this process's share of each optimiser step's requests; rewards come in meanwhile.
+        chosen = cases_of_update(cases, config, update)
+        places = [p for k in range(config.optimizer_steps) for p in _dealt(config, k)[rank::world]]
+        rollouts = roll_out_requests(policy, [chosen[p] for p in places], places, config, update, queue)
+        rolled_s = time.monotonic() - started
+
+        # 4. Advantages, over the samples of all processes.
+        given = queue.collect()
+        tables, first = [], 0
+        for rollout in rollouts:
+            tables.append(region_table(rollout, given[first : first + len(rollout.cases)], columns))
+            first += len(rollout.cases)
+        rewards, areas, phis = (torch.cat(table).to(accelerator.device) for table in zip(*tables, strict=True))
+        at = torch.tensor([p for rollout in rollouts for p in rollout.places], device=accelerator.device)
+        (all_rewards, mine), (all_areas, _), (all_phis, _), (all_at, _) = (
+            gathered(accelerator, t, f) for t, f in ((rewards, torch.nan), (areas, 0), (phis, torch.nan), (at, -1))
+        )
+        told = advantages_of(all_rewards.cpu(), all_areas.cpu(), all_phis.cpu(), all_at.cpu(), config, update)
+        if told.figures["missing_share"] > config.max_missing_share:
+            why = queue.failures[-1] if queue.failures else "the reward left scores out"
+            share = f"{told.figures['missing_share']:.0%} of rewards in update {update + 1}"
+            raise TooManyMissing(f"reward {config.reward}", f"is missing {share}: {why}", "mend the reward, go on")
+        advantages = told.advantages[mine].to(accelerator.device)
+        scored_s = time.monotonic() - started - rolled_s
+        batches, first = [], 0
+        for rollout in rollouts:
+            own = advantages[first : first + len(rollout.cases)]
+            batches.append(batch_of(rollout, own, columns))
+            first += len(rollout.cases)
+
+        # 5. Steps. Old log-probs are taken again where rollout and update differ by their kernels.
+        gap = max(first_step_gap(policy, batch, config) for batch in batches) if batches else 0.0
+        gap = float(accelerator.reduce(torch.tensor(gap, device=accelerator.device), "mean")) if world > 1 else gap
+        if gap > config.clip / 10:
+            batches = [with_recomputed_log_probs(policy, batch, config) for batch in batches]
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * min(1.0, (update + 1) / max(1, config.warmup_updates))
+        logged, norms = list[tuple[float, Figures, float]](), list[float]()
+        for _ in range(config.passes):
+            for k in range(config.optimizer_steps):
+                dealt = set(_dealt(config, k))
+                optimizer.zero_grad(set_to_none=True)
+                for rollout, batch in zip(rollouts, batches, strict=True):
+                    rows = torch.tensor([i for i, p in enumerate(rollout.places) if p in dealt], dtype=torch.int64)
+                    if len(rows):
+                        part = batch.take(rows)
+                        logged += accumulate(policy, part, config, len(rows) / (len(dealt) * config.group))
+                sum_gradients(trained.values(), accelerator)
+                norms.append(float(torch.nn.utils.clip_grad_norm_(trained.values(), config.clip_norm)))
+                optimizer.step()
+                for name, parameter in trained.items():
+                    average[name].lerp_(parameter.detach(), 1 - config.ema)
+
+        # 6. What is logged.
+        total_s = time.monotonic() - started
+        n_tokens = sum(len(batch) * batch.seen.tokens for batch in batches) * world
+        figures = {
+            "update": update + 1,
+            **told.figures,
+            **mean_figures(logged, accelerator),
+            "gradient_norm": float(np.mean(norms)),
+            "log_prob_gap": gap,
+            "recomputed": float(gap > config.clip / 10),
+            "dropped_regions": float(sum(rollout.dropped for rollout in rollouts)),
+            "reward_failures": float(len(queue.failures)),
+            "tokens_per_s": n_tokens * (config.sampling_steps + len(config.trained_steps) * config.passes) / total_s,
+            "rollout_s": rolled_s,
+            "reward_wait_s": scored_s,
+            "update_s": total_s - rolled_s - scored_s,
+        }
+        history.append({name: float(value) for name, value in figures.items()})
+        queue.failures.clear()
+
+        # 7. Tests, pictures, signs of hacking, checkpoint.
+        done = update + 1
+        if done % config.evaluate_every == 0 or done == config.updates:
+            test(done, figures["kl_inside"])
+            signs = [Signals(**tested["signals"]) for tested in trials]
+            stopped = (StopRule().reason(signs) or "") if config.stop_early else ""
+            if stopped:
+                log.warning("stopped after update %d: %s", done, stopped)
+        log.info("update %d of %d: region reward %.4f", done, config.updates, figures["reward_region"])
+        if main and (done % config.checkpoint_every == 0 or done == config.updates or stopped):
+            write_state(out, config, policy, trained, average, optimizer, done, history, trials, stopped)
+        on_update(done)
+        if stopped:
+            break
+    queue.close()
+    accelerator.wait_for_everyone()
+    return dict(json.loads((out / "training.json").read_bytes()))
+
+
+def cases_of_update(cases: Sequence[PolicyCase], config: PolicyConfig, update: int) -> list[PolicyCase]:
+    """The requests of an update: round after round through all of them, each round in an order of its own."""
+    chosen = []
+    for number in range(update * config.requests, (update + 1) * config.requests):
+        turn, place = divmod(number, len(cases))
+        seed = int(short_hash("order", config.seed, turn), 16)
+        chosen.append(cases[int(np.random.default_rng(seed).permutation(len(cases))[place])])
+    return chosen
+
+
+def gathered(accelerator: Accelerator, tensor: Tensor, filler: float) -> tuple[Tensor, slice]:
+    """(the rows of all processes, which of them are this one's); shorter ones are filled up."""
+    if accelerator.num_processes == 1:
+        return tensor, slice(0, len(tensor))
+    padded = accelerator.pad_across_processes(tensor, dim=0, pad_index=filler)
+    first = accelerator.process_index * len(padded)
+    return accelerator.gather(padded), slice(first, first + len(tensor))
+
+
+def _dealt(config: PolicyConfig, number: int) -> list[int]:
+    """The requests of an update, by place, that optimiser step `number` of a pass learns from."""
+    return list(range(number, config.requests, config.optimizer_steps))
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
+    """Adds up the gradients of all processes; each has weighted its samples by their share of all."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if accelerator.num_processes > 1:
+            parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
+
+
+def mean_figures(logged: Sequence[tuple[float, Figures, float]], accelerator: Accelerator) -> dict[str, float]:
+    """Weighted means over pieces, steps and processes of what the losses log, clip fractions inside and outside."""
+    rows = [
+        [
+            weight,
+            weight * loss,
+            weight * float((f.clip_fraction * f.n_regions)[:, :-1].sum() / f.n_regions[:-1].sum().clamp(min=1)),
+            weight * float(f.clip_fraction[:, -1].mean()),
+            weight * float(f.approx_kl_inside.mean()),
+            weight * float(f.approx_kl_outside.mean()),
+            weight * float(f.kl_inside.mean()),
+            weight * float(f.kl_outside.mean()),
+        ]
+        for weight, f, loss in logged
+    ]
+    sums = torch.tensor(rows, device=accelerator.device).sum(dim=0) if rows else torch.zeros(8)
+    sums = accelerator.reduce(sums, reduction="sum") if accelerator.num_processes > 1 else sums
+    names = (
+        "loss", "clip_fraction_regions", "clip_fraction_background", "step_kl_inside", "step_kl_outside",
+        "kl_inside", "kl_outside",
+    )  # fmt: skip
+    return dict(zip(names, (sums[1:] / sums[0].clamp(min=1e-12)).tolist(), strict=True))
+
+
+@contextmanager
+def averaged(trained: dict[str, nn.Parameter], average: dict[str, Tensor]) -> Iterator[None]:
+    """While it is open the policy has its averaged adapter."""
+    now = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    try:
+        for name, parameter in trained.items():
+            parameter.data.copy_(average[name])
+        yield
+    finally:
+        for name, parameter in trained.items():
+            parameter.data.copy_(now[name])
+
+
+def gathered_results(results: list[CaseResult], accelerator: Accelerator) -> list[dict[str, Any]]:
+    """The results of all processes as rows for a JSON file, sorted by request."""
+    rows = [asdict(result) for result in results]
+    if accelerator.num_processes > 1:
+        data = torch.tensor(list(json.dumps(rows).encode()), dtype=torch.uint8, device=accelerator.device)
+        everyone, _ = gathered(accelerator, data[None, :].T, 32)
+        parts = everyone.reshape(accelerator.num_processes, -1).cpu().numpy()
+        rows = [row for part in parts for row in json.loads(part.tobytes())]
+    return sorted(rows, key=lambda row: str(row["request"]))
+
+
+def write_state(
+    out: Path,
+    config: PolicyConfig,
+    policy: Policy,
+    trained: dict[str, nn.Parameter],
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    update: int,
+    history: list[dict[str, float]],
+    trials: list[dict[str, Any]],
+    stopped: str,
+) -> None:
+    """Writes the policy as it is and a checkpoint: tensors first, then the JSON that names them; older tensors go."""
+    base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
+    settings = config.model_dump(mode="json")
+    write_tensors(out / "adapter.safetensors", average)
+    write_json(out / "training.json", {"update": update, "stopped": stopped, "trials": [_short(t) for t in trials]})
+    write_json(out / "figures.json", {"schema": "policy-figures/1", "updates": history, "trials": trials})
+    document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "config": settings}
+    write_json(out / "policy.json", document | {"updates": update})
+    name = f"state-{update:06d}.safetensors"
+    folder = out / "training"
+    write_tensors(folder / name, state_tensors(trained, average, optimizer))
+    state = {"schema": f"{STATE_SCHEMA}/{VERSION}", "update": update, "stopped": stopped, "tensors": name}
+    write_json(folder / "state.json", state | {"config": settings, "history": history, "trials": trials})
+    for older in folder.glob("state-*.safetensors"):
+        if older.name != name:
+            older.unlink()
+
+
+def _rewards(results: Sequence[CaseResult]) -> NDArray[np.float64]:
+    """The region reward of each request, NaN where it is missing."""
+    return np.array([np.nan if result.reward is None else result.reward for result in results])
+
+
+def _short(tested: dict[str, Any]) -> dict[str, Any]:
+    """A test's means."""
+    return {"update": tested["update"], **summary([CaseResult(**row) for row in tested["requests"]])}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process: says on one line what came of it. Returns: exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training.policy.train", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the policy")
+    parser.add_argument("--config", type=Path, default=None, help="TOML file of settings")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting over the file's")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        overrides = dict(setting(text) for text in given.set)
+        print(json.dumps(train_policy(load_config(given.config, overrides), given.out)))
+    except RegionwiseError as error:
+        print(f"regionwise: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; the value as JSON where it is such, else as it stands. Raises: BadInput."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise BadInput(f"--set {text!r}", "has no `=`", "write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
