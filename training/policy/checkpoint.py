@@ -24,7 +24,15 @@ from training.policy.config import PolicyConfig
 
 SCHEMA, STATE_SCHEMA, VERSION = "policy", "policy-training", 1
 #: Settings that may change between the parts of one training: they say what is written, not what is learnt.
-FREE = ("updates", "evaluate_every", "sheet_every", "checkpoint_every", "reward_timeout_s", "reward_threads")
+FREE = (
+    "updates",
+    "tensorboard",
+    "evaluate_every",
+    "sheet_every",
+    "checkpoint_every",
+    "reward_timeout_s",
+    "reward_threads",
+)
 
 
 class CheckpointFailed(RegionwiseError):

@@ -1,13 +1,15 @@
 """What an update learns from: samples of its requests with their rewards, and the advantages that follow from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pipeline.images import ImageU8
 from schemas.record import short_hash
+from schemas.region import region_id
+from schemas.reward import BACKGROUND
 from schemas.score import SCORE_MAX
 from training.policy.advantages import (
     LIMIT,
@@ -22,6 +24,7 @@ from training.policy.objective import permute_advantages, permute_regions
 from training.policy.protocol import Policy, Seen
 from training.policy.rewards import RegionRewards, RewardQueue, cropped
 from training.policy.rollout import Samples, Sampling, noise_of, roll_out
+from training.policy.sheets import SheetRegion, SheetRow, SheetSample
 from training.policy.token_masks import RegionBatch, TokenMasks, batched, token_masks
 from training.policy.trial import by_frame
 from training.policy.update import Batch
@@ -113,13 +116,13 @@ def advantages_of(
     of_regions = group_advantages(own, region_groups, form, floor)
     edits = own[:, :-1]
     figures = {
-        "reward_region": _mean(edits),
-        "reward_background": _mean(own[:, -1]),
-        "reward_image": _mean(torch.where(places >= 0, whole, torch.nan)),
-        "phi_region": _mean(torch.where(there, phis, torch.nan)[:, :-1]) / SCORE_MAX,
-        "phi_background": _mean(torch.where(there, phis, torch.nan)[:, -1]) / SCORE_MAX,
-        "zero_std_ratio": zero_std_ratio(own[:, :-1], region_groups[:, :-1]),
-        "zero_std_ratio_image": zero_std_ratio(whole, places),
+        "reward/region": _mean(edits),
+        "reward/background": _mean(own[:, -1]),
+        "reward/image": _mean(torch.where(places >= 0, whole, torch.nan)),
+        "phi/region": _mean(torch.where(there, phis, torch.nan)[:, :-1]) / SCORE_MAX,
+        "phi/background": _mean(torch.where(there, phis, torch.nan)[:, -1]) / SCORE_MAX,
+        "zero_std_ratio/regions": zero_std_ratio(own[:, :-1], region_groups[:, :-1]),
+        "zero_std_ratio/image": zero_std_ratio(whole, places),
         "missing_share": float(torch.isnan(rewards[there]).double().mean()),
     }
     if config.method == "global":
@@ -145,3 +148,39 @@ def batch_of(rollout: Rollout, advantages: Tensor, columns: int) -> Batch:
         regions = RegionBatch(torch.cat([edits, empty, background], dim=1), regions.tokens)
     device = rollout.seen.source.device
     return Batch(rollout.seen, rollout.samples, regions.to(device), advantages.to(device))
+
+
+def sheet_rows(
+    rollouts: Sequence[Rollout], given: Sequence[RegionRewards], advantages: Tensor, most: int
+) -> list[SheetRow]:
+    """The first `most` requests of an update with all their samples here, as a sheet shows them.
+
+    advantages: (B, R) or (B,); of the whole image they stand for each of its places.
+    """
+    rows: dict[int, SheetRow] = {}
+    sample = 0
+    for rollout in rollouts:
+        for number, case in enumerate(rollout.cases):
+            place, scores, own = rollout.places[number], given[sample], advantages[sample]
+            sample += 1
+            if place not in rows and len(rows) == most:
+                continue
+            seen = cropped(case, rollout.seen.frame)
+            keys = (*rollout.masks[number].keys, BACKGROUND)
+            columns = [*range(len(keys) - 1), -1]
+            values = [float(own) if own.ndim == 0 else float(own[column]) for column in columns]
+            shown = SheetSample(
+                image=rollout.images[number],
+                advantages=dict(zip(keys, values, strict=True)),
+                phi={**scores.phi, BACKGROUND: scores.background},
+                rewards={key: scores.reward(None if key == BACKGROUND else key) for key in keys},
+            )
+            if place not in rows:
+                rows[place] = SheetRow(case.request.instruction, seen.source, _sheet_regions(seen), ())
+            rows[place] = replace(rows[place], samples=(*rows[place].samples, shown))
+    return list(rows.values())
+
+
+def _sheet_regions(case: PolicyCase) -> tuple[SheetRegion, ...]:
+    labels = {region_id(case.id, index): target.label for index, target in enumerate(case.request.targets)}
+    return tuple(SheetRegion(key, labels.get(key, key), mask) for key, mask in case.masks.items())

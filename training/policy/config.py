@@ -88,6 +88,7 @@ class PolicyConfig(BaseModel):
         "float32"
     )
     checkpointing: Annotated[bool, Field(description="gradient checkpointing: less memory, more time")] = False
+    tensorboard: Annotated[bool, Field(description="whether figures go to <folder>/tensorboard, too")] = False
     seed: Annotated[int, Field(ge=0, description="seed of order, noise and adapter")] = 0
     threads: Annotated[int, Field(ge=1, le=256, description="CPU threads; part of the result's last digits")] = 2
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from schemas.errors import BadInput, RegionwiseError
@@ -34,21 +33,26 @@ from training.policy.checkpoint import (
     read_tensors,
     restore,
     state_tensors,
+    write_file,
     write_json,
     write_tensors,
 )
-from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests
+from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests, sheet_rows
 from training.policy.config import PolicyConfig, load_config
+from training.policy.curves import curves
 from training.policy.data import load_cases
 from training.policy.objective import Figures
 from training.policy.protocol import Policy
 from training.policy.rewards import RewardQueue, make_case_reward
+from training.policy.sheets import sheet, sheet_png
 from training.policy.signals import Signals, StopRule, signals_of
 from training.policy.specs import make_policy
-from training.policy.trial import CaseResult, edited, judged, summary
+from training.policy.trial import CaseResult, column, edited, judged, progress, summary
 from training.policy.update import accumulate, first_step_gap, with_recomputed_log_probs
 
 log = logging.getLogger(__name__)
+#: Requests that a sheet shows.
+SHEET_REQUESTS = 4
 
 
 class TooManyMissing(RegionwiseError):
@@ -72,7 +76,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     if state is not None:
         check_same_config(out, state, config)
         if state["update"] >= config.updates or state["stopped"]:
-            return dict(json.loads((out / "training.json").read_bytes()))
+            return told_of(out)
 
     # 2. Requests, reward, policy.
     cases, left_out = load_cases(Path(config.dataset), "train")
@@ -114,9 +118,9 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         with averaged(trained, average):
             images = edited(policy, own, config.evaluation_steps, config.sample_batch)
         results = judged(policy, own, images, reward, **watched)
-        others = judged(policy, own, images, second, **watched) if second else None
+        beside = column(judged(policy, own, images, second, **watched), "region_reward") if second else None
         rows = gathered_results(results, accelerator)
-        signs = signals_of(images, _rewards(results), None if others is None else _rewards(others), kl)
+        signs = signals_of(images, column(results, "region_reward"), beside, kl)
         trials.append({"update": update, "requests": rows, "signals": asdict(signs)})
 
     if not trials:
@@ -124,6 +128,11 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     columns = max(len(case.masks) for case in cases) + 1
     queue = RewardQueue(reward, threads=config.reward_threads, timeout_s=config.reward_timeout_s)
     stopped = ""
+    board = None
+    if main and config.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        board = SummaryWriter(str(out / "tensorboard"), purge_step=first_update + 1)
 
     for update in range(first_update, config.updates):
         started = time.monotonic()
@@ -198,25 +207,36 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
             "update_s": total_s - rolled_s - scored_s,
         }
         history.append({name: float(value) for name, value in figures.items()})
+        if board is not None:
+            for name, value in history[-1].items():
+                board.add_scalar(name, value, update + 1)
         queue.failures.clear()
 
         # 7. Tests, pictures, signs of hacking, checkpoint.
         done = update + 1
         if done % config.evaluate_every == 0 or done == config.updates:
-            test(done, figures["kl_inside"])
+            test(done, figures["kl/inside"])
             signs = [Signals(**tested["signals"]) for tested in trials]
             stopped = (StopRule().reason(signs) or "") if config.stop_early else ""
             if stopped:
                 log.warning("stopped after update %d: %s", done, stopped)
-        log.info("update %d of %d: region reward %.4f", done, config.updates, figures["reward_region"])
+        log.info("update %d of %d: region reward %.4f", done, config.updates, figures["reward/region"])
+        if main and (done % config.sheet_every == 0 or done == config.updates or stopped):
+            shown = sheet_rows(rollouts, given, advantages, SHEET_REQUESTS)
+            picture = sheet(shown, title=f"{policy.name}, update {done}, {config.method}, reward {config.reward}")
+            write_file(out / f"sheet-{done:05d}.png", sheet_png(picture))
         if main and (done % config.checkpoint_every == 0 or done == config.updates or stopped):
-            write_state(out, config, policy, trained, average, optimizer, done, history, trials, stopped)
+            kept = {"update": done, "stopped": stopped, "history": history, "trials": trials}
+            write_policy(out, config, policy, average, kept)
+            write_state(out, config, trained, average, optimizer, kept)
         on_update(done)
         if stopped:
             break
     queue.close()
+    if board is not None:
+        board.close()
     accelerator.wait_for_everyone()
-    return dict(json.loads((out / "training.json").read_bytes()))
+    return told_of(out)
 
 
 def cases_of_update(cases: Sequence[PolicyCase], config: PolicyConfig, update: int) -> list[PolicyCase]:
@@ -270,8 +290,8 @@ def mean_figures(logged: Sequence[tuple[float, Figures, float]], accelerator: Ac
     sums = torch.tensor(rows, device=accelerator.device).sum(dim=0) if rows else torch.zeros(8)
     sums = accelerator.reduce(sums, reduction="sum") if accelerator.num_processes > 1 else sums
     names = (
-        "loss", "clip_fraction_regions", "clip_fraction_background", "step_kl_inside", "step_kl_outside",
-        "kl_inside", "kl_outside",
+        "loss", "clip_fraction/regions", "clip_fraction/background", "step_kl/inside", "step_kl/outside",
+        "kl/inside", "kl/outside",
     )  # fmt: skip
     return dict(zip(names, (sums[1:] / sums[0].clamp(min=1e-12)).tolist(), strict=True))
 
@@ -300,44 +320,55 @@ def gathered_results(results: list[CaseResult], accelerator: Accelerator) -> lis
     return sorted(rows, key=lambda row: str(row["request"]))
 
 
+def write_policy(
+    out: Path, config: PolicyConfig, policy: Policy, average: dict[str, Tensor], kept: dict[str, Any]
+) -> None:
+    """Writes the policy as it is by now and what there is to look at; the tensors first, then the JSON."""
+    base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
+    write_tensors(out / "adapter.safetensors", average)
+    document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
+    write_json(out / "policy.json", document | {"config": config.model_dump(mode="json")})
+    lines = [json.dumps(figures, sort_keys=True, allow_nan=False) + "\n" for figures in kept["history"]]
+    write_file(out / "figures.jsonl", "".join(lines))
+    write_json(out / "trials.json", {"schema": "policy-trials/1", "trials": kept["trials"]})
+    results = [[CaseResult(**row) for row in kept["trials"][place]["requests"]] for place in (0, -1)]
+    names = (f"{policy.name} before", f"{policy.name} after {kept['trials'][-1]['update']} updates")
+    told = progress(*results, names=names, scorer=config.reward, synthetic=policy.synthetic)
+    write_file(out / "evaluation.json", told.model_dump_json(indent=1) + "\n")
+    curves([*map(_plotted, kept["trials"]), *kept["history"]], out / "curves.png", title=f"{policy.name}, {out.name}")
+
+
+def _plotted(tested: dict[str, Any]) -> dict[str, float]:
+    """A test's figures, by the names that curves have."""
+    means = summary([CaseResult(**row) for row in tested["requests"]])
+    signals = {f"signal/{name}": value for name, value in tested["signals"].items() if value is not None}
+    return {"update": tested["update"], **{f"held_out/{name}": value for name, value in means.items()}, **signals}
+
+
 def write_state(
     out: Path,
     config: PolicyConfig,
-    policy: Policy,
     trained: dict[str, nn.Parameter],
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    update: int,
-    history: list[dict[str, float]],
-    trials: list[dict[str, Any]],
-    stopped: str,
+    kept: dict[str, Any],
 ) -> None:
-    """Writes the policy as it is and a checkpoint: tensors first, then the JSON that names them; older tensors go."""
-    base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
-    settings = config.model_dump(mode="json")
-    write_tensors(out / "adapter.safetensors", average)
-    write_json(out / "training.json", {"update": update, "stopped": stopped, "trials": [_short(t) for t in trials]})
-    write_json(out / "figures.json", {"schema": "policy-figures/1", "updates": history, "trials": trials})
-    document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "config": settings}
-    write_json(out / "policy.json", document | {"updates": update})
-    name = f"state-{update:06d}.safetensors"
+    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go."""
+    name = f"state-{kept['update']:06d}.safetensors"
     folder = out / "training"
     write_tensors(folder / name, state_tensors(trained, average, optimizer))
-    state = {"schema": f"{STATE_SCHEMA}/{VERSION}", "update": update, "stopped": stopped, "tensors": name}
-    write_json(folder / "state.json", state | {"config": settings, "history": history, "trials": trials})
+    state = {"schema": f"{STATE_SCHEMA}/{VERSION}", "tensors": name, "config": config.model_dump(mode="json")}
+    write_json(folder / "state.json", state | kept)
     for older in folder.glob("state-*.safetensors"):
         if older.name != name:
             older.unlink()
 
 
-def _rewards(results: Sequence[CaseResult]) -> NDArray[np.float64]:
-    """The region reward of each request, NaN where it is missing."""
-    return np.array([np.nan if result.reward is None else result.reward for result in results])
-
-
-def _short(tested: dict[str, Any]) -> dict[str, Any]:
-    """A test's means."""
-    return {"update": tested["update"], **summary([CaseResult(**row) for row in tested["requests"]])}
+def told_of(out: Path) -> dict[str, Any]:
+    """What came of a training: updates done, why it stopped early, and the held-out figures of its start and end."""
+    state = read_document(out / "training" / "state.json", STATE_SCHEMA)
+    ends = [summary([CaseResult(**row) for row in state["trials"][place]["requests"]]) for place in (0, -1)]
+    return {"updates": state["update"], "stopped": state["stopped"], "start": ends[0], "end": ends[1]}
 
 
 def main(arguments: list[str] | None = None) -> int:

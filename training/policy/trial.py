@@ -1,14 +1,19 @@
 """Tests a policy on held-out requests: the ODE's samples from fixed noise, scored as rollouts are."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite, nan
+from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.images import ImageU8
+from schemas.edit_benchmarks import Interval, PairedFigure, PolicyEvaluation
 from schemas.score import SCORE_MAX
+from training.evaluation.bootstrap import estimate, resamples, weighted_means
+from training.evaluation.multi_edit import BOOTSTRAP_SAMPLES, RIGHT_FROM, Compared
 from training.policy.cases import PolicyCase
 from training.policy.protocol import Policy
 from training.policy.rewards import CaseReward, RegionRewards, RewardQueue, cropped
@@ -17,23 +22,25 @@ from training.policy.token_masks import Frame
 
 #: The seed and update whose noise all tests share, whatever the training's.
 TEST_SEED, TEST_UPDATE = 20_261, -1
-#: A region is right from this phi on: level 3 of a person's 0..4, "mostly".
-RIGHT_FROM = 18
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One held-out request. reward, phi: means over its regions of R_r and of phi_r / 25, in [0, 1].
+    """One held-out request. rewards: R_r of each region, in [0, 1]; phis: phi_r / 25; background: its score / 25.
 
-    all_right: whether every region has phi >= 18; background: its score / 25. None where a score is missing.
+    None where a score is missing.
     """
 
     request: str
-    regions: int
-    reward: float | None
-    phi: float | None
-    all_right: bool | None
+    rewards: tuple[float | None, ...]
+    phis: tuple[float | None, ...]
     background: float | None
+
+    @property
+    def all_right(self) -> bool | None:
+        """Whether every region is right (`RIGHT_FROM`); None where one is not known."""
+        known = [phi for phi in self.phis if phi is not None]
+        return all(phi * SCORE_MAX >= RIGHT_FROM for phi in known) if len(known) == len(self.phis) else None
 
 
 def by_frame(policy: Policy, cases: Sequence[PolicyCase]) -> dict[Frame, list[int]]:
@@ -81,29 +88,68 @@ def judged(
 
 def result_of(case: PolicyCase, given: RegionRewards) -> CaseResult:
     """What is kept of one request's scores."""
-    keys = list(case.masks)
-    phis, rewards = [given.phi[key] for key in keys], [given.reward(key) for key in keys]
-    known = all(isfinite(phi) for phi in phis)
     return CaseResult(
         request=case.id,
-        regions=len(keys),
-        reward=_mean(rewards),
-        phi=_mean([phi / SCORE_MAX for phi in phis]),
-        all_right=all(phi >= RIGHT_FROM for phi in phis) if known else None,
-        background=given.background / SCORE_MAX if isfinite(given.background) else None,
+        rewards=tuple(_known(given.reward(key)) for key in case.masks),
+        phis=tuple(_known(given.phi[key] / SCORE_MAX) for key in case.masks),
+        background=_known(given.background / SCORE_MAX),
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    """The mean where every value is there, else None."""
-    return float(np.mean(values)) if values and all(isfinite(value) for value in values) else None
+def _known(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+def column(results: Sequence[CaseResult], what: Compared) -> NDArray[np.float64]:
+    """One figure of each request, (n,), NaN where it is missing: a mean over its regions, or the background's."""
+    return np.array([_figure(result, what) for result in results], dtype=np.float64)
+
+
+def _figure(result: CaseResult, what: Compared) -> float:
+    values: Sequence[float | None] = (result.background,)
+    if what == "region_reward":
+        values = result.rewards
+    elif what == "region_phi":
+        values = result.phis
+    elif what == "region_right":
+        values = [None if phi is None else float(phi * SCORE_MAX >= RIGHT_FROM) for phi in result.phis]
+    elif what == "all_right":
+        values = (None if result.all_right is None else float(result.all_right),)
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else nan
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
-    """Means over the requests that have the figure; `coverage`: the share that has a reward."""
-    figures: Mapping[str, list[float]] = {
-        name: [float(value) for result in results if (value := getattr(result, name)) is not None]
-        for name in ("reward", "phi", "all_right", "background")
-    }
-    means = {name: float(np.mean(values)) for name, values in figures.items() if values}
-    return means | {"coverage": len(figures["reward"]) / max(1, len(results))}
+    """Means over the requests that have the figure; `coverage`: the share of them that has every reward."""
+    columns = {what: column(results, what) for what in get_args(Compared)}
+    means = {what: float(np.nanmean(values)) for what, values in columns.items() if not np.isnan(values).all()}
+    return means | {"coverage": float((~np.isnan(columns["region_reward"])).mean())}
+
+
+def progress(
+    start: Sequence[CaseResult], end: Sequence[CaseResult], *, names: tuple[str, str], scorer: str, synthetic: bool
+) -> PolicyEvaluation:
+    """The figures of the start and the end of a training on the same requests, with paired bootstrap intervals.
+
+    A request's figure is the mean over its regions; requests are drawn anew, for each has a source of its own.
+    """
+    weights = resamples(len(start), BOOTSTRAP_SAMPLES, 0)
+    figures = []
+    for what in get_args(Compared):
+        first, second = column(start, what), column(end, what)
+        both = ~(np.isnan(first) | np.isnan(second))
+        kept = weights[:, both]
+        means = [weighted_means(values[both], kept) for values in (first, second, second - first)]
+        told = [Interval(**asdict(estimate(values))) for values in means]
+        figures.append(PairedFigure(what=what, first=told[0], second=told[1], difference=told[2], n=int(both.sum())))
+    return PolicyEvaluation(
+        first=names[0],
+        second=names[1],
+        benchmark="held-out requests",
+        scorer=scorer,
+        synthetic=synthetic,
+        right_from=RIGHT_FROM,
+        figures=tuple(figures),
+        n_requests=len(start),
+        bootstrap_samples=BOOTSTRAP_SAMPLES,
+    )
