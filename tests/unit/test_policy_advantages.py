@@ -13,11 +13,13 @@ from training.policy.advantages import (
     area_weighted_mean,
     group_advantages,
     mixed_advantages,
+    predicted_rewards,
     region_groups,
     region_rewards,
     sample_groups,
     zero_std_ratio,
 )
+from training.reward.protocol import Predicted, Prediction, RegionPrediction
 
 NAN = math.nan
 
@@ -170,6 +172,21 @@ def test_a_score_that_is_missing_or_out_of_range_makes_the_reward_missing(bad: f
     assert math.isnan(found[0, 0].item())
     assert found[0, 1].item() == pytest.approx(0.8)
     assert torch.isnan(region_rewards(torch.tensor([[20.0, 20.0]]), torch.tensor([bad]))).all()
+
+
+def test_a_rewards_answers_become_rows_of_rewards() -> None:
+    def answer(success: float | None, naturalness: float | None, background: float | None) -> Prediction:
+        region = RegionPrediction(Predicted(success), Predicted(20.0))
+        rest = {name: Predicted(25.0) for name in ("success", "overedit", "artifacts")}
+        return Prediction({"a": region}, Predicted(background), naturalness=Predicted(naturalness), **rest)
+
+    answers = [answer(9.0, 16.0, 25.0), answer(None, 16.0, 25.0), answer(9.0, None, 4.0), answer(25.0, 25.0, None)]
+    rows = [["a", None, "background"], ["a", "b", "background"], ["a", None, None], ["a", None, "background"]]
+    rewards, phis = predicted_rewards(answers, rows)
+    expected_phis = [[9, NAN, 25], [NAN, NAN, 25], [9, NAN, NAN], [20, NAN, NAN]]
+    expected = [[0.48, NAN, 0.8], [NAN, NAN, 0.8], [NAN, NAN, NAN], [math.sqrt(0.8), NAN, NAN]]
+    assert torch.allclose(phis, torch.tensor(expected_phis, dtype=torch.float32), equal_nan=True)
+    assert torch.allclose(rewards, torch.tensor(expected), equal_nan=True)
 
 
 def test_the_global_reward_is_weighted_by_area() -> None:

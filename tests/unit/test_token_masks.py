@@ -16,6 +16,7 @@ from training.policy.token_masks import (
     effective_tokens,
     flux2_frame,
     global_edit,
+    row_ids,
     token_masks,
 )
 
@@ -182,6 +183,15 @@ def test_twenty_regions_beside_one() -> None:
     assert batch.mass[0].tolist() == [1.0] * 20 + [44.0]
     assert batch.mass[1, [0, -1]].tolist() == [32, 32]
     assert batch.edit_share[1].tolist() == [1.0] * 32 + [0.0] * 32
+
+
+def test_rows_are_named_as_the_batch_has_them() -> None:
+    two = token_masks({"a": box(0, 0, 8, 8), "b": box(16, 0, 24, 8)}, FRAME)
+    assert row_ids([two, global_edit("c", FRAME)]) == [["a", "b", "background"], ["c", None, None]]
+    assert row_ids([global_edit("c", FRAME), token_masks({"gone": box(0, 0, 0, 0)}, FRAME)]) == [
+        ["c", None],
+        [None, "background"],
+    ]
 
 
 def test_padding_tokens_belong_to_nothing() -> None:

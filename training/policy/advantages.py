@@ -15,13 +15,16 @@ and standard deviation and its advantage is 0. Computed in float64, returned in 
 Source: Flow-GRPO's group statistics, for the forms `group` and `global`; the floor and the regions are this project's.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from schemas.reward import BACKGROUND
 from schemas.score import SCORE_MAX
+from training.reward.protocol import Predicted, Prediction
 
 Form = Literal["floor", "group", "global"]
 
@@ -52,6 +55,24 @@ def region_rewards(phi_0_25: Tensor, aesthetics_0_25: Tensor) -> Tensor:
     AES couples all regions of an image: log phi / 25 beside it.
     """
     return ((usable(phi_0_25) * usable(aesthetics_0_25)[:, None]).sqrt() / SCORE_MAX).float()
+
+
+def predicted_rewards(
+    predictions: Sequence[Prediction], region_ids: Sequence[Sequence[str | None]]
+) -> tuple[Tensor, Tensor]:
+    """R_r and phi_r of what a reward said of B rollouts, both (B, R) float32, NaN where it said nothing.
+
+    region_ids: B rows of R planned region ids, `background` or None (`token_masks.row_ids`).
+    """
+    pairs = [
+        [_success_preserve(prediction, region) for region in regions]
+        for prediction, regions in zip(predictions, region_ids, strict=True)
+    ]
+    scores = torch.tensor(pairs, dtype=torch.float64)  # (B, R, 2)
+    phis = phi(scores[..., 0], scores[..., 1])
+    whole = [[_score(prediction.naturalness), _score(prediction.artifacts)] for prediction in predictions]
+    quality = torch.tensor(whole, dtype=torch.float64)  # (B, 2)
+    return region_rewards(phis, aesthetics(quality[:, 0], quality[:, 1])), phis.float()
 
 
 def area_weighted_mean(rewards: Tensor, areas: Tensor) -> Tensor:
@@ -123,6 +144,19 @@ def zero_std_ratio(rewards: Tensor, groups: Tensor) -> float:
     _, stds = _moments(_above_least(values, numbers, present), numbers, present)
     met = torch.bincount(numbers[exists]) > 0
     return float((stds[: len(met)][met] == 0).double().mean())
+
+
+def _success_preserve(prediction: Prediction, region: str | None) -> tuple[float, float]:
+    """The two scores of a region, NaN where there is none; the background's one score stands for both."""
+    if region == BACKGROUND:
+        return _score(prediction.background), _score(prediction.background)
+    if region is None or (found := prediction.regions.get(region)) is None:
+        return math.nan, math.nan
+    return _score(found.success), _score(found.preserve)
+
+
+def _score(predicted: Predicted) -> float:
+    return math.nan if predicted.mean is None else predicted.mean
 
 
 def _numbered(keys: Sequence[object | None]) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pipeline.images import MaskBool
 from schemas.errors import BadInput
+from schemas.reward import BACKGROUND
 
 #: Masses up to this, in tokens, are rounding and no region.
 _NO_MASS = 1e-6
@@ -173,6 +174,15 @@ def batched(samples: Sequence[TokenMasks]) -> RegionBatch:
         masks[i, -1, :own] = sample.masks[-1]
         tokens[i, :own] = 1
     return RegionBatch(masks, tokens.bool())
+
+
+def row_ids(samples: Sequence[TokenMasks]) -> list[list[str | None]]:
+    """What the rows of `batched` are: planned region ids, `background`, and None for a row that a rollout lacks."""
+    n_edits = max(len(sample.keys) for sample in samples)
+    return [
+        [*sample.keys, *[None] * (n_edits - len(sample.keys)), BACKGROUND if sample.masks[-1].any() else None]
+        for sample in samples
+    ]
 
 
 def effective_tokens(masks: Tensor) -> Tensor:
