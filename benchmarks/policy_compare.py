@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     work = [(arm, seed) for seed in range(given.seeds) for arm in ARMS]
     with ThreadPoolExecutor(given.at_once) as pool:
-        codes = list(pool.map(lambda job: train(*job, given.dataset, given.out, given.config), work))
+        codes = list(pool.map(lambda job: train(job[0], job[1], given.dataset, given.out, given.config), work))
     if any(codes):
         return next(code for code in codes if code)
     arms = {arm: read_arm([given.out / folder(arm, seed) for seed in range(given.seeds)]) for arm in ARMS}
