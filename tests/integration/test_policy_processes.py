@@ -127,9 +127,10 @@ def test_a_reward_that_hangs_ends_the_process_with_one_line(given: tuple[Path, P
         started = command(given, tmp_path / "policy", 1, changes)
         with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, env=environment()) as process:
             assert process.stderr is not None
-            line = next(line for line in process.stderr if line.startswith("regionwise: "))
-            said = time.monotonic()
-            assert process.wait(60) == 1
-            assert time.monotonic() - said < 10
+            try:
+                line = next(line for line in process.stderr if line.startswith("regionwise: "))
+                assert process.wait(10) == 1
+            finally:
+                process.kill()
     assert "is missing 100% of rewards in update 1: reward " in line
     assert "did not answer within 1 s; 6 images unscored; mend the reward, go on" in line
