@@ -42,7 +42,7 @@ COVER = 0.7
 _LIMITS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 _NONE = "\u2013"
 NOTE = (
-    "φ: the lower of a region's success and preserve, 0 to 25. R: region reward, 0 to 1. Advantages compare the samples "
+    "φ: the lower of a region's success and preserve, 0 to 25. R: region reward, 0 to 1. Advantages compare samples "
     "of one request, place by place; hatched where missing."
 )
 
