@@ -163,7 +163,7 @@ def _grid(count: int, title: str, frame: _Frame = SMALL, foot_in: float = 0.0) -
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     if title:
         style = {"ha": "left", "va": "top", "fontsize": 13, "fontweight": "bold", "color": INK}
-        figure.text(2 * MARGIN_IN / width, 1 - 0.16 / height, _plain(title, 22 * columns), **style)
+        figure.text(2 * MARGIN_IN / width, 1 - 0.16 / height, _plain(title, int(9 * width)), **style)
     axes = []
     for place in range(count):
         row, column = divmod(place, columns)
@@ -310,7 +310,7 @@ def comparison_plot(
                 _draw_arm(axis, arm_name, arm, band(arm.figures[name], samples, seed), colour)
         axis.set_xlabel("update", fontsize=8, color=SOFT)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(arms), fontsize=9, frameon=False, labelcolor=INK)
+    figure.legend(handles, labels, loc="lower left", ncols=4, fontsize=9, frameon=False, labelcolor=INK)
     write_whole(path, _png(figure))
     return path
 
