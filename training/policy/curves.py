@@ -162,7 +162,7 @@ def _grid(count: int, title: str, frame: _Frame = SMALL, foot_in: float = 0.0) -
     width, height = cell[0] * columns + 2 * MARGIN_IN, cell[1] * rows + head + foot_in + MARGIN_IN
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     if title:
-        style = {"ha": "left", "va": "top", "fontsize": 13, "fontweight": "bold", "color": INK}
+        style: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": 13, "fontweight": "bold", "color": INK}
         figure.text(2 * MARGIN_IN / width, 1 - 0.16 / height, _plain(title, int(9 * width)), **style)
     axes = []
     for place in range(count):
