@@ -9,10 +9,11 @@ CORES := $(shell nproc)
 DEMO := runs/demo
 OUTLINES := runs/demo-outlines
 REWARD := runs/reward
+POLICY := runs/policy
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo reward reward-weights test unit integration browser slow lint types layers docs schemas serve studio
+.PHONY: help setup demo reward reward-weights policy test unit integration browser slow lint types layers docs schemas serve studio
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -58,6 +59,15 @@ reward-weights: $(STAMP)  ## the reward's weights that come with the product, ma
 	@$(BIN)/regionwise build --run runs/reward-weights --config examples/reward-weights-data.toml --workers $(CORES) && \
 	$(BIN)/regionwise train-reward --run runs/reward-weights --config examples/reward-weights.toml --with-rivals && \
 	$(BIN)/python -m training.reward.shipped runs/reward-weights
+
+policy: $(STAMP)  ## a policy trained with rewards of regions on plain scenes, into runs/policy
+	@started=$$(date +%s); \
+	$(BIN)/regionwise build --run $(POLICY) --config examples/policy-data.toml --workers $(CORES) && \
+	$(BIN)/regionwise train-policy --run $(POLICY) --config examples/policy.toml && \
+	$(BIN)/regionwise report $(POLICY) && \
+	echo "policy: $$(( $$(date +%s) - started )) s" && \
+	echo "the policy is in $(POLICY)/policy/policy (training.json: its tests; figures.json: every update); the requests that" && \
+	echo "it was trained on: $(POLICY)/report.html"
 
 test: unit integration browser  ## all tests, as CI runs them
 

@@ -222,7 +222,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Flux2Klei
         raise BadInput(f"policy {folder}", "holds no model_index.json", "give the folder of a FLUX.2-klein checkpoint")
     try:
         pipeline: Flux2KleinPipeline = Flux2KleinPipeline.from_pretrained(
-            str(folder), torch_dtype=dtype, local_files_only=True, use_safetensors=True
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         fault = f"cannot be loaded as FLUX.2-klein: {str(error).splitlines()[0][:200] if str(error) else error!r}"

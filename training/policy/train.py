@@ -8,10 +8,11 @@ seed, update and request, so a training that was killed goes on to the same weig
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pipeline.run_folder import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.policy.cases import PolicyCase
@@ -378,10 +380,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=None, help="TOML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting over the file's")
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main_process = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(message)s")
     try:
-        overrides = dict(setting(text) for text in given.set)
-        print(json.dumps(train_policy(load_config(given.config, overrides), given.out)))
+        config = load_config(given.config, dict(setting(text) for text in given.set))
+        with locked(given.out) if main_process else nullcontext():
+            result = train_policy(config, given.out)
+        if main_process:
+            print(json.dumps(result))
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
         return error.exit_code
