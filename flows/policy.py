@@ -46,7 +46,8 @@ def train_policy(
     settings = tuple(f"{key}={json.dumps(value)}" for key, value in (config or {}).items())
     file = Path(config_file) if config_file else None
     found = train(Path(run).resolve(), PolicyTraining(name, file, settings, int(processes)))
-    rows = [{"held-out requests": figure, "start": start, "end": end} for figure, start, end in figures(found)]
+    names = ("held-out requests", "before", "after", "difference")
+    rows = [dict(zip(names, shown, strict=True)) for shown in figures(found)]
     said = f"{found['policy']} after {found['updates']} updates. {found['stopped']}".strip()
     create_table_artifact(rows, key="policy-figures", description=said)
     return found

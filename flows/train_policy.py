@@ -18,6 +18,7 @@ from rich.table import Table
 from annotation.local_server import stop
 from flows.train_reward import ROOT, TrainingFailed
 from pipeline.shards import read_manifest
+from schemas.edit_benchmarks import PolicyEvaluation
 from schemas.errors import BadInput, printable
 
 #: What the process says of its own errors begins with it; it is no line of the log, but why the training failed.
@@ -101,16 +102,23 @@ def _told(log: Iterable[bytes], say: Callable[[str], None]) -> str:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """What became of a training: folder, updates, why it stopped early ('' for not), held-out figures then and now."""
-    told = json.loads((folder / "training.json").read_bytes())
-    start, end = told["trials"][0], told["trials"][-1]
-    return {"policy": str(folder), "updates": told["update"], "stopped": told["stopped"], "start": start, "end": end}
+    policy = json.loads((folder / "policy.json").read_bytes())
+    told = PolicyEvaluation.from_json((folder / "evaluation.json").read_bytes(), thing=str(folder / "evaluation.json"))
+    facts = {"policy": str(folder), "updates": policy["updates"], "stopped": policy["stopped"]}
+    return facts | {"evaluation": told.model_dump(mode="json")}
 
 
-def figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(figure, at the start, at the end) of an outcome, as text; a figure that is missing is a dash."""
-    start, end = found["start"], found["end"]
-    names = [name for name in {**start, **end} if name != "update"]
-    return [(name, *(f"{at[name]:.4f}" if name in at else "-" for at in (start, end))) for name in names]
+def figures(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(figure, before, after, difference) of an outcome, as text with 95 % intervals; what is missing is a dash."""
+    rows = found["evaluation"]["figures"]
+    return [(row["what"], *(_interval(row[name]) for name in ("first", "second", "difference"))) for row in rows]
+
+
+def _interval(figure: dict[str, float | None]) -> str:
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def train_policy_and_show(run: Path, training: PolicyTraining, as_json: bool) -> None:
@@ -120,7 +128,8 @@ def train_policy_and_show(run: Path, training: PolicyTraining, as_json: bool) ->
     if as_json:
         print(json.dumps(found))
         return
-    table = Table("held-out requests", f"update {found['start']['update']}", f"update {found['end']['update']}")
+    told = found["evaluation"]
+    table = Table(f"{told['n_requests']} held-out requests", told["first"], told["second"], "difference")
     for row in figures(found):
         table.add_row(*row)
     console = Console()

@@ -176,14 +176,16 @@ def test_a_policy_is_trained_with_its_log_and_figures_in_the_flow_run(
 ) -> None:
     answer = launch(served, "train-policy", *training(plain, untrained))
     assert answer.returncode == 0, answer.stdout
-    trials = json.loads((plain / "policy" / "policy" / "training.json").read_bytes())["trials"]
+    told = json.loads((plain / "policy" / "policy" / "evaluation.json").read_bytes())
+    phi = next(row for row in told["figures"] if row["what"] == "region_phi")
     flow_run = ask(served, "flow_runs")[0]["id"]
     lines = [log["message"] for log in ask(served, "logs") if log["flow_run_id"] == flow_run]
     assert [line for line in lines if line.startswith("update 2 of 2: region reward")]
     table = next(found for found in ask(served, "artifacts") if found["key"] == "policy-figures")
     assert table["flow_run_id"] == flow_run
-    rows = {row["held-out requests"]: (row["start"], row["end"]) for row in json.loads(table["data"])}
-    assert rows["phi"] == (f"{trials[0]['phi']:.4f}", f"{trials[-1]['phi']:.4f}")
+    rows = {row["held-out requests"]: (row["before"], row["after"]) for row in json.loads(table["data"])}
+    assert rows["region_phi"][0].startswith(f"{phi['first']['value']:.3f}")
+    assert rows["region_phi"][1].startswith(f"{phi['second']['value']:.3f}")
 
 
 def test_a_bad_setting_of_a_training_is_the_message_of_its_flow_run(

@@ -13,6 +13,7 @@ from flows.train_reward import TrainingFailed
 from schemas.errors import BadInput
 from tests.tiny_policy import plain_run, quick, random_tiny
 from training.policy.launch import LOOPBACK, launch, rank_environment
+from training.policy.trial import CaseResult, progress
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +38,15 @@ def test_a_policy_is_trained_and_what_became_of_it_is_one_object(
     printed = capfd.readouterr()
     found = json.loads(printed.out)
     assert found["policy"] == str(run / "policy" / "first")
-    assert (found["updates"], found["start"]["update"], found["end"]["update"]) == (2, 0, 2)
-    assert found["start"]["coverage"] == 1
+    told = {row["what"]: row for row in found["evaluation"]["figures"]}
+    assert (found["updates"], found["evaluation"]["first"], found["evaluation"]["second"]) == (
+        2, "tiny before", "tiny after 2 updates",
+    )  # fmt: skip
+    assert told["region_phi"]["n"] == found["evaluation"]["n_requests"]
     assert [line for line in printed.err.splitlines() if line.startswith("update 2 of 2: region reward")]
     train_policy_and_show(run, training, as_json=False)
     shown = capfd.readouterr().out
-    assert f"{found['end']['phi']:.4f}" in shown
+    assert f"{told['region_phi']['second']['value']:.3f}" in shown
     assert json.loads((run / "policy/first/policy.json").read_bytes())["updates"] == 2
 
 
@@ -115,9 +119,13 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_figure_that_is_missing_is_a_dash(tmp_path: Path) -> None:
-    trials = [{"update": 0, "phi": 0.25}, {"update": 3, "phi": 0.5, "reward": 0.125}]
-    (tmp_path / "training.json").write_text(json.dumps({"update": 3, "stopped": "", "trials": trials}))
-    assert figures(outcome(tmp_path)) == [("phi", "0.2500", "0.5000"), ("reward", "-", "0.1250")]
+    there = CaseResult("a", (0.125, 0.375), (0.25, 0.25), None)
+    told = progress([there], [there], names=("before", "after"), scorer="oracle", synthetic=True)
+    (tmp_path / "evaluation.json").write_text(told.model_dump_json())
+    (tmp_path / "policy.json").write_text(json.dumps({"updates": 3, "stopped": ""}))
+    shown = {row[0]: row[1:] for row in figures(outcome(tmp_path))}
+    assert shown["region_reward"] == ("0.250 [0.250, 0.250]", "0.250 [0.250, 0.250]", "0.000 [0.000, 0.000]")
+    assert shown["background"] == ("-", "-", "-")
 
 
 def test_a_policy_that_is_being_trained_is_not_trained_twice(base: Path, run: Path) -> None:

@@ -329,6 +329,7 @@ def write_policy(
     base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
     write_tensors(out / "adapter.safetensors", average)
     document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
+    document["stopped"] = kept["stopped"]
     write_json(out / "policy.json", document | {"config": config.model_dump(mode="json")})
     lines = [json.dumps(figures, sort_keys=True, allow_nan=False) + "\n" for figures in kept["history"]]
     write_file(out / "figures.jsonl", "".join(lines))
