@@ -71,7 +71,7 @@ def test_advantages_sum_to_0_in_every_group(drawn: list[tuple[str, float]], form
 
 @settings(deadline=None)
 @given(drawn=GROUPS, shift=st.integers(-(2**40), 2**40), form=st.sampled_from(["floor", "group", "global"]))
-@example(drawn=[("a", 0.0), ("a", 5 / 1024), ("a", 1.0)], shift=2**40 - 1, form="floor")
+@example(drawn=[("a", 0.0), ("a", 4 / 1024), ("a", 1.0)], shift=2**40 - 1, form="floor")
 def test_a_shift_changes_no_bit(drawn: list[tuple[str, float]], shift: int, form: str) -> None:
     samples, rewards = zip(*drawn, strict=True)
     here = torch.tensor(rewards, dtype=torch.float64)
