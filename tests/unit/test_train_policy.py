@@ -7,11 +7,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from flows.train_policy import PolicyTraining, figures, follow, outcome, train_policy_and_show, train_policy_of_run
 from flows.train_reward import TrainingFailed
 from schemas.errors import BadInput
 from tests.tiny_policy import plain_run, quick, random_tiny
+from training.policy.checkpoint import read_tensors
 from training.policy.launch import LOOPBACK, launch, rank_environment
 from training.policy.trial import CaseResult, progress
 
@@ -134,6 +136,21 @@ def test_a_policy_that_is_being_trained_is_not_trained_twice(base: Path, run: Pa
     with locked(run / "policy" / "held"), pytest.raises(TrainingFailed, match="is in use by process") as error:
         train_policy_of_run(run, PolicyTraining(name="held", settings=quick(base)), print)
     assert error.value.exit_code == 1
+
+
+def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path) -> None:
+    alone, together = list[str](), list[str]()
+    one = train_policy_of_run(run, PolicyTraining("one", settings=quick(base)), alone.append)
+    two = train_policy_of_run(run, PolicyTraining("two", settings=quick(base), processes=2), together.append)
+    assert one["end"] == pytest.approx(two["end"], abs=1e-6)
+    assert [line for line in together if line.startswith("update")] == alone
+    adapters = [read_tensors(run / "policy" / name / "adapter.safetensors") for name in ("one", "two")]
+    for name, tensor in adapters[0].items():
+        torch.testing.assert_close(tensor, adapters[1][name], rtol=0, atol=1e-6)
+    assert any(bool(tensor.any()) for name, tensor in adapters[0].items() if "lora_B" in name)
+    with pytest.raises(TrainingFailed, match=r"klein.*does not say where it is") as error:
+        train_policy_of_run(run, PolicyTraining("bad", settings=quick(base, policy="klein"), processes=2), print)
+    assert error.value.exit_code == 2
 
 
 def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

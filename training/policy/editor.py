@@ -12,7 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
 from pydantic import ValidationError
+from transformers.utils import logging as transformers_logging
 
 from pipeline.backends import CannotEdit, Edit
 from pipeline.files import sha256_of_file
@@ -44,14 +46,15 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
         config = PolicyConfig.model_validate(document.get("config"))
     except ValidationError as error:
         raise BadInput(str(folder / "policy.json"), first_fault(error), "train the policy anew") from None
-    policy = make_policy(
-        config.policy,
-        rank=config.lora_rank,
-        alpha=config.lora_alpha,
-        guidance=config.guidance,
-        dtype=config.dtype,
-        device=choose_device(device, "editor policy"),
-    )
+    with _without_bars():
+        policy = make_policy(
+            config.policy,
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            guidance=config.guidance,
+            dtype=config.dtype,
+            device=choose_device(device, "editor policy"),
+        )
     if policy.revision != document.get("revision"):
         fault = f"was trained on revision {str(document.get('revision'))[:40]} of {config.policy}"
         raise BadInput(str(folder), f"{fault}, which is now {policy.revision}", "put that one back, or train it anew")
@@ -132,6 +135,20 @@ def _crop_box(frame: Frame) -> tuple[int, int, int, int]:
     across, down = frame.source_width_px / frame.resized_width_px, frame.source_height_px / frame.resized_height_px
     right, bottom = frame.left_px + frame.width_px, frame.top_px + frame.height_px
     return ceil(frame.left_px * across), ceil(frame.top_px * down), floor(right * across), floor(bottom * down)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars of a model that loads while it is open: a build has its own."""
+    before = [(bars, bars.is_progress_bar_enabled()) for bars in (diffusers_logging, transformers_logging)]
+    for bars, _ in before:
+        bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for bars, shown in before:
+            if shown:
+                bars.enable_progress_bar()
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def train_rank(arguments: list[str]) -> int:
     gpus = torch.cuda.device_count()
     if gpus and n_processes > gpus:
         raise BadInput(f"{n_processes} processes", f"are more than there are GPUs ({gpus})", "ask for fewer")
-    store = torch.distributed.FileStore(os.environ[STORE], n_processes)
+    store = torch.distributed.FileStore(os.environ[STORE], n_processes)  # type: ignore[attr-defined]
     backend = "nccl" if gpus else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=n_processes)
     try:
