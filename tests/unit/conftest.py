@@ -6,12 +6,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.build import prepare_run, run_parts
-from pipeline.config import BuildConfig
+from pipeline.config import BuildConfig, SplitShares
 from pipeline.export import export_dataset
 from pipeline.run_folder import locked
 from pipeline.workers import workers
 
 SMALL = BuildConfig(scenes=10, scene_size_px=64, part_requests=4, k=3, shard_samples=6, seed=3)
+PLAIN_SCENES = BuildConfig(
+    scenes=16,
+    scene_size_px=64,
+    scene_textures=("plain",),
+    part_requests=16,
+    k=1,
+    seed=3,
+    splits=SplitShares(train=0.5, validation=0.5, test=0.0),
+)
 
 
 def build(run: Path, config: BuildConfig) -> None:
@@ -34,3 +43,21 @@ def built_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_run(built_run: Path, tmp_path: Path) -> Path:
     """A copy of the finished run, to damage."""
     return shutil.copytree(built_run, tmp_path / "small")
+
+
+@pytest.fixture(scope="session")
+def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny policy with random weights; never changed."""
+    from tests.unit.policy_loop_cases import random_pipeline
+
+    folder = tmp_path_factory.mktemp("policy") / "tiny"
+    random_pipeline().save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of a build of 16 plain scenes, half of them held out; never changed."""
+    run = tmp_path_factory.mktemp("plain") / "run"
+    build(run, PLAIN_SCENES)
+    return run / "dataset"

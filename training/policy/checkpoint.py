@@ -10,6 +10,8 @@ leaves the checkpoint before as the last one.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +53,16 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Writes a file of a policy's folder, whole or not at all. Raises: CheckpointFailed."""
-    try:
+    with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Around what writes a file of a policy's folder. Raises: CheckpointFailed where the disk does not take it."""
+    try:
+        yield
     except OSError as error:
         remedy = "make room and start again: it goes on from the last checkpoint"
         raise CheckpointFailed(str(path), f"cannot be written: {error.strerror or error}", remedy) from None
@@ -89,8 +98,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def put_adapter(trained: dict[str, nn.Parameter], tensors: dict[str, Tensor], path: Path) -> None:
     """Puts an adapter's tensors into a policy. Raises: BadInput, naming the first that does not fit."""
-    for name in sorted({*trained, *tensors}):
-        here, there = trained.get(name), tensors.get(name)
+    _put(trained, tensors, path)
+
+
+def _put(places: Mapping[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    """Copies tensors into their places once all fit. Raises: BadInput."""
+    for name in sorted({*places, *tensors}):
+        here, there = places.get(name), tensors.get(name)
         if here is None or there is None or here.shape != there.shape:
             shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (there, here)]
             fault = f"is an adapter of another model: {name} is {shapes[0]}, expected {shapes[1]}"
@@ -98,8 +112,8 @@ def put_adapter(trained: dict[str, nn.Parameter], tensors: dict[str, Tensor], pa
         if not bool(torch.isfinite(there).all()):
             raise BadInput(str(path), f"holds numbers in {name} that are not finite", "train the policy anew")
     with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(tensors[name])
+        for name, place in places.items():
+            place.copy_(tensors[name])
 
 
 def state_tensors(
@@ -122,13 +136,13 @@ def restore(
 ) -> None:
     """Puts what `state_tensors` gave back in its place. Raises: BadInput where it does not fit."""
     put_adapter(trained, _below("adapter/", tensors), path)
-    kept = _below("average/", tensors)
-    for name, tensor in average.items():
-        tensor.copy_(kept[name])
+    _put(average, _below("average/", tensors), path)
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below("moment/", tensors).items():
-        index, _, kind = name.partition("/")
-        moments.setdefault(int(index), {})[kind] = tensor
+    for index, parameter in enumerate(trained.values()):
+        moments[index] = _below(f"moment/{index}/", tensors)
+        shapes = {name: tuple(tensor.shape) for name, tensor in moments[index].items()}
+        if shapes != {"step": (), "exp_avg": tuple(parameter.shape), "exp_avg_sq": tuple(parameter.shape)}:
+            raise BadInput(str(path), f"lacks moments of parameter {index} or has others", "train the policy anew")
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -58,16 +58,19 @@ def roll_out_requests(
         masks = {i: token_masks(cases[i].masks, frame) for i in own}
         if config.control == "permuted-masks":
             masks = {i: permute_regions(m, cases[i].id, config.seed) for i, m in masks.items()}
+        shown = {i: cropped(cases[i], frame) for i in own}
         seen = policy.encode([cases[i] for i in own])
         rows = [(row, number) for row in range(len(own)) for number in range(config.group)]
         for first in range(0, len(rows), config.sample_batch):
             chosen = rows[first : first + config.sample_batch]
             taken = seen.take(torch.tensor([row for row, _ in chosen]))
-            streams = [noise_of(config.seed, update, cases[own[row]].id, number) for row, number in chosen]
+            streams = [
+                noise_of(config.seed, update, cases[own[row]].id, places[own[row]] * config.group + number)
+                for row, number in chosen
+            ]
             samples = roll_out(policy, taken, streams, sampling, dtype)
             images = policy.decode(samples.latents, frame)
-            shown = [cropped(cases[own[row]], frame) for row, _ in chosen]
-            queue.submit(shown, images)
+            queue.submit([shown[own[row]] for row, _ in chosen], images)
             rollouts.append(
                 Rollout(
                     cases=[cases[own[row]] for row, _ in chosen],
@@ -129,7 +132,8 @@ def advantages_of(
         return Told(of_image.clamp(-LIMIT, LIMIT), figures)
     if config.control == "permuted-advantages":
         drawn = torch.Generator().manual_seed(int(short_hash("permuted", config.seed, update), 16) >> 1)
-        of_regions = permute_advantages(of_regions, places.clamp(min=0), there, drawn)
+        order = places.argsort(stable=True)  # the requests' own, whatever process sampled them
+        of_regions[order] = permute_advantages(of_regions[order], places[order].clamp(min=0), there[order], drawn)
     return Told(mixed_advantages(of_regions, of_image, config.lam), figures)
 
 

@@ -95,8 +95,10 @@ class PolicyConfig(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         steps = self.trained_steps
-        if len(set(steps)) != len(steps) or min(steps) < 0 or max(steps) > self.sampling_steps - 2:
+        if min(steps) < 0 or max(steps) > self.sampling_steps - 2:
             raise ValueError(f"trained_steps {list(steps)} are not all steps before the last of {self.sampling_steps}")
+        if list(steps) != sorted(set(steps)):
+            raise ValueError(f"trained_steps {list(steps)} are not in rising order, each once")
         if self.beta_background < self.beta_edit:
             raise ValueError("beta_background is below beta_edit: the background is what must not move")
         if self.control != "none" and self.method != "spatial":

@@ -85,6 +85,7 @@ class Flux2Policy:
         self.transformer = pipeline.transformer.to(self.device).eval().requires_grad_(False)
         self.tokenizer, self.processor = pipeline.tokenizer, pipeline.image_processor
         self.token_px = 2 * pipeline.vae_scale_factor
+        self._referring = False
         self.transformer.add_adapter(
             LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=_lora_targets(self.transformer)), ADAPTER
         )
@@ -140,12 +141,17 @@ class Flux2Policy:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """While open, the adapter is off."""
+        """While open, the adapter is off; inside another one nothing changes, and the outer one ends it."""
+        if self._referring:
+            yield
+            return
+        self._referring = True
         self.transformer.disable_adapters()
         try:
             yield
         finally:
             self.transformer.enable_adapters()
+            self._referring = False
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The adapter's parameters by name, float32 whatever the model's type."""
@@ -165,7 +171,7 @@ class Flux2Policy:
         """Hidden states (B, L, D) of instructions, as klein reads them; pads take part, as in its own pipeline."""
         length = self.settings.text_tokens
         for instruction in instructions:
-            used = len(self.tokenizer(instruction)["input_ids"])
+            used = self._tokens_of(instruction)
             if used > length:
                 raise BadInput(
                     f"instruction {instruction[:60]!r}", f"has {used} tokens, more than {length}", "shorten it"
@@ -179,6 +185,14 @@ class Flux2Policy:
             hidden_states_layers=list(self.settings.text_layers),
         )
         return read
+
+    def _tokens_of(self, instruction: str) -> int:
+        """Tokens of an instruction with what the chat template puts around it."""
+        messages = [{"role": "user", "content": instruction}]
+        text = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return len(self.tokenizer(text)["input_ids"])
 
     def _velocity(self, x: Tensor, sigma: Tensor, seen: Seen, text: Tensor) -> Tensor:
         return flux2_velocity(self.transformer, x, sigma, seen, text)

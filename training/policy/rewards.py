@@ -9,11 +9,13 @@
 A reward may be remote and die: what it does not answer is missing, counted, and takes no part.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from math import isfinite, nan, sqrt
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Protocol
 
 import cv2
@@ -28,6 +30,8 @@ from schemas.score import SCORE_MAX
 from training.policy.cases import PolicyCase
 from training.policy.token_masks import Frame
 from training.reward.protocol import Prediction, Question, Reward
+
+log = logging.getLogger(__name__)
 
 OWN = ("oracle", "constant")
 
@@ -150,13 +154,16 @@ def nothing_known(case: PolicyCase) -> RegionRewards:
 
 
 def cropped(case: PolicyCase, frame: Frame) -> PolicyCase:
-    """The case as the policy sees it: source, masks and goal scaled and cropped as its preprocessing does it."""
+    """The case as the policy sees it: source, masks and goal scaled and cropped as its preprocessing does it.
+
+    Regions that the crop leaves nothing of are gone, the same that `token_masks` drops.
+    """
     if case.source.shape[:2] == (frame.height_px, frame.width_px):
         return case
     return replace(
         case,
         source=_cropped_image(case.source, frame),
-        masks={key: _cropped_mask(mask, frame) for key, mask in case.masks.items()},
+        masks={key: cut for key, mask in case.masks.items() if (cut := _cropped_mask(mask, frame)).any()},
         wanted=None if case.wanted is None else _cropped_image(case.wanted, frame),
     )
 
@@ -172,28 +179,43 @@ def _cropped_mask(mask: MaskBool, frame: Frame) -> MaskBool:
     covered = cv2.resize(
         mask.astype(np.float32), (frame.resized_width_px, frame.resized_height_px), interpolation=cv2.INTER_AREA
     )
-    return np.ascontiguousarray(_window(covered, frame) >= 0.5)
+    window = _window(covered, frame)
+    return np.ascontiguousarray(window >= min(0.5, max(float(window.max()), 1e-6)))  # a thin thing stays a thing
 
 
 def _window(image: NDArray[Any], frame: Frame) -> NDArray[Any]:
     return image[frame.top_px : frame.top_px + frame.height_px, frame.left_px : frame.left_px + frame.width_px]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A batch of rollouts on its way to the reward, and the answer to come."""
+
+    cases: list[PolicyCase]
+    images: list[ImageU8]
+    answer: "Future[list[RegionRewards]]"
+
+
 class RewardQueue:
     """Scores rollouts on threads while the next are sampled. timeout_s: how long one batch may take, once waited for.
 
     failures: what the reward did wrong, a line each, and how many images went unscored for it.
+    The threads are daemons: those of a ThreadPoolExecutor would keep the process from ending while one waits for good.
     """
 
     def __init__(self, reward: CaseReward, *, threads: int, timeout_s: float) -> None:
-        self._reward, self._timeout_s = reward, timeout_s
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reward")
-        self._waiting: list[tuple[list[PolicyCase], Future[list[RegionRewards]]]] = []
+        self._reward, self._timeout_s, self._threads = reward, timeout_s, threads
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._waiting: list[_Asked] = []
         self.failures: list[str] = []
+        for _ in range(threads):
+            Thread(target=self._work, name="reward", daemon=True).start()
 
     def submit(self, cases: list[PolicyCase], images: list[ImageU8]) -> None:
         """Asks for the rewards of a batch."""
-        self._waiting.append((cases, self._pool.submit(self._reward.score, cases, images)))
+        asked = _Asked(cases, images, Future())
+        self._waiting.append(asked)
+        self._asked.put(asked)
 
     def collect(self) -> list[RegionRewards]:
         """The rewards of everything submitted since the last call, in order; missing where the reward failed.
@@ -201,20 +223,32 @@ class RewardQueue:
         Raises: BadInput where the reward says that its input is at fault: no later batch would do better.
         """
         waiting, self._waiting = self._waiting, []
-        return [rewards for cases, future in waiting for rewards in self._answer(cases, future)]
+        return [rewards for asked in waiting for rewards in self._answer(asked)]
 
     def close(self) -> None:
         """Lets go of the threads; what is still under way is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for asked in self._waiting:
+            asked.answer.cancel()
+        for _ in range(self._threads):
+            self._asked.put(None)
 
-    def _answer(self, cases: list[PolicyCase], future: "Future[list[RegionRewards]]") -> list[RegionRewards]:
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            if asked.answer.set_running_or_notify_cancel():
+                try:
+                    asked.answer.set_result(self._reward.score(asked.cases, asked.images))
+                except BaseException as error:  # raised where the answer is waited for
+                    asked.answer.set_exception(error)
+
+    def _answer(self, asked: _Asked) -> list[RegionRewards]:
         try:
-            return future.result(self._timeout_s)
+            return asked.answer.result(self._timeout_s)
         except BadInput:
             raise
-        except TooLate:
-            fault = f"did not answer within {self._timeout_s:g} s"
         except (RegionwiseError, OSError, ValueError, RuntimeError) as error:
-            fault = f"failed: {error}"
-        self.failures.append(f"reward {self._reward.name} {fault}; {len(cases)} images unscored")
-        return [nothing_known(case) for case in cases]
+            late = isinstance(error, TimeoutError) and not asked.answer.done()
+            fault = f"did not answer within {self._timeout_s:g} s" if late else f"failed: {error}"
+        asked.answer.cancel()  # not begun yet: it would only keep the next ones waiting
+        self.failures.append(f"reward {self._reward.name} {fault}; {len(asked.cases)} images unscored")
+        log.warning(self.failures[-1])
+        return [nothing_known(case) for case in asked.cases]

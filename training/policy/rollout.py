@@ -1,7 +1,8 @@
 """Samples edits: stochastic steps where the policy is trained, the ODE's everywhere else, and the ODE's alone to test.
 
-Every sample has a stream of noise of its own, drawn from seed, update, request and number. So the same samples come out
-in any batch, on any number of processes, and after any interruption.
+Every sample has a stream of noise of its own, drawn from seed, update, request and number in the update. So the same
+samples come out in any batch, on any number of processes, and after any interruption; and a request that an update asks
+twice, where the requests go round, gets samples of its own each time.
 """
 
 from collections.abc import Sequence

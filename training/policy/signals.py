@@ -8,7 +8,7 @@ All are compared with what the policy showed at the start, on the same requests.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +103,14 @@ def signals_of(
         training_reward=_mean(training_rewards),
         held_out_reward=None if math.isnan(held_out) else held_out,
     )
+
+
+def mean_signals(parts: Sequence[Signals]) -> Signals:
+    """The signals of several evaluations of as many images each as one; figures that are missing are left out."""
+    names = [field.name for field in fields(Signals)]
+    means = {name: _mean(np.array([getattr(part, name) for part in parts], dtype=np.float64)) for name in names}
+    held_out = means.pop("held_out_reward")
+    return Signals(**means, held_out_reward=None if math.isnan(held_out) else held_out)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ seed, update and request, so a training that was killed goes on to the same weig
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -38,19 +39,19 @@ from training.policy.checkpoint import (
     write_file,
     write_json,
     write_tensors,
+    written,
 )
 from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests, sheet_rows
 from training.policy.config import PolicyConfig, load_config
 from training.policy.curves import curves
 from training.policy.data import load_cases
-from training.policy.objective import Figures
 from training.policy.protocol import Policy
 from training.policy.rewards import RewardQueue, make_case_reward
 from training.policy.sheets import sheet, sheet_png
-from training.policy.signals import Signals, StopRule, signals_of
+from training.policy.signals import Signals, StopRule, mean_signals, signals_of
 from training.policy.specs import make_policy
 from training.policy.trial import CaseResult, column, edited, judged, progress, summary
-from training.policy.update import accumulate, first_step_gap, with_recomputed_log_probs
+from training.policy.update import Logged, accumulate, first_step_gap, with_recomputed_log_probs
 
 log = logging.getLogger(__name__)
 #: Requests that a sheet shows.
@@ -61,12 +62,17 @@ class TooManyMissing(RegionwiseError):
     """More rewards are missing than the config allows."""
 
 
+class Diverged(RegionwiseError):
+    """The weights went where no gradient is finite; the last checkpoint is whole."""
+
+
 def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
     """Trains a policy into `out` and returns what came of it; a finished training of the same config is left alone.
 
     on_update: told the number of updates done, after each.
     Raises: RunConflict where `out` was trained with another config; BadInput for data, rewards or a policy that cannot
-    be used; TooManyMissing where the reward fails too often; CheckpointFailed where the disk is full.
+    be used; TooManyMissing where the reward fails too often (what was trained so far is kept); Diverged where gradients
+    are no numbers any more; CheckpointFailed where the disk is full.
     """
     # 1. The same numbers every time.
     torch.set_num_threads(config.threads)
@@ -120,10 +126,24 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         with averaged(trained, average):
             images = edited(policy, own, config.evaluation_steps, config.sample_batch)
         results = judged(policy, own, images, reward, **watched)
+        told = column(results, "region_reward")
         beside = column(judged(policy, own, images, second, **watched), "region_reward") if second else None
-        rows = gathered_results(results, accelerator)
-        signs = signals_of(images, column(results, "region_reward"), beside, kl)
-        trials.append({"update": update, "requests": rows, "signals": asdict(signs)})
+        signs = [
+            signals_of([image], told[i : i + 1], None if beside is None else beside[i : i + 1], kl)
+            for i, image in enumerate(images)
+        ]
+        rows = sorted(
+            gathered_rows([asdict(result) for result in results], accelerator), key=lambda row: row["request"]
+        )
+        means = mean_signals([Signals(**row) for row in gathered_rows([asdict(sign) for sign in signs], accelerator)])
+        trials.append({"update": update, "requests": rows, "signals": known(asdict(means))})
+
+    def keep(done: int) -> None:
+        """Writes the policy and a checkpoint after so many updates."""
+        if main and done > 0:
+            kept = {"update": done, "stopped": stopped, "history": history, "trials": trials}
+            write_policy(out, config, policy, average, kept)
+            write_state(out, config, trained, average, optimizer, kept)
 
     if not trials:
         test(0, 0.0)
@@ -145,13 +165,17 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         rolled_s = time.monotonic() - started
 
         # 4. Advantages, over the samples of all processes.
-        given = queue.collect()
-        tables, first = [], 0
+        try:
+            given = queue.collect()
+        except RegionwiseError:
+            keep(update)
+            raise
+        tables, first = [tuple(torch.zeros(0, columns) for _ in range(3))], 0
         for rollout in rollouts:
             tables.append(region_table(rollout, given[first : first + len(rollout.cases)], columns))
             first += len(rollout.cases)
         rewards, areas, phis = (torch.cat(table).to(accelerator.device) for table in zip(*tables, strict=True))
-        at = torch.tensor([p for rollout in rollouts for p in rollout.places], device=accelerator.device)
+        at = torch.tensor([p for rollout in rollouts for p in rollout.places], dtype=torch.int64).to(rewards.device)
         (all_rewards, mine), (all_areas, _), (all_phis, _), (all_at, _) = (
             gathered(accelerator, t, f) for t, f in ((rewards, torch.nan), (areas, 0), (phis, torch.nan), (at, -1))
         )
@@ -159,6 +183,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         if told.figures["missing_share"] > config.max_missing_share:
             why = queue.failures[-1] if queue.failures else "the reward left scores out"
             share = f"{told.figures['missing_share']:.0%} of rewards in update {update + 1}"
+            keep(update)
             raise TooManyMissing(f"reward {config.reward}", f"is missing {share}: {why}", "mend the reward, go on")
         advantages = told.advantages[mine].to(accelerator.device)
         scored_s = time.monotonic() - started - rolled_s
@@ -169,13 +194,13 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
             first += len(rollout.cases)
 
         # 5. Steps. Old log-probs are taken again where rollout and update differ by their kernels.
-        gap = max(first_step_gap(policy, batch, config) for batch in batches) if batches else 0.0
-        gap = float(accelerator.reduce(torch.tensor(gap, device=accelerator.device), "mean")) if world > 1 else gap
+        gaps = torch.tensor([max((first_step_gap(policy, batch, config) for batch in batches), default=0.0)])
+        gap = float(gathered(accelerator, gaps.to(accelerator.device), 0)[0].max())
         if gap > config.clip / 10:
             batches = [with_recomputed_log_probs(policy, batch, config) for batch in batches]
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (update + 1) / max(1, config.warmup_updates))
-        logged, norms = list[tuple[float, Figures, float]](), list[float]()
+        logged, norms = list[Logged](), list[float]()
         for _ in range(config.passes):
             for k in range(config.optimizer_steps):
                 dealt = set(_dealt(config, k))
@@ -187,13 +212,21 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
                         logged += accumulate(policy, part, config, len(rows) / (len(dealt) * config.group))
                 sum_gradients(trained.values(), accelerator)
                 norms.append(float(torch.nn.utils.clip_grad_norm_(trained.values(), config.clip_norm)))
+                if not math.isfinite(norms[-1]):
+                    fault = f"has a gradient that is not finite in update {update + 1}"
+                    raise Diverged(f"training {out}", fault, "train anew with a lower learning_rate")
                 optimizer.step()
                 for name, parameter in trained.items():
                     average[name].lerp_(parameter.detach(), 1 - config.ema)
 
         # 6. What is logged.
         total_s = time.monotonic() - started
-        n_tokens = sum(len(batch) * batch.seen.tokens for batch in batches) * world
+        own_counts = [
+            float(sum(len(batch) * batch.seen.tokens for batch in batches)),
+            float(sum(rollout.dropped for rollout in rollouts)),
+            float(len(queue.failures)),
+        ]
+        counts = gathered(accelerator, torch.tensor([own_counts], device=accelerator.device), 0)[0].sum(dim=0).tolist()
         figures = {
             "update": update + 1,
             **told.figures,
@@ -201,9 +234,9 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
             "gradient_norm": float(np.mean(norms)),
             "log_prob_gap": gap,
             "recomputed": float(gap > config.clip / 10),
-            "dropped_regions": float(sum(rollout.dropped for rollout in rollouts)),
-            "reward_failures": float(len(queue.failures)),
-            "tokens_per_s": n_tokens * (config.sampling_steps + len(config.trained_steps) * config.passes) / total_s,
+            "dropped_regions": counts[1],
+            "reward_failures": counts[2],
+            "tokens_per_s": counts[0] * (config.sampling_steps + len(config.trained_steps) * config.passes) / total_s,
             "rollout_s": rolled_s,
             "reward_wait_s": scored_s,
             "update_s": total_s - rolled_s - scored_s,
@@ -218,8 +251,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         done = update + 1
         if done % config.evaluate_every == 0 or done == config.updates:
             test(done, figures["kl/inside"])
-            signs = [Signals(**tested["signals"]) for tested in trials]
-            stopped = (StopRule().reason(signs) or "") if config.stop_early else ""
+            stopped = (StopRule().reason([signals_in(tested) for tested in trials]) or "") if config.stop_early else ""
             if stopped:
                 log.warning("stopped after update %d: %s", done, stopped)
         log.info("update %d of %d: region reward %.4f", done, config.updates, figures["reward/region"])
@@ -227,10 +259,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
             shown = sheet_rows(rollouts, given, advantages, SHEET_REQUESTS)
             picture = sheet(shown, title=f"{policy.name}, update {done}, {config.method}, reward {config.reward}")
             write_file(out / f"sheet-{done:05d}.png", sheet_png(picture))
-        if main and (done % config.checkpoint_every == 0 or done == config.updates or stopped):
-            kept = {"update": done, "stopped": stopped, "history": history, "trials": trials}
-            write_policy(out, config, policy, average, kept)
-            write_state(out, config, trained, average, optimizer, kept)
+        if done % config.checkpoint_every == 0 or done == config.updates or stopped:
+            keep(done)
         on_update(done)
         if stopped:
             break
@@ -274,28 +304,32 @@ def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) 
             parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
 
 
-def mean_figures(logged: Sequence[tuple[float, Figures, float]], accelerator: Accelerator) -> dict[str, float]:
-    """Weighted means over pieces, steps and processes of what the losses log, clip fractions inside and outside."""
-    rows = [
-        [
-            weight,
-            weight * loss,
-            weight * float((f.clip_fraction * f.n_regions)[:, :-1].sum() / f.n_regions[:-1].sum().clamp(min=1)),
-            weight * float(f.clip_fraction[:, -1].mean()),
-            weight * float(f.approx_kl_inside.mean()),
-            weight * float(f.approx_kl_outside.mean()),
-            weight * float(f.kl_inside.mean()),
-            weight * float(f.kl_outside.mean()),
-        ]
-        for weight, f, loss in logged
-    ]
-    sums = torch.tensor(rows, device=accelerator.device).sum(dim=0) if rows else torch.zeros(8)
-    sums = accelerator.reduce(sums, reduction="sum") if accelerator.num_processes > 1 else sums
+def mean_figures(logged: Sequence[Logged], accelerator: Accelerator) -> dict[str, float]:
+    """Weighted means over pieces, steps and processes of what the losses log, clip fractions inside and outside.
+
+    The KL's are over the pieces where it was measured; the whole-image loss has one region, and no background.
+    """
     names = (
         "loss", "clip_fraction/regions", "clip_fraction/background", "step_kl/inside", "step_kl/outside",
         "kl/inside", "kl/outside",
     )  # fmt: skip
-    return dict(zip(names, (sums[1:] / sums[0].clamp(min=1e-12)).tolist(), strict=True))
+    rows = []
+    for piece in logged:
+        f, edits = piece.figures, max(1, len(piece.figures.n_regions) - 1)
+        clipped = (f.clip_fraction * f.n_regions)[:, :edits].sum() / f.n_regions[:edits].sum().clamp(min=1)
+        measures = (f.approx_kl_inside, f.approx_kl_outside, f.kl_inside, f.kl_outside)
+        values = [
+            piece.loss,
+            float(clipped),
+            float(f.clip_fraction[:, edits:].sum()),
+            *(float(m.mean()) for m in measures),
+        ]
+        weights = [piece.weight] * 5 + [piece.kl_weight] * 2
+        rows.append([w * value for w, value in zip(weights, values, strict=True)] + weights)
+    sums = torch.tensor(rows, device=accelerator.device).reshape(len(rows), 2 * len(names)).sum(dim=0)
+    sums = accelerator.reduce(sums, reduction="sum") if accelerator.num_processes > 1 else sums
+    means = sums[: len(names)] / sums[len(names) :].clamp(min=1e-12)
+    return dict(zip(names, means.tolist(), strict=True))
 
 
 @contextmanager
@@ -311,15 +345,25 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, Tensor]) -> It
             parameter.data.copy_(now[name])
 
 
-def gathered_results(results: list[CaseResult], accelerator: Accelerator) -> list[dict[str, Any]]:
-    """The results of all processes as rows for a JSON file, sorted by request."""
-    rows = [asdict(result) for result in results]
+def gathered_rows(rows: list[dict[str, Any]], accelerator: Accelerator) -> list[dict[str, Any]]:
+    """The rows of all processes, each of what JSON can hold."""
     if accelerator.num_processes > 1:
         data = torch.tensor(list(json.dumps(rows).encode()), dtype=torch.uint8, device=accelerator.device)
         everyone, _ = gathered(accelerator, data[None, :].T, 32)
         parts = everyone.reshape(accelerator.num_processes, -1).cpu().numpy()
         rows = [row for part in parts for row in json.loads(part.tobytes())]
-    return sorted(rows, key=lambda row: str(row["request"]))
+    return rows
+
+
+def known(signals: dict[str, float | None]) -> dict[str, float | None]:
+    """Signals for a JSON file, which has no NaN."""
+    return {name: None if value is None or math.isnan(value) else value for name, value in signals.items()}
+
+
+def signals_in(tested: dict[str, Any]) -> Signals:
+    """The signals of a test; a training reward that was missing everywhere is NaN again."""
+    reward = tested["signals"]["training_reward"]
+    return Signals(**tested["signals"] | {"training_reward": math.nan if reward is None else reward})
 
 
 def write_policy(
@@ -338,7 +382,9 @@ def write_policy(
     names = (f"{policy.name} before", f"{policy.name} after {kept['trials'][-1]['update']} updates")
     told = progress(*results, names=names, scorer=config.reward, synthetic=policy.synthetic)
     write_file(out / "evaluation.json", told.model_dump_json(indent=1) + "\n")
-    curves([*map(_plotted, kept["trials"]), *kept["history"]], out / "curves.png", title=f"{policy.name}, {out.name}")
+    with written(out / "curves.png"):
+        plotted = [*map(_plotted, kept["trials"]), *kept["history"]]
+        curves(plotted, out / "curves.png", title=f"{policy.name}, {out.name}")
 
 
 def _plotted(tested: dict[str, Any]) -> dict[str, float]:

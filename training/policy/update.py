@@ -13,7 +13,7 @@ from torch import Tensor
 from training.policy.config import PolicyConfig
 from training.policy.flow_sde import kl as kl_of
 from training.policy.flow_sde import log_prob, relative_clip_scales, sde_mean_std, step_std
-from training.policy.objective import Figures, LossSettings, global_loss, spatial_loss
+from training.policy.objective import Figures, LossSettings, global_loss, region_log_probs, spatial_loss
 from training.policy.protocol import Policy, Seen
 from training.policy.rollout import Samples
 from training.policy.token_masks import RegionBatch
@@ -67,12 +67,24 @@ def log_prob_now(policy: Policy, batch: Batch, config: PolicyConfig, place: int)
     return log_prob(batch.samples.x_next[place], mean, s), mean, s
 
 
-def accumulate(policy: Policy, batch: Batch, config: PolicyConfig, share: float) -> list[tuple[float, Figures, float]]:
-    """Adds the gradient of a batch to that of the step it is a part of, and returns what there is to log.
+@dataclass(frozen=True)
+class Logged:
+    """What one piece shows at one trained step. weight: its part of all that an optimiser step learns from;
 
-    share: the batch's part of all the step's samples, on all processes. Returns: (weight, figures, loss) for each piece
-    and trained step. The KL to the reference policy is a penalty where a beta is set; else it is measured on the first
-    piece alone.
+    kl_weight: the same where the KL to the reference was measured, else 0.
+    """
+
+    weight: float
+    kl_weight: float
+    figures: Figures
+    loss: float
+
+
+def accumulate(policy: Policy, batch: Batch, config: PolicyConfig, share: float) -> list[Logged]:
+    """Adds the gradient of a batch to that of the step it is a part of; what there is to log, by piece and step.
+
+    share: the batch's part of all the step's samples, on all processes. The KL to the reference policy is a penalty
+    where a beta is set; else it is measured on the first piece alone.
     """
     settings = loss_settings(config)
     n_steps = len(config.trained_steps)
@@ -98,7 +110,8 @@ def accumulate(policy: Policy, batch: Batch, config: PolicyConfig, share: float)
                 None if penalty is None else penalty[:, None],
             )
             (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
-            logged.append((weight, loss.figures, float(loss.loss.detach())))
+            measured = 0.0 if penalty is None else weight
+            logged.append(Logged(weight, measured, loss.figures, float(loss.loss.detach())))
     return logged
 
 
@@ -115,14 +128,13 @@ def _penalty(policy: Policy, piece: Batch, config: PolicyConfig, place: int, mea
 def first_step_gap(policy: Policy, batch: Batch, config: PolicyConfig) -> float:
     """Largest |log-prob now - log-prob of the rollout| of a region or image while the weights are still the same.
 
-    It is 0 where rollout and update run the same kernels; in bf16 it can exceed the clip range.
+    It is 0 where rollout and update run the same kernels; in bf16 it can exceed the clip range. The first piece tells.
     """
     piece = next(pieces(batch, config.train_batch))
-    gaps = [
-        (log_prob_now(policy, piece, config, place)[0] - piece.samples.log_prob[place]).mean(dim=-1).abs().max()
-        for place in range(len(config.trained_steps))
-    ]
-    return float(torch.stack(gaps).max())
+    now = [log_prob_now(policy, piece, config, place)[0] for place in range(len(config.trained_steps))]
+    gaps = (torch.stack(now) - piece.samples.log_prob).transpose(0, 1)  # (B, T, N)
+    of_regions = region_log_probs(gaps, piece.regions.masks)
+    return float(torch.stack([gaps.mean(dim=-1).abs().max(), of_regions.abs().max()]).max())
 
 
 @torch.no_grad()
