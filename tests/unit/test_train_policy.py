@@ -122,7 +122,7 @@ def _lives(pid: int) -> bool:
 
 def test_a_figure_that_is_missing_is_a_dash(tmp_path: Path) -> None:
     there = CaseResult("a", (0.125, 0.375), (0.25, 0.25), None)
-    told = progress([there], [there], names=("before", "after"), scorer="oracle", synthetic=True)
+    told = progress([there], [there], names=("before", "after"), split="test", scorer="oracle", synthetic=True)
     (tmp_path / "evaluation.json").write_text(told.model_dump_json())
     (tmp_path / "policy.json").write_text(json.dumps({"updates": 3, "stopped": ""}))
     shown = {row[0]: row[1:] for row in figures(outcome(tmp_path))}

@@ -380,7 +380,9 @@ def write_policy(
     write_json(out / "trials.json", {"schema": "policy-trials/1", "trials": kept["trials"]})
     results = [[CaseResult(**row) for row in kept["trials"][place]["requests"]] for place in (0, -1)]
     names = (f"{policy.name} before", f"{policy.name} after {kept['trials'][-1]['update']} updates")
-    told = progress(*results, names=names, scorer=config.reward, synthetic=policy.synthetic)
+    told = progress(
+        *results, names=names, split=config.held_out_split, scorer=config.reward, synthetic=policy.synthetic
+    )
     write_file(out / "evaluation.json", told.model_dump_json(indent=1) + "\n")
     with written(out / "curves.png"):
         plotted = [*map(_plotted, kept["trials"]), *kept["history"]]
