@@ -93,7 +93,7 @@ def small(dataset: Path, policy: Path, **changes: object) -> PolicyConfig:
         "dataset": str(dataset), "policy": f"tiny:{policy}", "updates": 2, "requests": 2, "group": 3,
         "sampling_steps": 3, "trained_steps": (0, 1), "evaluation_steps": 2, "evaluation_requests": 3,
         "lora_rank": 2, "lora_alpha": 4, "learning_rate": 1e-3, "threads": 1, "seed": 3, "stop_early": False,
-        "sheet_every": 1_000, "checkpoint_every": 1, "evaluate_every": 1_000,
+        "sheet_every": 1_000, "checkpoint_every": 1_000, "evaluate_every": 1_000,
     }  # fmt: skip
     return PolicyConfig.model_validate(fields | changes)
 

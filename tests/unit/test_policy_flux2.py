@@ -87,9 +87,7 @@ def both(
         pytest.param((75, 118), 3.0, "flux2", id="upright, centre crop, guided, shifted schedule"),
     ],
 )
-def test_sampling_is_the_pipelines(
-    random_policy: Path, size: tuple[int, int], guidance: float, schedule: str
-) -> None:
+def test_sampling_is_the_pipelines(random_policy: Path, size: tuple[int, int], guidance: float, schedule: str) -> None:
     (latents, image), (theirs, their_image) = both(random_policy, case_of(*size), guidance, schedule)
     assert latents.shape == theirs.shape
     assert theirs.std() > 0.1
@@ -191,7 +189,10 @@ def test_a_damaged_checkpoint_is_one_clear_line(
 
 
 def test_no_code_of_a_checkpoint_runs(random_policy: Path, tmp_path: Path) -> None:
-    trap, sprung = b"import pathlib\npathlib.Path(%r).write_text('ran')\nclass Flux2Transformer2DModel: pass\n", "sprung"
+    trap, sprung = (
+        b"import pathlib\npathlib.Path(%r).write_text('ran')\nclass Flux2Transformer2DModel: pass\n",
+        "sprung",
+    )
     code = trap % str(tmp_path / sprung)
     index = (random_policy / "model_index.json").read_text()
     for number, changed in enumerate(

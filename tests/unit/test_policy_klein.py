@@ -117,7 +117,7 @@ def test_alpha_over_rank_scales_the_adapter(klein: Path) -> None:
         policy = Flux2Policy(load_pipeline(klein), Flux2Settings(guidance=1), LoraSettings(4, alpha), "klein", "0")
         stir(policy, size=1e-3)
         changes.append(velocity(policy) - velocity(policy, reference=True))
-        assert {next(iter(p.shape)) for name, p in policy.trained().items() if ".lora_A." in name} == {4}
+        assert {len(p) for name, p in policy.trained().items() if ".lora_A." in name} == {4}
     assert float(changes[0].abs().max()) > 1e-6
     torch.testing.assert_close(changes[1], 2 * changes[0], atol=2e-6, rtol=0.02)
 
@@ -194,7 +194,7 @@ def test_the_penalty_moves_the_adapter_as_its_own_derivative_says(klein: Path) -
     way = {name: torch.randn(grad.shape, generator=directions) for name, grad in grads.items()}
     slope = sum(float((grads[name] * way[name]).sum()) for name in grads)
     losses = []
-    for step in (1e-2, -1e-2):
+    for step in (3e-3, -3e-3):
         with torch.no_grad():
             for name, parameter in policy.trained().items():
                 parameter.add_(step * way[name])
@@ -203,7 +203,7 @@ def test_the_penalty_moves_the_adapter_as_its_own_derivative_says(klein: Path) -
             for name, parameter in policy.trained().items():
                 parameter.sub_(step * way[name])
     assert abs(slope) > 1e-3
-    assert (losses[0] - losses[1]) / 2e-2 == pytest.approx(slope, rel=0.02)
+    assert (losses[0] - losses[1]) / 6e-3 == pytest.approx(slope, rel=0.02)
 
 
 def test_log_probs_that_other_kernels_made_are_seen_and_taken_again(policy: Flux2Policy, klein: Path) -> None:
