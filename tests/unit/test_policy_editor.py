@@ -100,6 +100,15 @@ def test_a_candidate_has_the_size_of_its_source_and_its_border_stays(
     assert (image[inside] != source[inside]).mean() > 0.5
 
 
+def test_what_a_policy_made_lies_where_it_was_cut_out() -> None:
+    frame = flux2_frame(97, 70, token_px=16)
+    source, shown = (np.full((side, across, 3), level, np.uint8) for side, across, level in ((70, 97, 9), (64, 96, 0)))
+    shown[0, 0] = shown[-1, -1] = 255
+    image = put_back(source, shown, frame)
+    assert [tuple(map(int, place)) for place in np.argwhere(image[..., 0] == 255)] == [(3, 0), (66, 95)]
+    assert int((image[..., 0] == 9).sum()) == 70 * 97 - 64 * 96
+
+
 def test_a_source_that_was_scaled_down_comes_back_in_its_size_and_place() -> None:
     frame = flux2_frame(300, 200, token_px=16, max_area=120 * 80)
     assert (frame.resized_width_px, frame.width_px, frame.left_px, frame.top_px) == (120, 112, 4, 0)
