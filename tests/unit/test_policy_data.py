@@ -72,8 +72,8 @@ def test_requests_of_several_sources_or_turns_and_without_a_place_are_counted(
     cases, left_out = load_cases(dataset, "train")
     assert left_out == {"multi_turn": 1, "no_place": 1, "no_target": 1, "composition": 1}
     assert len(cases) == n_requests - 4
-    none = spoilt(plain_dataset, tmp_path / "none", {key: {"kind": "multi_turn"} for key in range(16)})
-    with pytest.raises(BadInput, match=r"no request of the split 'train' .* \(multi_turn\); build it from requests"):
+    none = spoilt(plain_dataset, tmp_path / "none", {number: {"kind": "multi_turn"} for number in range(16)})
+    with pytest.raises(BadInput, match=r"has no request of the split 'train' .* \(multi_turn\); build it from"):
         load_cases(none, "train")
 
 
@@ -88,7 +88,6 @@ def test_what_the_editor_cannot_carry_out_has_places_and_no_goal(plain_dataset: 
     case = cases[0]
     assert left_out == Counter()
     assert case.wanted is None
-    assert [case.request.targets[0].operation, len(case.masks)] == ["other", 2]
     first, second = case.masks.values()
     assert np.array_equal(first, mask)
     assert second[45, 50]

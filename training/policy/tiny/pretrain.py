@@ -40,9 +40,14 @@ _GRID = (8, 8)
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Sizes of a pretraining. scenes: requests to learn from; steps and batch of the VAE and of the flow."""
+    """Sizes of a pretraining. scenes: requests to learn from; steps and batch of the VAE and of the flow.
+
+    held_out_scenes: to measure with, half of them for the VAE; tokenizer_scenes: the tokenizer is fitted to their words.
+    """
 
     scenes: int = 12_000
+    held_out_scenes: int = 64
+    tokenizer_scenes: int = 1_000
     vae_scenes: int = 2_000
     vae_steps: int = 1_500
     vae_batch: int = 16
@@ -183,7 +188,7 @@ def _rate(step: int, steps: int) -> float:
 def pretrain(out: Path, settings: PretrainSettings) -> dict[str, Any]:
     """Trains what is not there yet and writes the policy's folder; returns how it was made."""
     out.mkdir(parents=True, exist_ok=True)
-    held_out_images = scene_pixels(HELD_OUT_SEED, 0, 32)
+    held_out_images = scene_pixels(HELD_OUT_SEED, 0, settings.held_out_scenes // 2)
     if (out / "vae" / "config.json").is_file():
         vae = AutoencoderKLFlux2.from_pretrained(str(out / "vae")).eval()
     else:
@@ -194,10 +199,10 @@ def pretrain(out: Path, settings: PretrainSettings) -> dict[str, Any]:
         measure_token_scale(vae, images[:512])
         vae.save_pretrained(str(out / "vae"))
     psnr_db = held_out_psnr_db(vae, held_out_images)
-    tokenizer = new_tokenizer(TRAIN_SEED, 1_000)
+    tokenizer = new_tokenizer(TRAIN_SEED, settings.tokenizer_scenes)
     started = time.monotonic()
     data = flow_data(vae, tokenizer, TRAIN_SEED, 0, settings.scenes)
-    held_out = flow_data(vae, tokenizer, HELD_OUT_SEED, 0, 64)
+    held_out = flow_data(vae, tokenizer, HELD_OUT_SEED, 0, settings.held_out_scenes)
     log.info("%d scenes in %.0f s, VAE %.2f dB", settings.scenes, time.monotonic() - started, psnr_db)
     transformer, text_encoder = train_flow(data, held_out, tokenizer, settings)
     as_pipeline(vae, text_encoder, tokenizer, transformer).save_pretrained(str(out))

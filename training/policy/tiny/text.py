@@ -5,7 +5,8 @@ import json
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from training.policy.cases import plain_case
+from pipeline.scenes import PLAIN, scene_at
+from training.policy.cases import SIZE_PX
 
 HIDDEN = 64
 #: Hidden states of the text encoder that the transformer reads, side by side.
@@ -27,7 +28,8 @@ def new_tokenizer(seed: int, count: int) -> Qwen2TokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=_VOCABULARY, special_tokens=[_END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    bpe.train_from_iterator((plain_case(seed, index).request.instruction for index in range(count)), trainer)
+    lines = (scene_at(seed, index, SIZE_PX, textures=(PLAIN,))[0] for index in range(count))
+    bpe.train_from_iterator((line.instruction for line in lines), trainer)
     fitted = json.loads(bpe.to_str())["model"]
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in fitted["merges"]]
     return Qwen2TokenizerFast(vocab=fitted["vocab"], merges=merges, chat_template=_TEMPLATE)

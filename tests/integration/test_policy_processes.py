@@ -1,0 +1,135 @@
+"""A policy's training as its own processes: killed again and again, two at a time, and with a reward that hangs.
+
+Real processes, real SIGKILLs; REGIONWISE_KILLS says how many, up to 8.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from annotation.local_server import free_port
+from tests.unit.conftest import PLAIN_SCENES, build
+from tests.unit.judge_server import JudgeServer, Reply
+from tests.unit.policy_loop_cases import learnt, random_pipeline, small
+
+KILLS = min(8, int(os.environ.get("REGIONWISE_KILLS", "4")))
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(dataset of plain scenes, tiny policy with random weights)."""
+    folder = tmp_path_factory.mktemp("given")
+    random_pipeline().save_pretrained(str(folder / "policy"))
+    build(folder / "run", PLAIN_SCENES)
+    return folder / "run/dataset", folder / "policy"
+
+
+def command(given: tuple[Path, Path], out: Path, processes: int, changes: dict[str, Any]) -> list[str]:
+    """The training's command line, with torch's own launcher for several processes."""
+    config = small(*given, **changes).model_dump(mode="json")
+    settings = [f"{name}={json.dumps(value)}" for name, value in config.items() if value is not None]
+    launcher = ["torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
+    launcher += ["--master-port", str(free_port()), "-m"]
+    start = [sys.executable, "-m", *(launcher if processes > 1 else []), "training.policy.train", "--out", str(out)]
+    return start + [word for setting in settings for word in ("--set", setting)]
+
+
+def trained(given: tuple[Path, Path], out: Path, processes: int = 1, **changes: Any) -> dict[str, Any]:
+    """Runs a training to its end; its `training/state.json`."""
+    started = command(given, out, processes, changes)
+    answer = subprocess.run(started, capture_output=True, text=True, timeout=500, check=False, env=environment())
+    assert answer.returncode == 0, answer.stderr[-3_000:]
+    return dict(json.loads((out / "training/state.json").read_bytes()))
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def updates_of(out: Path) -> int:
+    """Updates in the last checkpoint, -1 where there is none."""
+    try:
+        return int(json.loads((out / "training/state.json").read_bytes())["update"])
+    except FileNotFoundError:
+        return -1
+
+
+def killed(given: tuple[Path, Path], out: Path, chance: random.Random, changes: dict[str, Any]) -> tuple[int, int]:
+    """Starts the training and kills it some moments after its next checkpoint; (exit code, updates kept)."""
+    before = updates_of(out)
+    with subprocess.Popen(command(given, out, 1, changes), stderr=subprocess.DEVNULL, env=environment()) as process:
+        while updates_of(out) <= before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 2.5))
+        process.kill()
+        process.wait(60)
+    return process.returncode, updates_of(out)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_weights(given: tuple[Path, Path], tmp_path: Path) -> None:
+    changes = {"updates": 3 * KILLS, "checkpoint_every": 1, "evaluate_every": 2, "beta_edit": 0.01, "passes": 2}
+    changes |= {"beta_background": 0.02, "sheet_every": 3}
+    whole, out, chance = tmp_path / "whole", tmp_path / "killed", random.Random(KILLS)
+    trained(given, whole, **changes)
+    kills = [killed(given, out, chance, changes) for _ in range(KILLS)]
+    print(f"\n(exit code, updates in the checkpoint) of each kill: {kills}")
+    assert [code for code, _ in kills].count(-9) >= KILLS - 1
+    trained(given, out, **changes)
+    assert learnt(out) == learnt(whole)
+    assert (out / "figures.jsonl").read_text().count("\n") == 3 * KILLS
+    assert not list(out.glob("training/state-*.safetensors"))[1:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"requests": 3, "group": 2, "evaluation_requests": 3, "beta_edit": 0.1, "beta_background": 0.1}),
+        pytest.param({"requests": 3, "optimizer_steps": 3, "evaluation_requests": 1, "control": "permuted-advantages"}),
+        pytest.param({"requests": 4, "method": "global", "sample_batch": 2}),
+    ],
+    ids=["uneven", "one process idle", "whole image"],
+)
+def test_two_processes_learn_what_one_does(given: tuple[Path, Path], tmp_path: Path, changes: dict[str, Any]) -> None:
+    changes = changes | {"updates": 1}
+    one, two = (trained(given, tmp_path / str(n), n, **changes) for n in (1, 2))
+    ours, theirs = (load_file(tmp_path / str(n) / "training/state-000001.safetensors") for n in (1, 2))
+    gradients = [name for name in ours if name.endswith("/exp_avg")]
+    largest = max(float(ours[name].abs().max()) for name in gradients)
+    assert largest > 0
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in gradients) < 1e-5 * largest
+    (row,), (other) = one["history"], two["history"][0]
+    same = [name for name in row if not name.endswith("_s") and not name.startswith(("kl/", "clip_"))]
+    for name in same:
+        assert other[name] == pytest.approx(row[name], rel=1e-3, abs=1e-6), name
+    for tested, others in zip(one["trials"], two["trials"], strict=True):
+        assert [each["request"] for each in tested["requests"]] == [each["request"] for each in others["requests"]]
+        for name, value in tested["signals"].items():
+            assert others["signals"][name] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-6))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in theirs.values())
+
+
+@pytest.mark.slow
+def test_a_reward_that_hangs_ends_the_process_with_one_line(given: tuple[Path, Path], tmp_path: Path) -> None:
+    with JudgeServer() as server:
+        server.behave = lambda _: Reply(stall=True)
+        changes = {"reward": f"endpoint:{server.url}", "reward_timeout_s": 1.0, "evaluation_requests": 1}
+        started = command(given, tmp_path / "policy", 1, changes)
+        with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if line.startswith("regionwise: "))
+            said = time.monotonic()
+            assert process.wait(60) == 1
+            assert time.monotonic() - said < 10
+    assert "is missing 100% of rewards in update 1: reward " in line
+    assert "did not answer within 1 s; 6 images unscored; mend the reward, go on" in line
