@@ -18,10 +18,13 @@ from training.policy.data import _request, load_cases
 from training.policy.rewards import OracleReward, make_case_reward
 
 
-def test_cases_are_the_requests_of_the_tars(plain_dataset: Path) -> None:
-    for split in ("train", "validation"):
-        cases, left_out = load_cases(plain_dataset, split)
-        rows = {row.request: (row, members) for _, row, members in read_dataset(plain_dataset, split)}
+@pytest.mark.parametrize("scenes", ["plain", "rich"])
+def test_cases_are_the_requests_of_the_tars(plain_dataset: Path, built_run: Path, scenes: str) -> None:
+    """Rich scenes are moved and resized, too, where the region is more than the thing."""
+    dataset = plain_dataset if scenes == "plain" else built_run / "dataset"
+    for split in ("train", "validation") if scenes == "plain" else ("train",):
+        cases, left_out = load_cases(dataset, split)
+        rows = {row.request: (row, members) for _, row, members in read_dataset(dataset, split)}
         assert [case.id for case in cases] == list(rows)
         assert left_out == Counter()
         for case in cases:

@@ -115,11 +115,12 @@ def test_alpha_over_rank_scales_the_adapter(klein: Path) -> None:
     changes = []
     for alpha in (4, 8):
         policy = Flux2Policy(load_pipeline(klein), Flux2Settings(guidance=1), LoraSettings(4, alpha), "klein", "0")
-        stir(policy, size=1e-3)
+        stir(policy, size=0.01)
         changes.append(velocity(policy) - velocity(policy, reference=True))
         assert {len(p) for name, p in policy.trained().items() if ".lora_A." in name} == {4}
-    assert float(changes[0].abs().max()) > 1e-6
-    torch.testing.assert_close(changes[1], 2 * changes[0], atol=2e-6, rtol=0.02)
+    largest = float(changes[0].abs().max())
+    assert largest > 1e-5
+    torch.testing.assert_close(changes[1], 2 * changes[0], atol=0.1 * largest, rtol=0)
 
 
 def test_a_fresh_adapter_changes_nothing(klein: Path) -> None:

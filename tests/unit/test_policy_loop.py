@@ -75,8 +75,8 @@ def learnt(policy: Flux2Policy, parts: Sequence[Batch], config: PolicyConfig) ->
     return {name: p.grad.clone() for name, p in policy.trained().items() if p.grad is not None}, logged
 
 
-def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-6) -> None:
-    """Gradients that differ by less than `tolerance` of their largest entry."""
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    """Gradients that differ by less than `tolerance` of their largest entry: float32 sums in another order."""
     largest = max(float(grad.abs().max()) for grad in theirs.values())
     assert largest > 0
     assert ours.keys() == theirs.keys()
@@ -323,9 +323,9 @@ def test_a_region_that_the_crop_leaves_nothing_of_is_dropped_and_counted(policy:
 def test_a_thin_region_of_a_large_source_stays_in_the_picture_that_is_scored() -> None:
     from training.policy.rewards import cropped
 
-    case = photo_case(2048, 2048, boxed(2048, 2048, (600, 600, 1400, 601)))
-    frame = flux2_frame(2048, 2048)
+    case = photo_case(4096, 1152, boxed(4096, 1152, (600, 600, 1400, 601)))
+    frame = flux2_frame(4096, 1152)
     small_case = cropped(case, frame)
-    assert small_case.source.shape == (1024, 1024, 3)
+    assert small_case.source.shape == (528, 1920, 3)
     assert list(small_case.masks) == list(token_masks(case.masks, frame).keys)
     assert next(iter(small_case.masks.values())).sum() in range(300, 900)

@@ -3,13 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from training.policy.cases import plain_case
+from training.policy.flux2 import flux2_velocity
+from training.policy.protocol import Seen
 from training.policy.specs import make_policy
 from training.policy.tiny.model import new_transformer
-from training.policy.tiny.pretrain import PretrainSettings, flow_data, flow_loss, pretrain, train_flow
+from training.policy.tiny.pretrain import PretrainSettings, flow_data, positions, pretrain, text_states, train_flow
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import held_out_psnr_db, new_vae, psnr_db, scene_pixels, train_vae
 
@@ -72,15 +75,18 @@ def test_the_flow_learns_a_few_scenes(tmp_path: Path) -> None:
     losses = []
     settings = PretrainSettings(flow_steps=30, flow_batch=2, flow_learning_rate=2e-2)
 
-    def keep(step: int, transformer: object, text_encoder: object) -> None:
+    def keep(step: int, transformer: Any, text_encoder: Any) -> None:
         if step in (1, 30):
             losses.append(loss_of(transformer, text_encoder))
 
-    def loss_of(transformer: object, text_encoder: object) -> float:
+    def loss_of(transformer: Any, text_encoder: Any) -> float:
+        """How far from the goal the way of the velocity leads, from half noise on."""
+        noise = torch.randn(data.goal.shape, generator=torch.Generator().manual_seed(0))
+        half, sigma = (data.goal + noise) / 2, torch.full((2,), 0.5)
         end = int(policy.tokenizer.convert_tokens_to_ids(policy.tokenizer.pad_token))
-        fixed = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            return float(flow_loss(transformer, text_encoder, data, torch.arange(2), fixed, end).mean())
+            seen = Seen(text=text_states(text_encoder, data.words, end), source=data.source, **positions(2))
+            return float((half - 0.5 * flux2_velocity(transformer, half, sigma, seen, seen.text) - data.goal).std())
 
     train_flow(data, data, policy.tokenizer, settings, keep)
     assert losses[1] < 0.9 * losses[0]

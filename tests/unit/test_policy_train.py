@@ -29,7 +29,7 @@ from training.policy.curves import curves
 from training.policy.data import load_cases
 from training.policy.rewards import RegionRewards, RewardQueue, nothing_known
 from training.policy.specs import make_policy
-from training.policy.train import Diverged, TooManyMissing, train_policy
+from training.policy.train import Diverged, TooManyMissing, averaged, train_policy
 
 Score = Callable[[Sequence[PolicyCase]], list[RegionRewards]]
 
@@ -121,6 +121,38 @@ def test_the_average_follows_the_weights_at_the_pace_of_ema(
         torch.testing.assert_close(average[name], tensor + 0.25 * (now[name] - tensor), atol=1e-8, rtol=1e-5)
     kept = load_file(tmp_path / "adapter.safetensors")
     assert all(torch.equal(kept[name], average[name]) for name in start)
+
+
+def test_tests_see_the_average_and_leave_the_weights_as_they_were(random_policy: Path) -> None:
+    trained = make_policy(f"tiny:{random_policy}", rank=2, alpha=4).trained()
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    average = {name: tensor + 1 for name, tensor in before.items()}
+
+    def within() -> None:
+        with averaged(trained, average):
+            assert all(torch.equal(trained[name], average[name]) for name in trained)
+            raise RuntimeError("within")
+
+    with pytest.raises(RuntimeError, match="within"):
+        within()
+    assert all(torch.equal(trained[name], before[name]) for name in trained)
+
+
+def test_held_out_edits_are_those_of_the_average(plain_dataset: Path, random_policy: Path, tmp_path: Path) -> None:
+    """With an average that has not moved yet, a test after the first update shows what the start showed."""
+    train_policy(small(plain_dataset, random_policy, updates=1, ema=1 - 1e-9, learning_rate=0.5), tmp_path)
+    start, end = json.loads((tmp_path / "training/state.json").read_bytes())["trials"]
+    assert end["signals"]["sharpness"] == pytest.approx(start["signals"]["sharpness"], rel=1e-5)
+
+
+def test_the_rate_rises_over_the_warm_up(plain_dataset: Path, random_policy: Path, tmp_path: Path) -> None:
+    moved = []
+    for updates in (0, 4):
+        config = small(plain_dataset, random_policy, updates=1, warmup_updates=updates, weight_decay=0.0)
+        train_policy(config, tmp_path / str(updates))
+        start, now = at_start(config), below("adapter/", tensors(tmp_path / str(updates)))
+        moved.append(max(float((now[name] - start[name]).abs().max()) for name in start))
+    assert moved == pytest.approx([1e-3, 0.25e-3], rel=0.01)
 
 
 def test_passes_and_steps_of_a_pass_are_all_taken(plain_dataset: Path, random_policy: Path, tmp_path: Path) -> None:
