@@ -42,11 +42,7 @@ _GRID = (8, 8)
 class PretrainSettings:
     """Sizes of a pretraining. scenes: requests to learn from; steps and batch of the VAE and of the flow.
 
-    <<<<<<< HEAD
-        held_out_scenes: to measure with, half of them for the VAE; tokenizer_scenes: their words make the tokenizer.
-    =======
-        held_out_scenes: to measure with, half of them for the VAE; tokenizer_scenes: whose words the tokenizer reads.
-    >>>>>>> policy-tests
+    held_out_scenes: to measure with, half of them for the VAE; tokenizer_scenes: whose words the tokenizer reads.
     """
 
     scenes: int = 12_000
