@@ -8,11 +8,13 @@ STAMP := $(VENV)/.set-up
 CORES := $(shell nproc)
 DEMO := runs/demo
 OUTLINES := runs/demo-outlines
+DEMO_POLICY := runs/demo-policy
 REWARD := runs/reward
+POLICY := runs/policy
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo reward reward-weights test unit integration browser slow lint types layers docs schemas serve studio
+.PHONY: help setup demo reward reward-weights policy policy-weights compare test unit integration browser slow lint types layers docs schemas serve studio
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -40,10 +42,14 @@ demo: $(STAMP)  ## the main job on real photographs and procedural scenes, and a
 	echo "reward: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
 	$(BIN)/regionwise build --run $(OUTLINES) --config examples/outlines.toml --workers $(CORES) && \
 	$(BIN)/regionwise report $(OUTLINES) && \
-	echo "outlines: $$(( $$(date +%s) - started )) s" && \
+	echo "outlines: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
+	$(BIN)/regionwise build --run $(DEMO_POLICY) --config examples/policy-data.toml --workers $(CORES) && \
+	$(BIN)/regionwise train-policy --run $(DEMO_POLICY) --config examples/demo-policy.toml && \
+	$(BIN)/regionwise report $(DEMO_POLICY) && \
+	echo "policy: $$(( $$(date +%s) - started )) s" && \
 	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md), the reward in" && \
 	echo "$(DEMO)/reward (what its tests say: metrics.json); the same photographs outlined by the segmenter sam:tiny:" && \
-	echo "$(OUTLINES)/report.html"
+	echo "$(OUTLINES)/report.html; a policy before and after sixteen updates: $(DEMO_POLICY)/report.html"
 
 reward: $(STAMP)  ## a region reward and its blind rivals, trained on procedural scenes and tested, into runs/reward
 	@started=$$(date +%s); \
@@ -58,6 +64,22 @@ reward-weights: $(STAMP)  ## the reward's weights that come with the product, ma
 	@$(BIN)/regionwise build --run runs/reward-weights --config examples/reward-weights-data.toml --workers $(CORES) && \
 	$(BIN)/regionwise train-reward --run runs/reward-weights --config examples/reward-weights.toml --with-rivals && \
 	$(BIN)/python -m training.reward.shipped runs/reward-weights
+
+policy: $(STAMP)  ## a policy trained with rewards of regions on plain scenes, into runs/policy
+	@started=$$(date +%s); \
+	$(BIN)/regionwise build --run $(POLICY) --config examples/policy-data.toml --workers $(CORES) && \
+	$(BIN)/regionwise train-policy --run $(POLICY) --config examples/policy.toml && \
+	$(BIN)/regionwise report $(POLICY) && \
+	echo "policy: $$(( $$(date +%s) - started )) s" && \
+	echo "look at $(POLICY)/report.html; the policy is in $(POLICY)/policy/policy (evaluation.json: before and after)"
+
+policy-weights: $(STAMP)  ## the tiny policy's weights that come with the product, made anew (an hour)
+	@$(BIN)/python -m training.policy.tiny.pretrain --out runs/policy-weights && \
+	$(BIN)/python -m training.policy.tiny.ship runs/policy-weights
+
+compare: $(STAMP)  ## do regions help? Flow-GRPO, SpatialFlow-GRPO and two control arms, three seeds (two hours; goes on when stopped)
+	@$(BIN)/regionwise build --run $(POLICY) --config examples/policy-data.toml --workers $(CORES) && \
+	$(BIN)/python -m benchmarks.policy_compare
 
 test: unit integration browser  ## all tests, as CI runs them
 

@@ -11,12 +11,12 @@ FLUX.2-klein at 512 px, group 16, 10 steps of which 3 are trained; it needs a GP
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -30,7 +30,8 @@ from benchmarks.result import ROOT, row, write_result
 from training.policy.cases import PolicyCase, plain_case
 from training.policy.config import PolicyConfig
 from training.policy.flux2 import Flux2Policy, Flux2Settings, LoraSettings
-from training.policy.rollout import Sampling, noise_of, roll_out
+from training.policy.protocol import Seen
+from training.policy.rollout import Samples, Sampling, noise_of, roll_out
 from training.policy.tiny.model import TINY, as_pipeline, new_transformer
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import new_vae
@@ -121,14 +122,30 @@ class Work:
 
     def rollout(self) -> Batch:
         """Source and text encoded once, all samples at once, images decoded."""
-        group = self.shape.group
-        seen = self.policy.encode([self.case]).take(torch.zeros(group, dtype=torch.int64, device=self.device))
+        group, seen = self.shape.group, self.seen()
         streams = [noise_of(0, 0, self.case.id, number) for number in range(group)]
         samples = roll_out(self.policy, seen, streams, self.sampling, self.shape.dtype)
         for first in range(0, group, 4):
             self.policy.decode(samples.latents[first : first + 4], seen.frame)
+        return self.batch(seen, samples)
+
+    def seen(self) -> Seen:
+        """The request, encoded once and taken for each sample."""
+        rows = torch.zeros(self.shape.group, dtype=torch.int64, device=self.device)
+        return self.policy.encode([self.case]).take(rows)
+
+    def noise(self) -> Batch:
+        """Samples of pure noise, where a rollout's own memory would hide what is measured."""
+        seen, trained = self.seen(), len(self.shape.trained)
+        shape = self.shape.group, seen.tokens, seen.channels
+        drawn = torch.Generator().manual_seed(0)
+        x, x_next = (torch.randn(trained, *shape, generator=drawn).to(self.device, self.shape.dtype) for _ in range(2))
+        return self.batch(seen, Samples(x[0], x, x_next, torch.zeros(trained, *shape[:2], device=self.device)))
+
+    def batch(self, seen: Seen, samples: Samples) -> Batch:
+        """The samples with regions and advantages, which are drawn."""
         masks = token_masks(self.case.masks, seen.frame)
-        regions = batched([masks] * group).to(self.device)
+        regions = batched([masks] * self.shape.group).to(self.device)
         advantages = torch.randn(regions.mass.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         return Batch(seen, samples, regions, advantages)
 
@@ -233,10 +250,17 @@ def peak_mib(work: Work, batch: Batch, method: str, name: str) -> float:
 
 def peak_here_mib(work: Work, method: str) -> float:
     """Peak memory of a step of this process above what it held before."""
-    batch = work.rollout()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    batch = work.noise()
+    gc.collect()
+    before = highest_kib()
     work.update(batch, method)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (highest_kib() - before) / 1024
+
+
+def highest_kib() -> int:
+    """The most that this process has held, in KiB: of this program alone, where `ru_maxrss` is its parent's, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
 
 
 def work_rows(work: Work, name: str) -> list[dict[str, Any]]:

@@ -430,6 +430,22 @@ def train_reward(
     train_reward_of_run(run, Training(config_file, minutes, settings), without, with_rivals, as_json)
 
 
+@cli.command("train-policy")
+@RUN
+@click.option("--config", "config_file", type=click.Path(path_type=Path), default=None, help="settings in TOML")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="one setting, over the file's")
+@click.option("--name", default="policy", help="its folder is RUN/policy/NAME [default: policy]")
+@click.option("--processes", type=click.IntRange(1, 64), default=1, help="on this machine, a GPU each [default: 1]")
+@JSON
+def train_policy(
+    run: Path, config_file: Path | None, settings: tuple[str, ...], name: str, processes: int, as_json: bool
+) -> None:
+    """Train an editing policy on a run's dataset, into RUN/policy/NAME. Started again, it goes on where it was."""
+    from flows.train_policy import PolicyTraining, train_policy_and_show
+
+    train_policy_and_show(run, PolicyTraining(name, config_file, settings, processes), as_json)
+
+
 @cli.command()
 @RUN
 @click.option("--left-out", default=None, help="the defect that training never saw")

@@ -22,10 +22,15 @@ RIVALS = {"source": ("source-blind", "use_source=false"), "instruction": ("instr
 
 
 class TrainingFailed(RegionwiseError):
-    """The process of a training, or one that asks a reward, ended with an error of its own, which it has said."""
+    """The process of a training, or one that asks a reward, ended with an error of its own.
 
-    def __init__(self, thing: str, code: int) -> None:
-        super().__init__(thing, f"its process ended with exit code {code}", "see its message above")
+    said: its message, where that was kept from the terminal; else it stands there.
+    """
+
+    def __init__(self, thing: str, code: int, said: str = "") -> None:
+        super().__init__(
+            thing, said or f"its process ended with exit code {code}", "" if said else "see its message above"
+        )
         self.exit_code = code if code in (2, 3) else 1
 
 

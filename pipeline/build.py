@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pipeline.backends import Detector, Editor, PromptSegmenter, Segmenter
 from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS, RUNTIME_SETTINGS, BuildConfig, config_digest
 from pipeline.edit import edit
+from pipeline.editors.plugins import is_embedded, loaded_editor
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.files import sha256_of_file, write_whole
 from pipeline.ingest import ingest
@@ -48,8 +49,13 @@ class PartResult:
 
 
 def make_editor(config: BuildConfig) -> Editor:
-    """The editor that the config names."""
-    return ProceduralEditor(config.leave_out_defects)
+    """The editor that the config names; a plug-in is loaded once a process.
+
+    Raises: BadInput for a place that is no good; MissingPackage for a plug-in that does not import.
+    """
+    if is_embedded(config.editor):
+        return ProceduralEditor(config.leave_out_defects)
+    return loaded_editor(config.editor, config.device)
 
 
 def make_segmenter(config: BuildConfig) -> Segmenter:
@@ -151,7 +157,9 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
 
 def _revisions(config: BuildConfig) -> dict[str, str]:
     detector, outliner = make_models(config)
-    revisions = {"editor": make_editor(config).revision, "segmenter": make_segmenter(config).revision}
+    editor = make_editor(config)
+    made_by = editor.revision if is_embedded(config.editor) else f"{editor.name} {editor.revision}"
+    revisions = {"editor": made_by, "segmenter": make_segmenter(config).revision}
     revisions |= {"detector": f"{detector.name} {detector.revision}"} if detector else {}
     return revisions | ({"outliner": f"{outliner.name} {outliner.revision}"} if outliner else {})
 
@@ -206,8 +214,8 @@ def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
     """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
     folder = Path(run)
     config = config_of(read_build_info(folder))
-    asks_models = (config.detector, config.segmenter) != ("targets", "difference")
-    with _MODELS if asks_models else nullcontext():
+    embedded = is_embedded(config.editor) and (config.detector, config.segmenter) == ("targets", "difference")
+    with nullcontext() if embedded else _MODELS:
         stages = {stage.name: stage for stage in stages_of(config)}
         done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
     return done.model_dump_json(), worked

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.editors.plugins import EMBEDDED, is_embedded
 from pipeline.files import write_whole
 from pipeline.row_scores import CONSENSUS
 from schemas.dataset_row import DatasetRegion, DatasetRow
@@ -266,8 +267,14 @@ def _limits(manifest: Manifest) -> str:
         "- Images are scaled down to the longest side that the settings name; metadata (EXIF, GPS) is gone.",
     ]
     if manifest.synthetic != "none":
+        embedded = is_embedded(str(manifest.build.config.get("editor", EMBEDDED)))
+        shown = (
+            "plain image processing with flaws put in on purpose"
+            if embedded
+            else "scenes that a program drew, or edits by a model that has seen no others"
+        )
         lines.append(
-            "- Synthetic rows show plain image processing with flaws put in on purpose. They are for developing and "
-            "testing, and say nothing about how good a real editor is."
+            f"- Synthetic rows show {shown}. They are for developing and testing, and say nothing about how good a "
+            "real editor is."
         )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.backends import parse_spec
+from pipeline.editors.plugins import EMBEDDED, check_editor, is_embedded
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.gates import GateSettings
 from pipeline.scenes.plain import PLAIN
@@ -16,7 +17,6 @@ from schemas.errors import BadInput
 from schemas.record import canonical_json, first_fault
 from schemas.sample import ImageFormat
 
-EDITORS = ("procedural",)
 #: Models that `pipeline.regions.models` makes.
 MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
 PROMPT_SEGMENTERS = ("sam", "sam2", "sam3")
@@ -60,7 +60,9 @@ class BuildConfig(BaseModel):
     leave_out_defects: Annotated[tuple[str, ...], Field(description="defects the procedural editor never puts in")] = ()
     size_px: Annotated[int, Field(ge=32, le=4096, description="longest side of a source, scaled down to it")] = 256
     k: Annotated[int, Field(ge=1, le=64, description="candidates per request")] = 4
-    editor: Annotated[str, Field(description="editor spec, name or name:checkpoint")] = "procedural"
+    editor: Annotated[str, Field(description="makes the candidates: procedural, or a plug-in, as policy:FOLDER")] = (
+        EMBEDDED
+    )
     detector: Annotated[
         str, Field(description="finds what instructions without boxes name: targets (nothing) or name:checkpoint")
     ] = "targets"
@@ -88,7 +90,9 @@ class BuildConfig(BaseModel):
         if self.scene_textures != (PLAIN,):
             check_textures(self.scene_textures or TEXTURES)
         ProceduralEditor(self.leave_out_defects)
-        parse_spec(self.editor, EDITORS, "editor")
+        check_editor(self.editor)
+        if self.leave_out_defects and not is_embedded(self.editor):
+            raise ValueError("leave_out_defects is of the editor procedural; leave it out, or the other editor")
         parse_spec(self.segmenter, SEGMENTERS, "segmenter")
         parse_spec(self.detector, DETECTORS, "detector")
         if self.batch_size != "auto" and not re.fullmatch(r"[1-9][0-9]{0,4}", self.batch_size):

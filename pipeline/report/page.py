@@ -23,6 +23,7 @@ from pipeline.report.charts import share_bar
 from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
 from pipeline.report.figures import charts, key_numbers, summary, synthetic_note
 from pipeline.report.images import Pictures
+from pipeline.report.policy import policy_data
 from pipeline.report.rejects import reason_views
 from pipeline.report.reward import reward_data
 from pipeline.report.samples import RequestView, request_views
@@ -193,6 +194,17 @@ def _reward(gathered: Gathered) -> Section | None:
     return Section("reward", "The region reward", lead, "reward.html.jinja", data)
 
 
+def _policy_section(gathered: Gathered) -> Section | None:
+    data = policy_data(gathered.run)
+    if data is None:
+        return None
+    lead = (
+        "Policies that edit, trained with rewards of regions, and what became of requests that they were not trained "
+        "on. In a sheet every sample stands above its advantages: blue places draw the policy, red ones push it away."
+    )
+    return Section("policy", "The policies", lead, "policy.html.jinja", data)
+
+
 def _agreement(gathered: Gathered) -> Section | None:
     data = agreement_data(gathered.run, gathered.manifest.scores if gathered.manifest else "")
     if data is None:
@@ -230,6 +242,7 @@ SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (
     _distributions,
     _agreement,
     _reward,
+    _policy_section,
     _rejects,
 )
 

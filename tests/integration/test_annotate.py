@@ -5,6 +5,7 @@ import re
 import secrets
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from builds import build
+from builds import build, tars
 
 from annotation.link import the_link
 from annotation.routing import Value, by_value
@@ -24,6 +25,7 @@ from pipeline.consensus_files import RANKINGS_FILE, consensus_stage
 from pipeline.run_folder import read_build_info, read_kept
 from schemas.agreement import Agreement
 from schemas.ranking import RankingConsensus
+from tests.tiny_policy import ROOT, offer, random_policy, random_tiny
 
 IMAGE_CONTROLS = ("background", "success", "overedit", "naturalness", "artifacts")
 
@@ -207,6 +209,35 @@ def test_what_people_ranked_comes_back_once_into_the_run(
     ranked = found[agreed["data"]["request"]].candidates
     assert [(one.candidate, one.mean_rank, one.wins) for one in ranked] == [(shown[1], 1.0, 2), (shown[0], 2.0, 0)]
     assert {(one.mean_rank, one.wins) for one in found[disputed["data"]["request"]].candidates} == {(1.5, 1)}
+
+
+def test_what_a_policy_edits_goes_to_people(
+    running_studio: Studio,
+    people: Callable[[str], Person],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A policy with random weights: its edits mean nothing, so the gates are told to let them through."""
+    policy = random_policy(tmp_path / "policy", random_tiny(tmp_path / "base"))
+    offers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["regionwise.editors"]
+    monkeypatch.setenv("PYTHONPATH", str(offer(tmp_path / "packages", "regionwise-here", offers)))
+    config = tmp_path / "build.toml"
+    config.write_text(
+        f'scene_textures = ["plain"]\nk = 2\npart_requests = 2\neditor = "policy:{policy}"\n'
+        "[gates]\nmax_replaced_outside = 1.0\nmin_spread_levels = 0.0\nmax_preservation_error = 1000.0\n"
+    )
+    edited, again = tmp_path / "edited", tmp_path / "again"
+    for folder, workers in ((edited, "1"), (again, "2")):
+        answer = build(folder, "--scenes", "4", "--config", str(config), "--workers", workers)
+        assert answer.returncode == 0, answer.stderr
+    assert tars(edited) == tars(again)
+    rows = [sample for part in range(2) for sample in read_kept(edited, "gates", part)]
+    assert {sample.candidate.editor for sample in rows if sample.candidate} == {"policy:tiny"}
+    assert {sample.scores for sample in rows} == {()}
+    pushed = facts("push", "--run", edited, "--studio", running_studio.data)
+    tasks = people("looker").tasks(next(iter(pushed["projects"].values())))
+    assert pushed["new"] == {"first-many": len(rows)}
+    assert {task["data"]["candidate"] for task in tasks} == {sample.candidate.id for sample in rows if sample.candidate}
 
 
 def test_what_is_missing_is_one_clear_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

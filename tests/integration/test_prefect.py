@@ -4,8 +4,9 @@ import json
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from annotation.store import open_store, store_path
 from flows.serve import PREFECT, ROOT, Served, serve
 from pipeline.run_folder import read_build_info, read_kept
 from schemas.sample import Sample
+from tests.tiny_policy import QUICK, plain_run, random_tiny
 
 CANNOT_JUDGE = {
     "result": [
@@ -76,15 +78,15 @@ def launch(served: Served, flow: str, *parameters: str) -> "subprocess.Completed
     """`prefect deployment run FLOW/local --watch`."""
     arguments = [*PREFECT, "deployment", "run", f"{flow}/local", *parameters, "--watch"]
     return subprocess.run(
-        arguments, env=served.environment, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+        arguments, env=served.environment, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
     )
 
 
 def ask(served: Served, path: str) -> Any:
     """What the server lists at `<path>/filter`, newest first."""
-    body = json.dumps({"sort": "CREATED_DESC"} if path == "artifacts" else {"sort": "EXPECTED_START_TIME_DESC"})
+    sort = {"artifacts": "CREATED_DESC", "logs": "TIMESTAMP_DESC"}.get(path, "EXPECTED_START_TIME_DESC")
     headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{served.url}/api/{path}/filter", body.encode(), headers)
+    request = urllib.request.Request(f"{served.url}/api/{path}/filter", json.dumps({"sort": sort}).encode(), headers)
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
 
@@ -149,6 +151,74 @@ def test_pushing_and_collecting_are_deployments_too(served: Served, built: Path,
 def kept(run: Path) -> list[Sample]:
     """What the gates of a run kept."""
     return [sample for part in range(read_build_info(run).n_parts) for sample in read_kept(run, "gates", part)]
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny policy with random weights."""
+    return random_tiny(tmp_path_factory.mktemp("policy") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of plain scenes, which a policy can be asked."""
+    return plain_run(tmp_path_factory.mktemp("plain") / "run")
+
+
+def training(run: Path, base: Path, **changes: object) -> tuple[str, ...]:
+    """The parameters of a training of two small updates."""
+    config = {"policy": f"tiny:{base}", **QUICK, **changes}
+    return "--param", f"run={run}", "--param", f"config={json.dumps(config)}"
+
+
+def test_a_policy_is_trained_with_its_log_and_figures_in_the_flow_run(
+    served: Served, plain: Path, untrained: Path
+) -> None:
+    answer = launch(served, "train-policy", *training(plain, untrained))
+    assert answer.returncode == 0, answer.stdout
+    told = json.loads((plain / "policy" / "policy" / "evaluation.json").read_bytes())
+    phi = next(row for row in told["figures"] if row["what"] == "region_phi")
+    flow_run = ask(served, "flow_runs")[0]["id"]
+    lines = [log["message"] for log in ask(served, "logs") if log["flow_run_id"] == flow_run]
+    assert [line for line in lines if line.startswith("update 2 of 2: region reward")]
+    table = next(found for found in ask(served, "artifacts") if found["key"] == "policy-figures")
+    assert table["flow_run_id"] == flow_run
+    rows = {row["held-out requests"]: (row["before"], row["after"]) for row in json.loads(table["data"])}
+    assert rows["region_phi"][0].startswith(f"{phi['first']['value']:.3f}")
+    assert rows["region_phi"][1].startswith(f"{phi['second']['value']:.3f}")
+
+
+def test_a_bad_setting_of_a_training_is_the_message_of_its_flow_run(
+    served: Served, plain: Path, untrained: Path
+) -> None:
+    answer = launch(served, "train-policy", *training(plain, untrained, group=1), "--param", "name=bad")
+    assert answer.returncode == 1
+    message = ask(served, "flow_runs")[0]["state"]["message"]
+    assert "settings: group" in message
+    assert "see training/policy/config.py" in message
+
+
+def test_a_cancelled_training_ends_with_its_flow_run(served: Served, plain: Path, untrained: Path) -> None:
+    parameters = training(plain, untrained, updates=100_000, evaluate_every=100_000)
+    arguments = [*PREFECT, "deployment", "run", "train-policy/local", *parameters, "--param", "name=long"]
+    commands = {"env": served.environment, "capture_output": True, "text": True, "timeout": 120, "cwd": ROOT}
+    assert subprocess.run(arguments, check=False, **commands).returncode == 0
+    flow_run = ask(served, "flow_runs")[0]["id"]
+    wait_for(lambda: any(log["message"].startswith("update 1 of 100000") for log in ask(served, "logs")))
+    pid = json.loads((plain / "policy" / "long" / ".lock.json").read_text())["process"]
+    assert psutil.Process(pid).is_running()
+    cancelled = subprocess.run([*PREFECT, "flow-run", "cancel", flow_run], check=False, **commands)
+    assert cancelled.returncode == 0, cancelled.stderr
+    wait_for(lambda: not psutil.pid_exists(pid))
+    wait_for(lambda: ask(served, "flow_runs")[0]["state"]["type"] == "CANCELLED")
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Waits until something is so, for five minutes at most."""
+    deadline = time.monotonic() + 300
+    while not done():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.5)
 
 
 def test_again_it_does_no_work(served: Served, built: Path) -> None:

@@ -22,7 +22,8 @@ def test_the_same_scene_comes_out_again_and_its_things_have_a_colour_each(index)
     assert np.array_equal(scene.image_hwc_u8, again.image_hwc_u8)
     colours = [thing.colour for thing in scene.objects]
     assert 2 <= len(colours) <= 4
-    assert len(set(colours)) == len(colours) and set(colours) <= set(PLAIN_COLOURS)
+    assert len(set(colours)) == len(colours)
+    assert set(colours) <= set(PLAIN_COLOURS)
     union = np.sum([thing.mask_hw for thing in scene.objects], axis=0)
     assert union.max() == 1, "no two things touch"
 
@@ -57,7 +58,8 @@ def test_a_render_is_the_same_things_on_another_ground():
     first, second = plain_scene(5, 3, 64), plain_scene(5, 3, 64, render=1)
     assert [thing.label for thing in first.objects] == [thing.label for thing in second.objects]
     corners = {tuple(scene.image_hwc_u8[0, 0].tolist()) for scene in (first, second)}
-    assert len(corners) == 2 and corners <= set(GROUNDS.values())
+    assert len(corners) == 2
+    assert corners <= set(GROUNDS.values())
 
 
 def test_the_pool_plain_stands_alone():

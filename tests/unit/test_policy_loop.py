@@ -75,8 +75,8 @@ def learnt(policy: Flux2Policy, parts: Sequence[Batch], config: PolicyConfig) ->
     return {name: p.grad.clone() for name, p in policy.trained().items() if p.grad is not None}, logged
 
 
-def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-6) -> None:
-    """Gradients that differ by less than `tolerance` of their largest entry."""
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    """Gradients that differ by less than `tolerance` of their largest entry: float32 sums in another order."""
     largest = max(float(grad.abs().max()) for grad in theirs.values())
     assert largest > 0
     assert ours.keys() == theirs.keys()

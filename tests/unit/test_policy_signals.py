@@ -84,7 +84,7 @@ def test_the_gap_is_between_gains() -> None:
 
 
 def test_an_evaluation_is_the_mean_of_its_images_and_of_rewards_that_are_there() -> None:
-    images = [picture(), noisy(picture())]
+    images = [picture(), noisy(picture()) // 200 * 255]  # the second: channels all off or on
     found = signals_of(images, np.array([[0.2, np.nan], [0.4, 0.6]]), np.array([np.nan]), kl=0.5)
     assert found.sharpness == pytest.approx((sharpness(images[0]) + sharpness(images[1])) / 2)
     assert found.high_frequency == pytest.approx(np.mean([high_frequency_share(image) for image in images]))

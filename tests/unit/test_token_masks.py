@@ -170,7 +170,9 @@ def test_an_edit_of_everything_has_no_background() -> None:
 
 def test_an_edit_of_everything_has_no_background_after_a_resize_either() -> None:
     frame = flux2_frame(777, 611, max_area=300**2)
-    found = batched([token_masks({"r": box(0, 0, 777, 611, frame)}, frame)])
+    covered = token_masks({"r": box(0, 0, 777, 611, frame)}, frame)
+    found = batched([covered])
+    assert row_ids([covered]) == [["r", None]]  # what rounding leaves of the background is none
     assert found.valid.tolist() == [[True, False]]
     assert torch.allclose(found.mass, torch.tensor([[frame.n_tokens, 0.0]]))
 

@@ -130,22 +130,47 @@ def curves(figures: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
     figure, axes = _grid(len(shown), title)
     for axis, (name, lines) in zip(axes, shown, strict=True):
         _draw(axis, name, lines)
+    for axis in axes[-min(COLUMNS, len(shown)) :]:
+        axis.set_xlabel("update", fontsize=7.5, color=SOFT)
     write_whole(path, _png(figure))
     return path
 
 
-def _grid(count: int, title: str) -> "tuple[Figure, list[Axes]]":
-    """A figure with `count` plots of one size."""
+@dataclass(frozen=True)
+class _Frame:
+    """One plot's place, in inches: its size, and the room left of it, above it and below it."""
+
+    width: float
+    height: float
+    left: float
+    above: float
+    below: float
+
+
+SMALL, LARGE = _Frame(2.85, 1.75, 0.6, 0.5, 0.42), _Frame(4.7, 2.7, 0.62, 0.55, 0.55)
+HEAD_IN, FOOT_IN, MARGIN_IN = 0.42, 0.4, 0.15
+
+
+def _grid(count: int, title: str, frame: _Frame = SMALL, foot_in: float = 0.0) -> "tuple[Figure, list[Axes]]":
+    """A figure with `count` plots of one size, `foot_in` free at its bottom. Placed by hand: layout is slow."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, count)
     rows = ceil(count / columns)
-    head = 0.5 if title else 0.1
-    figure = Figure(figsize=(3.5 * columns + 0.2, 2.55 * rows + head), dpi=120, facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.02, hspace=0.04)  # type: ignore[union-attr]
+    head = HEAD_IN if title else 0.0
+    cell = frame.left + frame.width, frame.above + frame.height + frame.below
+    width, height = cell[0] * columns + 2 * MARGIN_IN, cell[1] * rows + head + foot_in + MARGIN_IN
+    figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     if title:
-        figure.suptitle(_plain(title, 120), x=0.012, ha="left", fontsize=13, fontweight="bold", color=INK)
-    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+        style: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": 13, "fontweight": "bold", "color": INK}
+        figure.text(2 * MARGIN_IN / width, 1 - 0.16 / height, _plain(title, int(9 * width)), **style)
+    axes = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        left = MARGIN_IN + column * cell[0] + frame.left
+        bottom = height - head - row * cell[1] - frame.above - frame.height
+        axes.append(figure.add_axes((left / width, bottom / height, frame.width / width, frame.height / height)))
+    return figure, axes
 
 
 def _png(figure: "Figure") -> bytes:
@@ -179,7 +204,7 @@ def _axis(axis: "Axes", title: str, note: str) -> None:
 
 
 def _draw(axis: "Axes", name: str, lines: Sequence[Line]) -> None:
-    title, note = TITLES.get(name, (name.replace("_", " "), ""))
+    title, note = TITLES.get(name, (name.replace("_", " ").capitalize(), ""))
     shown = lines[:MOST_LINES]
     if len(lines) > len(shown):
         note = f"{note + ', ' if note else ''}{len(shown)} of {len(lines)} parts"
@@ -195,7 +220,11 @@ def _draw(axis: "Axes", name: str, lines: Sequence[Line]) -> None:
         if long:
             axis.plot(line.x, smoothed(line.y), color=colour, linewidth=1.7, label=label)
     if any(line.part for line in shown):
-        axis.legend(fontsize=7, frameon=False, labelcolor=INK, handlelength=1.1, ncols=2, columnspacing=1, loc="best")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high + 0.09 * ceil(len(shown) / 3) * (high - low))  # room for the names of the parts
+        axis.legend(
+            fontsize=7, frameon=False, labelcolor=INK, handlelength=1.1, ncols=3, columnspacing=1, loc="upper left"
+        )
 
 
 def smoothed(values: Floats, width: int | None = None) -> Floats:
@@ -273,7 +302,7 @@ def comparison_plot(
     names = list(dict.fromkeys(name for arm in arms.values() for name in arm.figures))
     if not names or len(arms) > len(COLOURS):
         raise ValueError(f"a comparison has 1 to {len(COLOURS)} arms with figures")
-    figure, axes = _comparison_grid(len(names), title)
+    figure, axes = _grid(len(names), title, LARGE, FOOT_IN)
     for axis, name in zip(axes, names, strict=True):
         _axis(axis, TITLES.get(name, (name.replace("_", " "), ""))[0], note)
         for (arm_name, arm), colour in zip(arms.items(), COLOURS, strict=False):
@@ -281,19 +310,9 @@ def comparison_plot(
                 _draw_arm(axis, arm_name, arm, band(arm.figures[name], samples, seed), colour)
         axis.set_xlabel("update", fontsize=8, color=SOFT)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(arms), fontsize=9, frameon=False, labelcolor=INK)
+    figure.legend(handles, labels, loc="lower left", ncols=4, fontsize=9, frameon=False, labelcolor=INK)
     write_whole(path, _png(figure))
     return path
-
-
-def _comparison_grid(count: int, title: str) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.4 * count + 0.2, 4.3), dpi=120, facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.12, wspace=0.03)  # type: ignore[union-attr]
-    if title:
-        figure.suptitle(_plain(title, 120), x=0.012, ha="left", fontsize=13, fontweight="bold", color=INK)
-    return figure, [figure.add_subplot(1, count, place + 1) for place in range(count)]
 
 
 def _draw_arm(axis: "Axes", name: str, arm: Arm, found: Band, colour: str) -> None:

@@ -42,7 +42,7 @@ COVER = 0.7
 _LIMITS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 _NONE = "\u2013"
 NOTE = (
-    "φ: the lower of a region's success and preserve, 0 to 25. R: region reward, 0 to 1. Advantages compare the samples "
+    "φ: the lower of a region's success and preserve, 0 to 25. R: region reward, 0 to 1. Advantages compare samples "
     "of one request, place by place; hatched where missing."
 )
 
@@ -227,9 +227,9 @@ def _head(pen: _Pen, title: str, limit: float) -> None:
         pen.draw.line((left + x, 24, left + x, 37), fill=colour)
     pen.draw.rectangle((left, 24, right, 38), outline=SOFT)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, value = left + share * bar, (2 * share - 1) * limit
-        pen.draw.line((x, 38, x, 42), fill=SOFT)
-        pen.text((x, 44), _said(value, "+g") if value else "0", 11, SOFT, "ma")
+        tick, value = left + share * bar, (2 * share - 1) * limit
+        pen.draw.line((tick, 38, tick, 42), fill=SOFT)
+        pen.text((tick, 44), _said(value, "+g") if value else "0", 11, SOFT, "ma")
     pen.text((left - 8, 31), "advantage: pushed away", 11, SOFT, "rm")
     pen.text((right + 8, 31), "drawn towards", 11, SOFT, "lm")
 

@@ -9,10 +9,11 @@ import argparse
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from pipeline.run_folder import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.policy.cases import PolicyCase
@@ -371,13 +373,16 @@ def write_policy(
     base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
     write_tensors(out / "adapter.safetensors", average)
     document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
+    document["stopped"] = kept["stopped"]
     write_json(out / "policy.json", document | {"config": config.model_dump(mode="json")})
     lines = [json.dumps(figures, sort_keys=True, allow_nan=False) + "\n" for figures in kept["history"]]
     write_file(out / "figures.jsonl", "".join(lines))
     write_json(out / "trials.json", {"schema": "policy-trials/1", "trials": kept["trials"]})
     results = [[CaseResult(**row) for row in kept["trials"][place]["requests"]] for place in (0, -1)]
     names = (f"{policy.name} before", f"{policy.name} after {kept['trials'][-1]['update']} updates")
-    told = progress(*results, names=names, scorer=config.reward, synthetic=policy.synthetic)
+    told = progress(
+        *results, names=names, split=config.held_out_split, scorer=config.reward, synthetic=policy.synthetic
+    )
     write_file(out / "evaluation.json", told.model_dump_json(indent=1) + "\n")
     with written(out / "curves.png"):
         plotted = [*map(_plotted, kept["trials"]), *kept["history"]]
@@ -424,10 +429,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=None, help="TOML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting over the file's")
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main_process = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(message)s")
     try:
-        overrides = dict(setting(text) for text in given.set)
-        print(json.dumps(train_policy(load_config(given.config, overrides), given.out)))
+        config = load_config(given.config, dict(setting(text) for text in given.set))
+        with locked(given.out) if main_process else nullcontext():
+            result = train_policy(config, given.out)
+        if main_process:
+            print(json.dumps(result))
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
         return error.exit_code

@@ -127,7 +127,13 @@ def summary(results: Sequence[CaseResult]) -> dict[str, float]:
 
 
 def progress(
-    start: Sequence[CaseResult], end: Sequence[CaseResult], *, names: tuple[str, str], scorer: str, synthetic: bool
+    start: Sequence[CaseResult],
+    end: Sequence[CaseResult],
+    *,
+    names: tuple[str, str],
+    split: str,
+    scorer: str,
+    synthetic: bool,
 ) -> PolicyEvaluation:
     """The figures of the start and the end of a training on the same requests, with paired bootstrap intervals.
 
@@ -145,7 +151,7 @@ def progress(
     return PolicyEvaluation(
         first=names[0],
         second=names[1],
-        benchmark="held-out requests",
+        benchmark=f"the {split} split",
         scorer=scorer,
         synthetic=synthetic,
         right_from=RIGHT_FROM,

@@ -33,7 +33,10 @@ from training.policy.token_masks import flux2_frame
 
 log = logging.getLogger(__name__)
 
-TRAIN_SEED, HELD_OUT_SEED = 31, 32
+#: Seeds of scenes: the VAE's, the flow's, and those that both are measured on.
+VAE_SEED, TRAIN_SEED, HELD_OUT_SEED = 1, 31, 32
+#: Scenes of the flow's that the VAE's batch statistics are taken from.
+SCALE_SCENES = 256
 EDIT_WEIGHT = 4.0
 _GRID = (8, 8)
 
@@ -192,11 +195,11 @@ def pretrain(out: Path, settings: PretrainSettings) -> dict[str, Any]:
     if (out / "vae" / "config.json").is_file():
         vae = AutoencoderKLFlux2.from_pretrained(str(out / "vae")).eval()
     else:
-        images = scene_pixels(TRAIN_SEED, 0, settings.vae_scenes)
+        images = scene_pixels(VAE_SEED, 0, settings.vae_scenes)
         vae = train_vae(
             images, held_out_images, settings.vae_steps, settings.vae_batch, settings.vae_learning_rate, settings.seed
         )
-        measure_token_scale(vae, images[:512])
+        measure_token_scale(vae, scene_pixels(TRAIN_SEED, 0, min(SCALE_SCENES, settings.scenes)))
         vae.save_pretrained(str(out / "vae"))
     psnr_db = held_out_psnr_db(vae, held_out_images)
     tokenizer = new_tokenizer(TRAIN_SEED, settings.tokenizer_scenes)

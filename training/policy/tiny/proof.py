@@ -1,21 +1,26 @@
-"""What the tiny policy can do before it is trained further, on scenes it never saw: figures, and a sheet to look at."""
+"""What the tiny policy can do before it is trained further, on scenes it never saw: figures and a picture."""
 
+from collections.abc import Sequence
+from io import BytesIO
+from textwrap import fill
 from typing import Any
 
+import numpy as np
+
+from pipeline.images import ImageU8
 from training.evaluation.multi_edit import RIGHT_FROM
 from training.policy.cases import PolicyCase, plain_case
 from training.policy.protocol import Policy
 from training.policy.rewards import OracleReward
-from training.policy.sheets import SheetRegion, SheetRow, SheetSample
-from training.policy.trial import CaseResult, edited, judged, summary
+from training.policy.trial import edited, judged, summary
 
 #: Scenes of no training and of no test during it.
 PROOF_SEED = 33
-SCENES, STEPS, SHEET_ROWS = 256, 8, 12
+SCENES, STEPS, SHOWN, COLUMNS = 256, 8, 12, 3
 
 
-def proof(policy: Policy, scenes: int = SCENES) -> tuple[dict[str, Any], list[SheetRow]]:
-    """(figures by number of regions with their chance level, rows of a sheet). Chance: the edits of other requests.
+def proof(policy: Policy, scenes: int = SCENES) -> tuple[dict[str, Any], bytes]:
+    """(figures by number of regions with their chance level, the first edits as PNG).
 
     Chance says how often a region would be right if the policy had read another instruction: each case is scored with
     the edit that the policy makes of the same source for the next case's instruction.
@@ -38,19 +43,25 @@ def proof(policy: Policy, scenes: int = SCENES) -> tuple[dict[str, Any], list[Sh
             "region_right_other_instruction": summary([by_chance[place] for place in own])["region_right"],
             "region_right_untouched": summary([untouched[place] for place in own])["region_right"],
         }
-    rows = [_row(case, image, result) for case, image, result in zip(cases, images, results, strict=True)]
-    return figures, rows[:SHEET_ROWS]
+    return figures, picture(cases[:SHOWN], images[:SHOWN])
 
 
 def _asking(case: PolicyCase, instruction: str) -> Any:
     return case.request.model_copy(update={"instruction": instruction})
 
 
-def _row(case: PolicyCase, image: Any, result: CaseResult) -> SheetRow:
-    regions = tuple(
-        SheetRegion(key, target.label, mask)
-        for (key, mask), target in zip(case.masks.items(), case.request.targets, strict=True)
-    )
-    phis = {key: None if phi is None else 25 * phi for key, phi in zip(case.masks, result.phis, strict=True)}
-    rewards = dict(zip(case.masks, result.rewards, strict=True))
-    return SheetRow(case.request.instruction, case.source, regions, (SheetSample(image, {}, phis, rewards),))
+def picture(cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> bytes:
+    """Each case's source beside its edit, below the instruction, as PNG."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(cases) // COLUMNS)
+    figure = Figure(figsize=(4.6 * COLUMNS, 2.75 * rows), dpi=80, facecolor="white", layout="constrained")
+    for place, (case, image) in enumerate(zip(cases, images, strict=True)):
+        axis = figure.add_subplot(rows, COLUMNS, place + 1)
+        gap = np.full((image.shape[0], 6, 3), 255, dtype=np.uint8)
+        axis.imshow(np.concatenate([case.source, gap, image], axis=1), interpolation="nearest")
+        axis.set_title(fill(case.request.instruction, 46), fontsize=10, loc="left")
+        axis.set_axis_off()
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

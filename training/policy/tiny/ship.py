@@ -1,6 +1,6 @@
 """Ships a pretrained tiny policy: `python -m training.policy.tiny.ship FOLDER` writes `weights/` beside this file.
 
-Weights in half precision, `made.json` with how they were made and what they can do, and a sheet to look at.
+Weights in half precision, `made.json` with how they were made and what they can do, and a picture to look at.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import torch
 from pipeline.files import write_whole
 from schemas.errors import BadInput, RegionwiseError
 from training.policy.flux2 import load_pipeline
-from training.policy.sheets import sheet, sheet_png
 from training.policy.specs import WEIGHTS, make_policy
 from training.policy.tiny.proof import proof
 
@@ -38,11 +37,10 @@ def ship(pretrained: Path, out: Path = WEIGHTS) -> dict[str, object]:
     if weight > MAX_BYTES:
         raise BadInput(str(out), f"weighs {weight} bytes", f"ship at most {MAX_BYTES}")
     made = json.loads((pretrained / "made.json").read_text(encoding="utf-8"))
-    figures, rows = proof(make_policy("tiny", rank=1, alpha=1))
+    figures, shown = proof(make_policy("tiny", rank=1, alpha=1))
     told = {"schema": "tiny-policy/1", "synthetic": True, "made_by": "make policy-weights", **made, "held_out": figures}
     write_whole(out / "made.json", json.dumps(told, indent=1, sort_keys=True) + "\n")
-    title = "the tiny policy on held-out plain scenes, before any reward"
-    write_whole(out / "sheet.png", sheet_png(sheet(rows, title=title)))
+    write_whole(out / "sheet.png", shown)
     return told
 
 

@@ -1,0 +1,153 @@
+"""`regionwise train-policy`: processes of its own, whose log goes on as it comes; this one knows no torch."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from annotation.local_server import stop
+from flows.train_reward import ROOT, TrainingFailed
+from pipeline.shards import read_manifest
+from schemas.edit_benchmarks import PolicyEvaluation
+from schemas.errors import BadInput, printable
+
+#: What the process says of its own errors begins with it; it is no line of the log, but why the training failed.
+ERROR = "regionwise: "
+INTERRUPTED = 130
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """How a policy shall be trained. name: of its folder; settings: `NAME=VALUE`, over the file's."""
+
+    name: str = "policy"
+    config_file: Path | None = None
+    settings: tuple[str, ...] = ()
+    processes: int = 1
+
+
+def train_policy_of_run(run: Path, training: PolicyTraining, say: Callable[[str], None]) -> dict[str, Any]:
+    """Trains a policy on a run's dataset into `<run>/policy/<name>`, and returns what `outcome` says of it.
+
+    say: told every line of the training's log as it comes. The training ends with this call, however that ends.
+    Raises: BadInput where the run has no dataset or the name is no name; TrainingFailed, with what its process said;
+    KeyboardInterrupt where that was interrupted.
+    """
+    if not _NAME.fullmatch(training.name):
+        raise BadInput(f"name {training.name[:80]!r}", "is no name of a folder", "use letters, digits, - and _")
+    read_manifest(run / "dataset")
+    folder = run.resolve() / "policy" / training.name
+    follow(_command(run, folder, training), folder, say)
+    return outcome(folder)
+
+
+def _command(run: Path, out: Path, training: PolicyTraining) -> list[str]:
+    several = training.processes > 1
+    module = ["training.policy.launch", str(training.processes)] if several else ["training.policy.train"]
+    command = [sys.executable, "-m", *module, "--out", str(out)]
+    for setting in (f"dataset={json.dumps(str((run / 'dataset').resolve()))}", *training.settings):
+        command += ["--set", setting]
+    return command + (["--config", str(training.config_file)] if training.config_file else [])
+
+
+def follow(command: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
+    """Runs a command that makes `folder` and tells every line of its log; no process of it outlives this call.
+
+    It runs where this process runs, so that relative paths in its settings mean what they mean here.
+    Raises: TrainingFailed; KeyboardInterrupt.
+    """
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
+    with subprocess.Popen(
+        command,
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C reaches it only through this process
+    ) as process:
+        try:
+            said = _told(process.stderr or (), say)
+            code = process.wait()
+        finally:
+            stop(process)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise TrainingFailed(str(folder), code, said)
+
+
+def _told(log: Iterable[bytes], say: Callable[[str], None]) -> str:
+    """Tells every line of a log as it comes, and returns the last error in it, which is not told."""
+    said = ""
+    for raw in log:
+        line = printable(raw.decode(errors="replace").rstrip())
+        if line.startswith(ERROR):
+            said = line.removeprefix(ERROR)
+        elif line:
+            say(line)
+    return said
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What became of a training: folder, updates, why it stopped early ('' for not), held-out figures then and now."""
+    policy = json.loads((folder / "policy.json").read_bytes())
+    told = PolicyEvaluation.from_json((folder / "evaluation.json").read_bytes(), thing=str(folder / "evaluation.json"))
+    facts = {"policy": str(folder), "updates": policy["updates"], "stopped": policy["stopped"]}
+    return facts | {"evaluation": told.model_dump(mode="json")}
+
+
+def figures(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(figure, before, after, difference) of an outcome, as text with 95 % intervals; what is missing is a dash."""
+    rows = found["evaluation"]["figures"]
+    return [(row["what"], *(_interval(row[name]) for name in ("first", "second", "difference"))) for row in rows]
+
+
+def _interval(figure: dict[str, float | None]) -> str:
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def train_policy_and_show(run: Path, training: PolicyTraining, as_json: bool) -> None:
+    """As `train_policy_of_run`; its log goes to stderr, and what became of it is a table, or one JSON object."""
+    with _ended_by_sigterm():
+        found = train_policy_of_run(run, training, lambda line: print(line, file=sys.stderr, flush=True))
+    if as_json:
+        print(json.dumps(found))
+        return
+    told = found["evaluation"]
+    table = Table(f"{told['n_requests']} held-out requests", told["first"], told["second"], "difference")
+    for row in figures(found):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    facts = {"policy": found["policy"], "updates": found["updates"], "stopped": found["stopped"] or "no"}
+    for name, value in facts.items():
+        console.print(f"{name:>12}  {value}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """While it is open a SIGTERM is an interrupt, so that the training ends with this process."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
