@@ -46,6 +46,15 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bright]:
     return use
 
 
+@pytest.fixture(autouse=True, scope="module")
+def torch_as_it_was() -> Iterator[None]:
+    """A training is a process of its own and sets torch up for itself; other tests shall not see it."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer to draw than all the rest; they have tests of their own."""
