@@ -129,7 +129,7 @@ def test_a_reward_that_hangs_ends_the_process_with_one_line(given: tuple[Path, P
             assert process.stderr is not None
             try:
                 line = next(line for line in process.stderr if line.startswith("regionwise: "))
-                assert process.wait(10) == 1
+                assert process.wait(60) == 1
             finally:
                 process.kill()
     assert "is missing 100% of rewards in update 1: reward " in line
