@@ -21,10 +21,10 @@ from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import LOWERS, construction_score, pixel_oracle
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.images import ImageU8, MaskBool, pixels_sha256
-from pipeline.scenes import scene_at
+from pipeline.scenes import scene_at, scene_edit_request
 from schemas.candidate import Candidate, Defect, candidate_id
 from schemas.region import region_id
-from schemas.request import EditRequest, Source, request_id
+from schemas.request import EditRequest
 from schemas.score import CandidateScore, aesthetics, phi, region_reward
 
 HELD_OUT_SEED = 9_001
@@ -78,21 +78,7 @@ class Case:
 def scene_case(index: int, size_px: int) -> tuple[EditRequest, ImageU8]:
     """A held-out scene as a checked request with its source image."""
     line, image = scene_at(HELD_OUT_SEED, index, size_px)
-    digest = pixels_sha256(image)
-    source = Source(
-        name=line.id, origin_sha256=digest, pixels_sha256=digest, width_px=image.shape[1], height_px=image.shape[0]
-    )
-    request = EditRequest(
-        id=request_id((digest,), line.instruction, (), line.targets),
-        name=line.id,
-        kind="single",
-        sources=(source,),
-        instruction=line.instruction,
-        targets=line.targets,
-        edit_type="scene",
-        synthetic=True,
-    )
-    return request, image
+    return scene_edit_request(line, image), image
 
 
 def collect(case: Case, pairs: Pairs) -> None:

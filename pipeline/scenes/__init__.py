@@ -2,7 +2,7 @@
 
 from pipeline.scenes.plain import PLAIN
 from pipeline.scenes.render import MAX_SIZE_PX, MIN_SIZE_PX, Scene, SceneObject, render_scene, render_without
-from pipeline.scenes.requests import OPERATIONS, scene_at, scene_name, scene_request, scene_requests
+from pipeline.scenes.requests import OPERATIONS, scene_at, scene_edit_request, scene_name, scene_request, scene_requests
 from pipeline.scenes.textures import TEXTURES
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "render_scene",
     "render_without",
     "scene_at",
+    "scene_edit_request",
     "scene_name",
     "scene_request",
     "scene_requests",

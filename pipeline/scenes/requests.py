@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.images import ImageU8, mask_to_rle
+from pipeline.images import ImageU8, mask_to_rle, pixels_sha256
 from pipeline.instructions import instruction_for
 from pipeline.scenes.plain import PLAIN, plain_request, plain_scene
 from pipeline.scenes.plan import clear_colours, plan_scene, scene_rng
@@ -17,7 +17,7 @@ from pipeline.scenes.textures import TEXTURES
 from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab, rgb_lab
 from schemas.geometry import Box
 from schemas.record import Scalar
-from schemas.request import Operation, RequestLine, Target
+from schemas.request import EditRequest, Operation, RequestLine, Source, Target, request_id
 
 #: What a scene's request may ask for: every operation of a `Target` but `other`.
 OPERATIONS: tuple[Operation, ...] = (
@@ -129,6 +129,23 @@ def scene_at(
         return plain_request(scene, scene_name(scene)), scene.image_hwc_u8
     scene = render_scene(seed, index, size_px, render, textures)
     return scene_request(scene), scene.image_hwc_u8
+
+
+def scene_edit_request(line: RequestLine, image: ImageU8) -> EditRequest:
+    """A scene's request checked, as a build would hold it, of the source image as it is."""
+    digest = pixels_sha256(image)
+    height, width = image.shape[:2]
+    source = Source(name=line.id, origin_sha256=digest, pixels_sha256=digest, width_px=width, height_px=height)
+    return EditRequest(
+        id=request_id((digest,), line.instruction, (), line.targets),
+        name=line.id,
+        kind="single",
+        sources=(source,),
+        instruction=line.instruction,
+        targets=line.targets,
+        edit_type="scene",
+        synthetic=True,
+    )
 
 
 def scene_requests(

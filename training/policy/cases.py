@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.editors.plan import make_plan
-from pipeline.images import ImageU8, MaskBool, pixels_sha256
-from pipeline.scenes import PLAIN, scene_at
-from schemas.request import EditRequest, Source, request_id
+from pipeline.images import ImageU8, MaskBool
+from pipeline.scenes import PLAIN, scene_at, scene_edit_request
+from schemas.request import EditRequest
 
 SIZE_PX = 128
 
@@ -35,17 +35,6 @@ class PolicyCase:
 def plain_case(seed: int, index: int, size_px: int = SIZE_PX) -> PolicyCase:
     """Plain scene number `index` of `seed` as a case with its goal."""
     line, image = scene_at(seed, index, size_px, textures=(PLAIN,))
-    digest = pixels_sha256(image)
-    source = Source(name=line.id, origin_sha256=digest, pixels_sha256=digest, width_px=size_px, height_px=size_px)
-    request = EditRequest(
-        id=request_id((digest,), line.instruction, (), line.targets),
-        name=line.id,
-        kind="single",
-        sources=(source,),
-        instruction=line.instruction,
-        targets=line.targets,
-        edit_type="scene",
-        synthetic=True,
-    )
+    request = scene_edit_request(line, image)
     plan = make_plan(request, [image])
     return PolicyCase(request, image, plan.masks(), plan.wanted)

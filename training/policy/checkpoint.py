@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.files import write_whole
-from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
+from schemas.errors import BadInput, RegionwiseError, RunConflict
+from training import files
 from training.policy.config import PolicyConfig
 
 SCHEMA, STATE_SCHEMA, VERSION = "policy", "policy-training", 1
@@ -70,30 +70,12 @@ def written(path: Path) -> Iterator[None]:
 
 def read_document(path: Path, schema: str) -> dict[str, Any]:
     """A JSON file of `schema`. Raises: BadInput where there is none, or another; NewerSchema for a later one."""
-    remedy = "train the policy, or give the folder of one"
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(str(path), "does not exist", remedy) from None
-    except (ValueError, OSError) as error:
-        raise BadInput(str(path), f"cannot be read: {error}", remedy) from None
-    name, _, version = str(document.get("schema") if isinstance(document, dict) else "none").partition("/")
-    if name != schema or not version.isdecimal():
-        raise BadInput(str(path), f"says schema {name[:80]!r}, expected {schema}/{VERSION}", remedy)
-    if int(version) > VERSION:
-        raise NewerSchema(str(path), f"has schema {name}/{version}; this version reads up to {schema}/{VERSION}")
-    return dict(document)
+    return files.read_document(path, schema, VERSION, "train the policy, or give the folder of one")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises: BadInput where it is missing or damaged."""
-    remedy = "train the policy anew"
-    try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(str(path), "does not exist", remedy) from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(str(path), f"is no safetensors file: {error}", remedy) from None
+    return files.read_tensors(path, "train the policy anew")
 
 
 def put_adapter(trained: dict[str, nn.Parameter], tensors: dict[str, Tensor], path: Path) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from pipeline.run_folder import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
+from training.files import setting
 from training.policy.cases import PolicyCase
 from training.policy.checkpoint import (
     SCHEMA,
@@ -443,17 +444,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; the value as JSON where it is such, else as it stands. Raises: BadInput."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise BadInput(f"--set {text!r}", "has no `=`", "write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.files import write_whole
-from schemas.errors import BadInput, NewerSchema, RunConflict
+from schemas.errors import BadInput, RunConflict
+from training import files
 from training.reward.config import RewardConfig
 from training.reward.model import ARCHITECTURE
 
@@ -31,18 +31,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def read_document(path: Path, schema: str, remedy: str) -> dict[str, Any]:
     """A JSON file of `schema`. Raises: BadInput where there is none, or another; NewerSchema for a later one."""
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(str(path), "does not exist", remedy) from None
-    except (ValueError, OSError) as error:
-        raise BadInput(str(path), f"cannot be read: {error}", remedy) from None
-    name, _, version = str(document.get("schema") if isinstance(document, dict) else "none").partition("/")
-    if name != schema or not version.isdecimal():
-        raise BadInput(str(path), f"says schema {name[:80]!r}, expected {schema}/{VERSION}", remedy)
-    if int(version) > VERSION:
-        raise NewerSchema(str(path), f"has schema {name}/{version}; this version reads up to {schema}/{VERSION}")
-    return dict(document)
+    return files.read_document(path, schema, VERSION, remedy)
 
 
 def check_architecture(path: Path, document: dict[str, Any]) -> None:
@@ -61,12 +50,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises: BadInput where it is missing or damaged."""
-    try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(str(path), "does not exist", "train the reward anew") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(str(path), f"is no safetensors file: {error}", "train the reward anew") from None
+    return files.read_tensors(path, "train the reward anew")
 
 
 def load_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

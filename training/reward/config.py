@@ -1,6 +1,5 @@
 """The settings of a reward's training, all in one place."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import BadInput
 from schemas.record import first_fault
+from training.files import read_toml
 
 Supervision = Literal["regions", "image"]
 Start = Literal["fresh", "shipped"]
@@ -73,12 +73,5 @@ def parse_config(settings: dict[str, Any], thing: str) -> RewardConfig:
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> RewardConfig:
     """The config in a TOML file with `overrides` over it. Raises: BadInput, naming the file or the setting."""
-    settings: dict[str, Any] = {}
-    if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise BadInput(str(path), "does not exist", "give the path of a TOML file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise BadInput(str(path), f"cannot be read: {error}", "mend the file") from None
+    settings = read_toml(path)
     return parse_config(settings | overrides, str(path) if path else "settings")

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from pipeline.shards import read_manifest
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX
+from training.files import setting
 from training.reward.calibration import Calibration, coverage, curve, expected_calibration_error, fit
 from training.reward.checkpoint import (
     STATE_SCHEMA,
@@ -311,23 +312,13 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
-        settings = dict(_setting(text) for text in given.set)
+        settings = dict(setting(text) for text in given.set)
         metrics = train_reward(load_config(given.config, settings), given.out, given.max_minutes)
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
         return error.exit_code
     print(json.dumps({name: value for name, value in metrics.items() if name not in ("calibration", "ranking")}))
     return 0
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise BadInput(f"--set {text!r}", "has no `=`", "write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 if __name__ == "__main__":
