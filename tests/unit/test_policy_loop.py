@@ -15,11 +15,11 @@ from tests.unit.policy_loop_cases import Bright, boxed, photo_case, scene_case, 
 from training.policy.cases import PolicyCase
 from training.policy.collect import Rollout, Told, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.config import PolicyConfig
+from training.policy.figures import clip_fractions, mean_figures
 from training.policy.flux2 import Flux2Policy
 from training.policy.objective import Figures
 from training.policy.rewards import RewardQueue, cropped
 from training.policy.token_masks import flux2_frame, token_masks
-from training.policy.train import mean_figures
 from training.policy.update import Batch, Logged, accumulate, first_step_gap
 
 COLUMNS = 4
@@ -209,9 +209,31 @@ def test_clip_fractions_are_told_of_regions_and_of_the_whole_image_alike() -> No
     ones = torch.ones(1)
     spatial = Figures(torch.tensor([[0.5, 1.0, 0.25]]), torch.tensor([4, 0, 4]), ones, ones, ones, ones, ones)
     whole = Figures(torch.tensor([[0.75]]), torch.tensor([4]), ones, ones, 0 * ones, ones, ones)
-    found = [mean_figures([Logged(1.0, 0.0, figures, 2.0)], Accelerator(cpu=True)) for figures in (spatial, whole)]
+    found = [mean_figures([Logged(0, 1.0, 0.0, figures, 2.0)], Accelerator(cpu=True)) for figures in (spatial, whole)]
     named = [(each["clip_fraction/regions"], each["clip_fraction/background"], each["loss"]) for each in found]
     assert named == [(0.5, 0.25, 2.0), (0.75, 0.0, 2.0)]
+
+
+def test_clip_fractions_are_told_by_step_and_region() -> None:
+    ones, accelerator = torch.ones(1), Accelerator(cpu=True)
+
+    def piece(place: int, clipped: list[float], counted: list[int], weight: float = 1.0) -> Logged:
+        figures = Figures(torch.tensor([clipped]), torch.tensor(counted), ones, ones, ones, ones, ones)
+        return Logged(place, weight, 0.0, figures, 0.0)
+
+    pieces = [
+        piece(0, [0.5, 0.0, 0.25], [4, 0, 4]),
+        piece(0, [1.0, 1.0, 0.75], [4, 2, 4], weight=3.0),
+        piece(1, [0.0, 0.0, 1.0], [4, 0, 4]),
+    ]
+    assert clip_fractions(pieces, (2, 5), 3, accelerator) == {
+        "clip_at_step_2/region_0": 0.875,
+        "clip_at_step_2/region_1": 1.0,
+        "clip_at_step_2/background": 0.625,
+        "clip_at_step_5/region_0": 0.0,
+        "clip_at_step_5/background": 1.0,
+    }
+    assert clip_fractions([piece(0, [0.5], [4])], (0,), 1, accelerator) == {"clip_at_step_0/image": 0.5}
 
 
 def test_permuted_masks_change_the_masks_of_the_loss_and_nothing_that_was_sampled_or_scored(

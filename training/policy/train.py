@@ -46,6 +46,7 @@ from training.policy.collect import advantages_of, batch_of, region_table, roll_
 from training.policy.config import PolicyConfig, load_config
 from training.policy.curves import curves
 from training.policy.data import load_cases
+from training.policy.figures import clip_fractions, mean_figures
 from training.policy.protocol import Policy
 from training.policy.rewards import RewardQueue, make_case_reward
 from training.policy.sheets import sheet, sheet_png
@@ -149,6 +150,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     if not trials:
         test(0, 0.0)
     columns = max(len(case.masks) for case in cases) + 1
+    spatial = config.method == "spatial"
     queue = RewardQueue(reward, threads=config.reward_threads, timeout_s=config.reward_timeout_s)
     stopped = ""
     board = None
@@ -232,6 +234,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
             "update": update + 1,
             **told.figures,
             **mean_figures(logged, accelerator),
+            **clip_fractions(logged, config.trained_steps, columns if spatial else 1, accelerator),
             "gradient_norm": float(np.mean(norms)),
             "log_prob_gap": gap,
             "recomputed": float(gap > config.clip / 10),
@@ -303,34 +306,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) 
             parameter.grad = torch.zeros_like(parameter)
         if accelerator.num_processes > 1:
             parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
-
-
-def mean_figures(logged: Sequence[Logged], accelerator: Accelerator) -> dict[str, float]:
-    """Weighted means over pieces, steps and processes of what the losses log, clip fractions inside and outside.
-
-    The KL's are over the pieces where it was measured; the whole-image loss has one region, and no background.
-    """
-    names = (
-        "loss", "clip_fraction/regions", "clip_fraction/background", "step_kl/inside", "step_kl/outside",
-        "kl/inside", "kl/outside",
-    )  # fmt: skip
-    rows = []
-    for piece in logged:
-        f, edits = piece.figures, max(1, len(piece.figures.n_regions) - 1)
-        clipped = (f.clip_fraction * f.n_regions)[:, :edits].sum() / f.n_regions[:edits].sum().clamp(min=1)
-        measures = (f.approx_kl_inside, f.approx_kl_outside, f.kl_inside, f.kl_outside)
-        values = [
-            piece.loss,
-            float(clipped),
-            float(f.clip_fraction[:, edits:].sum()),
-            *(float(m.mean()) for m in measures),
-        ]
-        weights = [piece.weight] * 5 + [piece.kl_weight] * 2
-        rows.append([w * value for w, value in zip(weights, values, strict=True)] + weights)
-    sums = torch.tensor(rows, device=accelerator.device).reshape(len(rows), 2 * len(names)).sum(dim=0)
-    sums = accelerator.reduce(sums, reduction="sum") if accelerator.num_processes > 1 else sums
-    means = sums[: len(names)] / sums[len(names) :].clamp(min=1e-12)
-    return dict(zip(names, means.tolist(), strict=True))
 
 
 @contextmanager

@@ -69,11 +69,13 @@ def log_prob_now(policy: Policy, batch: Batch, config: PolicyConfig, place: int)
 
 @dataclass(frozen=True)
 class Logged:
-    """What one piece shows at one trained step. weight: its part of all that an optimiser step learns from;
+    """What one piece shows at one trained step, whose place among the trained ones is `place`.
 
-    kl_weight: the same where the KL to the reference was measured, else 0.
+    weight: its part of all that an optimiser step learns from; kl_weight: the same where the KL to the reference was
+    measured, else 0.
     """
 
+    place: int
     weight: float
     kl_weight: float
     figures: Figures
@@ -111,7 +113,7 @@ def accumulate(policy: Policy, batch: Batch, config: PolicyConfig, share: float)
             )
             (weight * loss.loss).backward()  # type: ignore[no-untyped-call]
             measured = 0.0 if penalty is None else weight
-            logged.append(Logged(weight, measured, loss.figures, float(loss.loss.detach())))
+            logged.append(Logged(place, weight, measured, loss.figures, float(loss.loss.detach())))
     return logged
 
 
