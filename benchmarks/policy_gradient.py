@@ -6,7 +6,7 @@ gradient is mu + noise of covariance S / n, so
 | figure | formula | meaning |
 |---|---|---|
 | `signal` | abs(mu)^2 / (abs(mu)^2 + tr S / n) | share of an update's squared length that is its own direction |
-| `gain` | mu . t / sqrt(abs(mu)^2 + tr S / n) | how fast `what` rises, to first order, per unit of the update's length |
+| `gain` | mu . t / sqrt(abs(mu)^2 + tr S / n) | how fast the reward rises, to first order, per unit of length |
 
 where t is the gradient of the mean reward itself, by plain REINFORCE: the reward over the samples of its request, times
 the whole image's log-prob; it is without bias and costs no more samples. Products of two means are taken over pairs of
@@ -17,7 +17,7 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
