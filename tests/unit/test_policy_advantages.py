@@ -1,31 +1,29 @@
 """Advantages: what every group's must obey, and cases worked out by hand."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.score import CandidateScore, RegionScore, aesthetics, phi, region_reward
-from training.policy import advantages as policy
 from training.policy.advantages import (
     area_weighted_mean,
     group_advantages,
     mixed_advantages,
-    predicted_rewards,
-    region_groups,
-    region_rewards,
-    sample_groups,
     zero_std_ratio,
 )
-from training.reward.protocol import Predicted, Prediction, RegionPrediction
 
 NAN = math.nan
 
 #: Rewards that floats hold exactly, so that adding a shift is exact, too.
 GRID = st.integers(0, 1024).map(lambda k: k / 1024)
 GROUPS = st.lists(st.tuples(st.sampled_from("abc"), st.one_of(GRID, st.just(NAN))), min_size=1, max_size=24)
+
+
+def sample_groups(samples: Sequence[str]) -> torch.Tensor:
+    return torch.tensor([ord(sample) - ord("a") for sample in samples])
 
 
 def of(rewards: list[float], samples: str, **options: object) -> torch.Tensor:
@@ -119,13 +117,10 @@ def test_groups_go_by_sample_not_by_neighbours() -> None:
 
 
 def test_regions_are_compared_with_the_same_planned_region_alone() -> None:
-    samples = ["a", "a", "b"]
-    regions = [["r1", "r2", "bg"], ["r1", "r2", "bg"], ["r1", None, "bg"]]
     rewards = torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.9, 0.7], [0.8, NAN, 0.2]])
-    groups = region_groups(samples, regions)
+    groups = torch.tensor([[0, 1, 2], [0, 1, 2], [3, -1, 4]])
     found = group_advantages(rewards, groups)
     pair = of([0.1, 0.3], "aa")
-    assert groups.tolist() == [[0, 1, 2], [0, 1, 2], [3, -1, 4]]
     assert torch.allclose(found[:2, 0], pair)
     assert found[:2, 1].tolist() == [0, 0]
     assert torch.allclose(found[:2, 2], of([0.5, 0.7], "aa"))
@@ -146,52 +141,6 @@ def test_the_mix_is_clipped_after_mixing() -> None:
     # .7 * 10 + .3 * 2 = 7.6; -.7 + .6; -8.4 + .6
     assert mixed_advantages(region, whole, 0.7).tolist()[0] == pytest.approx([5, -0.1, -5])
     assert mixed_advantages(region, whole, 0.0).tolist()[0] == pytest.approx([2, 2, 2])
-
-
-def test_rewards_are_those_of_the_score_records() -> None:
-    region = RegionScore(region="0" * 16, success=13, preserve=19)
-    score = CandidateScore(
-        candidate="c" * 16,
-        rater="model:test",
-        synthetic=True,
-        regions=(region,),
-        background=25,
-        success=13,
-        overedit=25,
-        naturalness=16,
-        artifacts=25,
-    )
-    found_phi = policy.phi(torch.tensor([[13, 25]]), torch.tensor([[19, 25]]))
-    found = region_rewards(found_phi, policy.aesthetics(torch.tensor([16]), torch.tensor([25])))
-    expected = [region_reward(phi(region), aesthetics(score)), region_reward(25, aesthetics(score))]
-    assert found_phi.tolist() == [[13, 25]]
-    assert found.tolist()[0] == pytest.approx(expected)
-    assert found.dtype == torch.float32
-
-
-@pytest.mark.parametrize("bad", [NAN, -1.0, 25.5, math.inf])
-def test_a_score_that_is_missing_or_out_of_range_makes_the_reward_missing(bad: float) -> None:
-    found_phi = policy.phi(torch.tensor([[bad, 20.0]]), torch.tensor([[20.0, 20.0]]))
-    found = region_rewards(found_phi, torch.tensor([20.0]))
-    assert math.isnan(found_phi[0, 0].item())
-    assert math.isnan(found[0, 0].item())
-    assert found[0, 1].item() == pytest.approx(0.8)
-    assert torch.isnan(region_rewards(torch.tensor([[20.0, 20.0]]), torch.tensor([bad]))).all()
-
-
-def test_a_rewards_answers_become_rows_of_rewards() -> None:
-    def answer(success: float | None, naturalness: float | None, background: float | None) -> Prediction:
-        region = RegionPrediction(Predicted(success), Predicted(20.0))
-        rest = {name: Predicted(25.0) for name in ("success", "overedit", "artifacts")}
-        return Prediction({"a": region}, Predicted(background), naturalness=Predicted(naturalness), **rest)
-
-    answers = [answer(9.0, 16.0, 25.0), answer(None, 16.0, 25.0), answer(9.0, None, 4.0), answer(25.0, 25.0, None)]
-    rows = [["a", None, "background"], ["a", "b", "background"], ["a", None, None], ["a", None, "background"]]
-    rewards, phis = predicted_rewards(answers, rows)
-    expected_phis = [[9, NAN, 25], [NAN, NAN, 25], [9, NAN, NAN], [20, NAN, NAN]]
-    expected = [[0.48, NAN, 0.8], [NAN, NAN, 0.8], [NAN, NAN, NAN], [math.sqrt(0.8), NAN, NAN]]
-    assert torch.allclose(phis, torch.tensor(expected_phis, dtype=torch.float32), equal_nan=True)
-    assert torch.allclose(rewards, torch.tensor(expected), equal_nan=True)
 
 
 def test_the_global_reward_is_weighted_by_area() -> None:

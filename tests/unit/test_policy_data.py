@@ -1,6 +1,8 @@
 """Cases of a policy, read from a dataset's tars: the same places and goals as the requests they were built from."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,13 @@ from pipeline.images import decode_image, mask_to_rle
 from pipeline.shards import read_dataset
 from schemas.errors import BadInput
 from schemas.region import region_id
+from schemas.score import CandidateScore, RegionScore, aesthetics, phi, region_reward
 from tests.unit.dataset_cases import Fields, rewritten
 from tests.unit.policy_loop_cases import boxed
 from training.policy.cases import plain_case
 from training.policy.data import _request, load_cases
-from training.policy.rewards import OracleReward, make_case_reward
+from training.policy.rewards import ModelReward, OracleReward, make_case_reward
+from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
 
 
 @pytest.mark.parametrize("scenes", ["plain", "rich"])
@@ -109,6 +113,54 @@ def test_the_oracle_gives_full_marks_to_the_goal_and_none_to_the_source(plain_da
     assert {done.reward(key) for key in (*case.masks, None)} == {1.0}
     assert set(undone.phi.values()) == {0.0}
     assert undone.background == 25
+
+
+class Says:
+    """A reward that answers whatever it was made with."""
+
+    name = "says"
+
+    def __init__(self, *answers: Prediction) -> None:
+        self.answers = list(answers)
+
+    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+        return self.answers[: len(questions)]
+
+
+def test_rewards_are_those_of_the_score_records() -> None:
+    case = plain_case(7, 0)
+    key = next(iter(case.masks))
+    region = RegionScore(region=key, success=13, preserve=19)
+    whole = {"background": 25, "success": 13, "overedit": 25, "naturalness": 16, "artifacts": 20}
+    record = CandidateScore(candidate="c" * 16, rater="model:test", synthetic=True, regions=(region,), **whole)
+    told = {name: Predicted(float(score)) for name, score in whole.items()}
+    answer = Prediction({key: RegionPrediction(Predicted(13.0), Predicted(19.0))}, **told)
+    (found,) = ModelReward(Says(answer)).score([case], [case.source])
+    assert found.reward(key) == pytest.approx(region_reward(phi(region), aesthetics(record)))
+    assert found.reward(None) == pytest.approx(region_reward(25, aesthetics(record)))
+    assert (found.phi[key], found.background, found.aesthetics) == (13, 25, 16)
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, -1.0, 25.5, math.inf])
+def test_a_score_that_is_missing_or_out_of_range_makes_its_rewards_missing(bad: float | None) -> None:
+    case = plain_case(7, 0)
+    key = next(iter(case.masks))
+
+    def rewards(**changed: Predicted) -> tuple[float, float]:
+        scores = {"success": Predicted(20.0), "preserve": Predicted(20.0)}
+        whole = {name: Predicted(20.0) for name in ("background", "success", "overedit", "naturalness", "artifacts")}
+        region = RegionPrediction(**{name: changed.get(f"region_{name}", score) for name, score in scores.items()})
+        whole |= {name: score for name, score in changed.items() if name in whole}
+        (found,) = ModelReward(Says(Prediction({key: region}, **whole))).score([case], [case.source])
+        return found.reward(key), found.reward(None)
+
+    missing = Predicted(bad)
+    assert rewards() == pytest.approx((0.8, 0.8))
+    for name in ("region_success", "region_preserve"):
+        assert rewards(**{name: missing}) == pytest.approx((math.nan, 0.8), nan_ok=True)
+    assert rewards(background=missing) == pytest.approx((0.8, math.nan), nan_ok=True)
+    for name in ("naturalness", "artifacts"):
+        assert rewards(**{name: missing}) == pytest.approx((math.nan, math.nan), nan_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Sheets and curves of a policy's training: what stands where, what is missing, that nothing runs out of it."""
 
-import json
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -10,8 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.images import ImageU8, MaskBool
-from schemas.errors import BadInput
-from training.policy.curves import Arm, band, comparison_plot, curves, lines_of, read_figures, smoothed
+from training.policy.curves import Arm, band, comparison_plot, curves, lines_of, smoothed
 from training.policy.sheets import (
     PAPER,
     SCALE,
@@ -238,20 +236,6 @@ def test_the_same_curves_have_the_same_bytes(tmp_path: Path) -> None:
 def test_smoothing_by_hand() -> None:
     assert smoothed(np.array([0.0, 3.0, 6.0, np.nan]), 3).tolist() == [1.5, 3.0, 4.5, 6.0]
     assert np.isnan(smoothed(np.full(4, np.nan), 3)).all()
-
-
-def test_a_log_is_read_and_a_torn_last_line_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "figures.jsonl"
-    path.write_text('{"update": 1}\n\n{"update": 2}\n{"upda')
-    assert read_figures(path) == [{"update": 1}, {"update": 2}]
-    path.write_text(json.dumps({"update": 1}) + "\n[1]\n")
-    with pytest.raises(BadInput, match="line 2: is no JSON object"):
-        read_figures(path)
-    path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(BadInput, match="line 1"):
-        read_figures(path)
-    with pytest.raises(BadInput, match="cannot be read"):
-        read_figures(tmp_path / "absent.jsonl")
 
 
 def test_a_band_by_hand() -> None:

@@ -15,8 +15,6 @@ from training.policy.token_masks import (
     batched,
     effective_tokens,
     flux2_frame,
-    global_edit,
-    row_ids,
     token_masks,
 )
 
@@ -162,9 +160,9 @@ def test_when_every_region_is_dropped_the_background_is_all() -> None:
 
 
 def test_an_edit_of_everything_has_no_background() -> None:
-    whole, covered = global_edit("r", FRAME), token_masks({"r": box(0, 0, 64, 64)}, FRAME)
-    assert torch.equal(whole.masks, covered.masks)
-    assert whole.grid_hw == covered.grid_hw == (8, 8)
+    whole = token_masks({"r": box(0, 0, 64, 64)}, FRAME)
+    assert whole.masks.tolist() == [[1.0] * 64, [0.0] * 64]
+    assert whole.grid_hw == (8, 8)
     assert batched([whole]).valid.tolist() == [[True, False]]
 
 
@@ -172,8 +170,7 @@ def test_an_edit_of_everything_has_no_background_after_a_resize_either() -> None
     frame = flux2_frame(777, 611, max_area=300**2)
     covered = token_masks({"r": box(0, 0, 777, 611, frame)}, frame)
     found = batched([covered])
-    assert row_ids([covered]) == [["r", None]]  # what rounding leaves of the background is none
-    assert found.valid.tolist() == [[True, False]]
+    assert found.valid.tolist() == [[True, False]]  # what rounding leaves of the background is none
     assert torch.allclose(found.mass, torch.tensor([[frame.n_tokens, 0.0]]))
 
 
@@ -187,18 +184,9 @@ def test_twenty_regions_beside_one() -> None:
     assert batch.edit_share[1].tolist() == [1.0] * 32 + [0.0] * 32
 
 
-def test_rows_are_named_as_the_batch_has_them() -> None:
-    two = token_masks({"a": box(0, 0, 8, 8), "b": box(16, 0, 24, 8)}, FRAME)
-    assert row_ids([two, global_edit("c", FRAME)]) == [["a", "b", "background"], ["c", None, None]]
-    assert row_ids([global_edit("c", FRAME), token_masks({"gone": box(0, 0, 0, 0)}, FRAME)]) == [
-        ["c", None],
-        [None, "background"],
-    ]
-
-
 def test_padding_tokens_belong_to_nothing() -> None:
     wide = flux2_frame(128, 64, token_px=8)
-    batch = batched([global_edit("r", FRAME), token_masks({"a": box(0, 0, 8, 8, wide)}, wide)])
+    batch = batched([token_masks({"r": box(0, 0, 64, 64)}, FRAME), token_masks({"a": box(0, 0, 8, 8, wide)}, wide)])
     assert batch.tokens.sum(dim=1).tolist() == [64, 128]
     assert batch.masks[0, :, 64:].sum() == 0
     assert batch.mass.tolist() == [[64, 0], [1, 127]]

@@ -1,10 +1,8 @@
-"""From scores to advantages: region rewards, statistics of groups of rollouts, and the mix of regions and whole image.
+"""From rewards to advantages: statistics of groups of rollouts, and the mix of regions and whole image.
 
 | symbol | here | meaning |
 |---|---|---|
-| phi_r | `phi` | min(success_r, preserve_r), 0..25; the background's is its one score |
-| AES | `aesthetics` | min(naturalness, artifacts), 0..25 |
-| R_r | `region_rewards` | sqrt(phi_r AES) / 25, in [0, 1] |
+| R_r | `rewards` | reward of a region or of the background, in [0, 1] (`training.policy.rewards`) |
 | A | `group_advantages` | (r - mean) / sqrt(std^2 + floor^2) over the rollouts of one group |
 | A~ | `mixed_advantages` | clip(lam A_region + (1 - lam) A_global, -5, 5) |
 
@@ -15,64 +13,16 @@ and standard deviation and its advantage is 0. Computed in float64, returned in 
 Source: Flow-GRPO's group statistics, for the forms `group` and `global`; the floor and the regions are this project's.
 """
 
-import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
-
-from schemas.reward import BACKGROUND
-from schemas.score import SCORE_MAX
-from training.reward.protocol import Predicted, Prediction
 
 Form = Literal["floor", "group", "global"]
 
 #: What the published code adds to a standard deviation.
 _PUBLISHED_OFFSET = 1e-4
 LIMIT = 5.0
-
-
-def usable(scores_0_25: Tensor) -> Tensor:
-    """The scores as float64, NaN where one is missing or outside 0..25. Any shape."""
-    scores = scores_0_25.double()
-    return torch.where((scores >= 0) & (scores <= SCORE_MAX), scores, torch.nan)
-
-
-def phi(success_0_25: Tensor, preserve_0_25: Tensor) -> Tensor:
-    """phi_r, 0..25, NaN where either score is missing. Any shape; the background's one score stands for both."""
-    return torch.minimum(usable(success_0_25), usable(preserve_0_25))
-
-
-def aesthetics(naturalness_0_25: Tensor, artifacts_0_25: Tensor) -> Tensor:
-    """AES, 0..25, NaN where either score is missing. Any shape."""
-    return torch.minimum(usable(naturalness_0_25), usable(artifacts_0_25))
-
-
-def region_rewards(phi_0_25: Tensor, aesthetics_0_25: Tensor) -> Tensor:
-    """R_r in [0, 1], NaN where either is missing. Shapes: phi (B, R), aesthetics (B,). Returns: (B, R) float32.
-
-    AES couples all regions of an image: log phi / 25 beside it.
-    """
-    return ((usable(phi_0_25) * usable(aesthetics_0_25)[:, None]).sqrt() / SCORE_MAX).float()
-
-
-def predicted_rewards(
-    predictions: Sequence[Prediction], region_ids: Sequence[Sequence[str | None]]
-) -> tuple[Tensor, Tensor]:
-    """R_r and phi_r of what a reward said of B rollouts, both (B, R) float32, NaN where it said nothing.
-
-    region_ids: B rows of R planned region ids, `background` or None (`token_masks.row_ids`).
-    """
-    pairs = [
-        [_success_preserve(prediction, region) for region in regions]
-        for prediction, regions in zip(predictions, region_ids, strict=True)
-    ]
-    scores = torch.tensor(pairs, dtype=torch.float64)  # (B, R, 2)
-    phis = phi(scores[..., 0], scores[..., 1])
-    whole = [[_score(prediction.naturalness), _score(prediction.artifacts)] for prediction in predictions]
-    quality = torch.tensor(whole, dtype=torch.float64)  # (B, 2)
-    return region_rewards(phis, aesthetics(quality[:, 0], quality[:, 1])), phis.float()
 
 
 def area_weighted_mean(rewards: Tensor, areas: Tensor) -> Tensor:
@@ -85,28 +35,11 @@ def area_weighted_mean(rewards: Tensor, areas: Tensor) -> Tensor:
     return (torch.where(areas > 0, rewards.double(), 0) * shares).sum(dim=1).float()
 
 
-def sample_groups(sample_ids: Sequence[str]) -> Tensor:
-    """(B,) int64: the number of each rollout's group, in order of first appearance."""
-    return _numbered(list(sample_ids))
-
-
-def region_groups(sample_ids: Sequence[str], region_ids: Sequence[Sequence[str | None]]) -> Tensor:
-    """(B, R) int64: the group of each rollout's planned region, -1 where a rollout has none (None).
-
-    Shapes: sample_ids (B,); region_ids B rows of R planned region ids, the background under one name of its own.
-    """
-    keys = [
-        None if region is None else (sample, region)
-        for sample, regions in zip(sample_ids, region_ids, strict=True)
-        for region in regions
-    ]
-    return _numbered(keys).reshape(len(sample_ids), -1)
-
-
 def group_advantages(rewards: Tensor, groups: Tensor, form: Form = "floor", floor: float = 0.02) -> Tensor:
     """The advantage of every reward within its group, not clipped, 0 where it is missing or has no group.
 
-    Shapes: rewards, groups the same, any: (B,) with `sample_groups`, (B, R) with `region_groups`.
+    Shapes: rewards, groups the same, any: (B,) with a number for each sample id, (B, R) with one for each sample id and
+    planned region; below 0: none.
     form: `floor` divides by sqrt(std^2 + floor^2), in the rewards' unit, so that one point lost by one of many rollouts
     is no catastrophe; `group` by the group's std + 1e-4; `global` by the std of all rewards + 1e-4. All with ddof 0.
     """
@@ -144,25 +77,6 @@ def zero_std_ratio(rewards: Tensor, groups: Tensor) -> float:
     _, stds = _moments(_above_least(values, numbers, present), numbers, present)
     met = torch.bincount(numbers[exists]) > 0
     return float((stds[: len(met)][met] == 0).double().mean())
-
-
-def _success_preserve(prediction: Prediction, region: str | None) -> tuple[float, float]:
-    """The two scores of a region, NaN where there is none; the background's one score stands for both."""
-    if region == BACKGROUND:
-        return _score(prediction.background), _score(prediction.background)
-    if region is None or (found := prediction.regions.get(region)) is None:
-        return math.nan, math.nan
-    return _score(found.success), _score(found.preserve)
-
-
-def _score(predicted: Predicted) -> float:
-    return math.nan if predicted.mean is None else predicted.mean
-
-
-def _numbered(keys: Sequence[object | None]) -> Tensor:
-    """The number of each key in order of first appearance, -1 for None."""
-    known: dict[object, int] = {}
-    return torch.tensor([-1 if key is None else known.setdefault(key, len(known)) for key in keys], dtype=torch.int64)
 
 
 def _above_least(values: Tensor, numbers: Tensor, present: Tensor) -> Tensor:

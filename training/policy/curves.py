@@ -6,7 +6,6 @@ name share a plot. What is no finite number leaves a gap. Drawn by matplotlib wi
 give the same bytes on one machine.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import write_whole
-from schemas.errors import BadInput
 from schemas.record import short_hash
 from training.evaluation.bootstrap import HIGH_PERCENT, LOW_PERCENT
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 UPDATE = ("update", "step")
-LOG_MAX_BYTES = 256 * 1024 * 1024
 COLUMNS, MOST_LINES, MOST_PLOTS, MAX_DEPTH = 4, 7, 60, 6
 SMOOTHED_FROM = 30
 #: The colours of lines, told apart without colour sight, too.
@@ -47,34 +44,6 @@ TITLES: dict[str, tuple[str, str]] = {
     "gradient_norm": ("Gradient norm", "before clipping"),
     "tokens_per_s": ("Speed", "tokens a second"),
 }
-
-
-def read_figures(path: Path) -> list[dict[str, Any]]:
-    """The updates that a JSONL log holds. A last line without its end, as a killed run leaves it, is passed over.
-
-    Raises: BadInput, naming the line, for one that is no JSON object.
-    """
-    try:
-        if path.stat().st_size > LOG_MAX_BYTES:
-            raise BadInput(path.name, f"is longer than {LOG_MAX_BYTES} bytes", "log less often")
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise BadInput(str(path), f"cannot be read: {type(error).__name__}", "give a run's log") from None
-    found = []
-    for number, line in enumerate(lines[:-1], 1):
-        if line.strip():
-            found.append(_object(line, f"{path.name} line {number}"))
-    return found
-
-
-def _object(line: bytes, thing: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise BadInput(thing, "is no JSON object", "remove the line")
-    return found
 
 
 @dataclass(frozen=True)

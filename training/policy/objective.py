@@ -189,7 +189,7 @@ def permute_advantages(advantages: Tensor, groups: Tensor, valid: Tensor, genera
     Give the regions' own advantages, before they are mixed with the whole image's: that part then stays, and only what
     regions tell is gone. The values stay the same ones, so their mean, spread and clipping do.
 
-    Shapes: advantages, valid (B, R); groups (B,), the rollout's sample (`advantages.sample_groups`), on the CPU.
+    Shapes: advantages, valid (B, R); groups (B,), a number for each sample id, on the CPU.
     generator: of the CPU. Returns: (B, R), 0 where not valid.
     """
     rollout, region = torch.nonzero(valid.cpu(), as_tuple=True)

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from math import isfinite, nan, sqrt
+from math import isfinite, nan
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from pipeline.backends import parse_spec
 from pipeline.editors.oracle import pixel_oracle
 from pipeline.images import ImageU8, MaskBool
 from schemas.errors import BadInput, RegionwiseError
-from schemas.score import SCORE_MAX
+from schemas.score import SCORE_MAX, region_reward
 from training.policy.cases import PolicyCase
 from training.policy.token_masks import Frame
 from training.reward.protocol import Prediction, Question, Reward
@@ -49,8 +49,9 @@ class RegionRewards:
 
     def reward(self, key: str | None) -> float:
         """R_r of a region, or of the background (None): sqrt(phi * AES) / 25, in [0, 1] or NaN."""
-        phi = self.background if key is None else self.phi[key]
-        return sqrt(phi * self.aesthetics) / SCORE_MAX if isfinite(phi) and isfinite(self.aesthetics) else nan
+        parts = self.background if key is None else self.phi[key], self.aesthetics
+        reward = region_reward(*(part if isfinite(part) else None for part in parts))
+        return nan if reward is None else reward
 
 
 class CaseReward(Protocol):

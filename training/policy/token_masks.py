@@ -22,7 +22,6 @@ from torch import Tensor
 
 from pipeline.images import MaskBool
 from schemas.errors import BadInput
-from schemas.reward import BACKGROUND
 
 #: Masses up to this, in tokens, are rounding and no region.
 _NO_MASS = 1e-6
@@ -132,7 +131,7 @@ def token_masks(masks: Mapping[str, MaskBool], frame: Frame) -> TokenMasks:
     Raises: BadInput where there is no mask, or one is not bool or of another size than the source.
     """
     if not masks:
-        raise BadInput("token masks", "no region is given", "give one, or use global_edit")
+        raise BadInput("token masks", "no region is given", "give one; an edit of everything is a mask of everything")
     for key, mask in masks.items():
         _check(key, mask, frame)
     shares = torch.stack([area_average(mask, frame).flatten() for mask in masks.values()])
@@ -144,11 +143,6 @@ def token_masks(masks: Mapping[str, MaskBool], frame: Frame) -> TokenMasks:
     keys = tuple(key for key, has_mass in zip(masks, kept.tolist(), strict=True) if has_mass)
     dropped = tuple(key for key in masks if key not in keys)
     return TokenMasks(keys, torch.cat([edits, background[None]]).float(), frame.grid_hw, dropped)
-
-
-def global_edit(key: str, frame: Frame) -> TokenMasks:
-    """The token masks of an edit of everything: one region over all tokens, no background."""
-    return TokenMasks((key,), torch.cat([torch.ones(1, frame.n_tokens), torch.zeros(1, frame.n_tokens)]), frame.grid_hw)
 
 
 def area_average(mask: MaskBool, frame: Frame) -> Tensor:
@@ -174,15 +168,6 @@ def batched(samples: Sequence[TokenMasks]) -> RegionBatch:
         masks[i, -1, :own] = sample.masks[-1]
         tokens[i, :own] = 1
     return RegionBatch(masks, tokens.bool())
-
-
-def row_ids(samples: Sequence[TokenMasks]) -> list[list[str | None]]:
-    """What the rows of `batched` are: planned region ids, `background`, and None for a row that a rollout lacks."""
-    n_edits = max(len(sample.keys) for sample in samples)
-    return [
-        [*sample.keys, *[None] * (n_edits - len(sample.keys)), BACKGROUND if sample.masks[-1].any() else None]
-        for sample in samples
-    ]
 
 
 def effective_tokens(masks: Tensor) -> Tensor:
