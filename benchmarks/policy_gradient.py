@@ -96,9 +96,8 @@ def measured(
     base: PolicyConfig, arms: dict[str, PolicyConfig], requests: int
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """(arm -> gradients of ascent (requests, parameters), reward -> the same of its mean), from the same rollouts."""
-    cases, _ = load_cases(Path(base.dataset), "train")
-    cases = [case for case in cases if len(case.masks) >= base.min_regions][:requests]
-    columns = max(len(case.masks) for case in cases) + 1
+    cases = load_cases(Path(base.dataset), "train")[0].of_regions(base.min_regions)[:requests]
+    columns = cases.most_regions + 1
     policy = make_policy(
         base.policy, rank=base.lora_rank, alpha=base.lora_alpha, guidance=base.guidance, seed=base.seed
     )
@@ -106,7 +105,7 @@ def measured(
     gradients: dict[str, list[Tensor]] = {name: [] for name in arms}
     targets: dict[str, list[Tensor]] = {name: [] for name in REWARDS}
     for first in range(0, len(cases), base.requests):
-        chosen = cases[first : first + base.requests]
+        chosen = list(cases[first : first + base.requests])
         queue = RewardQueue(reward, threads=1, timeout_s=base.reward_timeout_s)
         rollouts = roll_out_requests(policy, chosen, list(range(len(chosen))), base, 0, queue)
         given, tables, number = queue.collect(), [], 0

@@ -22,6 +22,29 @@ from training.policy.rewards import ModelReward, OracleReward, make_case_reward
 from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
 
 
+def test_cases_are_the_same_whenever_they_are_asked_for(plain_dataset: Path) -> None:
+    cases, _ = load_cases(plain_dataset, "train")
+    first, again = cases[0], cases[0]
+    assert first.request == again.request
+    assert np.array_equal(first.source, again.source)
+    assert np.array_equal(first.wanted, again.wanted)
+    assert all(np.array_equal(first.masks[key], again.masks[key]) for key in again.masks)
+    assert [case.id for case in cases[1:3]] == [cases[1].id, cases[2].id]
+    assert cases[-1].id == list(cases)[-1].id
+    with pytest.raises(IndexError):
+        cases[len(cases)]
+
+
+def test_cases_are_chosen_by_their_regions(plain_dataset: Path) -> None:
+    cases, _ = load_cases(plain_dataset, "train")
+    counts = [len(case.masks) for case in cases]
+    assert cases.most_regions == max(counts)
+    assert min(counts) < 2 <= max(counts)
+    assert [case.id for case in cases.of_regions(2)] == [c.id for c, n in zip(cases, counts, strict=True) if n >= 2]
+    assert len(cases.of_regions(max(counts) + 1)) == 0
+    assert cases.of_regions(max(counts) + 1).most_regions == 0
+
+
 @pytest.mark.parametrize("scenes", ["plain", "rich"])
 def test_cases_are_the_requests_of_the_tars(plain_dataset: Path, built_run: Path, scenes: str) -> None:
     """Rich scenes are moved and resized, too, where the region is more than the thing."""

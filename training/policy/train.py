@@ -92,11 +92,11 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     cases, left_out = load_cases(Path(config.dataset), "train")
     if left_out:
         log.info("requests left out: %s", ", ".join(f"{count} {why}" for why, count in sorted(left_out.items())))
-    held_out, _ = load_cases(Path(config.dataset), config.held_out_split)
-    cases, held_out = ([case for case in read if len(case.masks) >= config.min_regions] for read in (cases, held_out))
+    cases = cases.of_regions(config.min_regions)
+    tested, _ = load_cases(Path(config.dataset), config.held_out_split)
+    held_out = list(tested.of_regions(config.min_regions)[: config.evaluation_requests])
     if not cases or not held_out:
         raise BadInput(config.dataset, f"has too few requests of {config.min_regions} regions", "lower min_regions")
-    held_out = held_out[: config.evaluation_requests]
     reward = make_case_reward(config.reward)
     second = make_case_reward(config.second_reward) if config.second_reward else None
     policy = make_policy(
@@ -149,7 +149,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
 
     if not trials:
         test(0, 0.0)
-    columns = max(len(case.masks) for case in cases) + 1
+    columns = cases.most_regions + 1
     spatial = config.method == "spatial"
     queue = RewardQueue(reward, threads=config.reward_threads, timeout_s=config.reward_timeout_s)
     stopped = ""
