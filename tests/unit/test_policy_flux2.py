@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from PIL import Image
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from schemas.errors import BadInput
@@ -176,6 +177,7 @@ def damaged(folder: Path, out: Path, name: str, content: bytes | None) -> Path:
         ("transformer/diffusion_pytorch_model.safetensors", b"cut short", "cannot be loaded as FLUX.2-klein"),
         ("transformer/diffusion_pytorch_model.safetensors", None, "cannot be loaded as FLUX.2-klein"),
         ("text_encoder/config.json", b"{", "cannot be loaded as FLUX.2-klein"),
+        ("text_encoder/config.json", b"{}", "cannot be loaded as FLUX.2-klein: .text_encoder: weight model.embed"),
         ("tokenizer/tokenizer.json", b"{}", "cannot be loaded as FLUX.2-klein"),
     ],
 )
@@ -186,6 +188,18 @@ def test_a_damaged_checkpoint_is_one_clear_line(
     with pytest.raises(BadInput, match=rf"^policy {re.escape(str(folder))}: {fault}") as caught:
         make_policy(f"tiny:{folder}", rank=1, alpha=1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["text_encoder/model", "transformer/diffusion_pytorch_model"])
+def test_weights_that_a_checkpoint_lacks_are_not_drawn_at_random(
+    random_policy: Path, tmp_path: Path, part: str
+) -> None:
+    weights = load_file(random_policy / f"{part}.safetensors")
+    gone = sorted(weights)[len(weights) // 2]
+    content = save({name: tensor for name, tensor in weights.items() if name != gone}, {"format": "pt"})
+    folder = damaged(random_policy, tmp_path / "policy", f"{part}.safetensors", content)
+    with pytest.raises(BadInput, match=f"has no weight {re.escape(gone)}, which its config asks for"):
+        make_policy(f"tiny:{folder}", rank=1, alpha=1)
 
 
 def test_no_code_of_a_checkpoint_runs(random_policy: Path, tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import Flux2KleinPipeline
+from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel, ModelMixin
 from peft import LoraConfig
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.images import ImageU8
 from schemas.errors import BadInput
@@ -235,15 +237,46 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Flux2Klei
     if not (folder / "model_index.json").is_file():
         raise BadInput(f"policy {folder}", "holds no model_index.json", "give the folder of a FLUX.2-klein checkpoint")
     try:
+        _check_weights(folder)
         pipeline: Flux2KleinPipeline = Flux2KleinPipeline.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
         )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         fault = f"cannot be loaded as FLUX.2-klein: {str(error).splitlines()[0][:200] if str(error) else error!r}"
         raise BadInput(f"policy {folder}", fault, "download the checkpoint anew, whole") from None
     if not isinstance(pipeline, Flux2KleinPipeline):
         raise BadInput(f"policy {folder}", f"is a {type(pipeline).__name__}", "give a FLUX.2-klein checkpoint")
     return pipeline
+
+
+def _check_weights(folder: Path) -> None:
+    """Raises: ValueError where the config of a part describes other weights than its files hold.
+
+    What they lack would be drawn at random with no more than a warning, and an empty config is a model of billions.
+    """
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {
+            "text_encoder": Qwen3ForCausalLM(Qwen3Config.from_pretrained(folder / "text_encoder")),
+            "transformer": _described(Flux2Transformer2DModel, folder / "transformer"),
+            "vae": _described(AutoencoderKLFlux2, folder / "vae"),
+        }
+    for name, part in parts.items():
+        held: dict[str, tuple[int, ...]] = {}
+        for file in (folder / name).glob("*.safetensors"):
+            with safe_open(file, "pt") as opened:
+                held |= {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}
+        tied = set(getattr(part, "all_tied_weights_keys", ()))
+        for key, tensor in part.state_dict().items():
+            if key not in held and key not in tied:
+                raise ValueError(f"{name} has no weight {key}, which its config asks for")
+            if held.get(key, tuple(tensor.shape)) != tuple(tensor.shape):
+                raise ValueError(f"{name}: weight {key} is {held[key]}, by its config {tuple(tensor.shape)}")
+
+
+def _described(kind: type[ModelMixin], folder: Path) -> nn.Module:
+    """The model that a folder's config describes, of a class of diffusers."""
+    made: nn.Module = kind.from_config(kind.load_config(folder, local_files_only=True))
+    return made
 
 
 def with_guidance(settings: Flux2Settings, guidance: float | None) -> Flux2Settings:
