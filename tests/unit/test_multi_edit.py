@@ -15,7 +15,7 @@ from schemas.edit_benchmarks import MultiEditResult, PolicyEvaluation
 from schemas.errors import BadInput
 from tests.unit.editor_cases import block_target, disc_target, picture, request_of
 from tests.unit.reward_cases import Constant, prediction
-from training.evaluation.multi_edit import RIGHT_FROM, compare, main, saved_edits, score_edits
+from training.evaluation.multi_edit import RIGHT_FROM, compare, score_edits
 from training.evaluation.multi_edit_items import (
     Benchmark,
     Item,
@@ -339,22 +339,6 @@ def test_a_source_that_is_no_image_or_has_another_size(built: Path, tmp_path: Pa
 def test_a_folder_without_a_manifest_is_no_benchmark(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read_benchmark(tmp_path)
-
-
-def test_the_command_builds_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bench, edits, out = tmp_path / "bench", tmp_path / "edits", tmp_path / "result.json"
-    assert main(["build", "--out", str(bench), "--items", "2", "--size-px", "64"]) == 0
-    edits.mkdir()
-    first = next(iter(read_benchmark(bench).items()))
-    (edits / f"{first.id}.png").write_bytes(encode_image(wanted(first), "png"))
-    given = ["score", "--benchmark", str(bench), "--edits", str(edits), "--policy", "p", "--out", str(out)]
-    assert main(given) == 0
-    assert "all right 1.000" in capsys.readouterr().out
-    assert MultiEditResult.from_json(out.read_bytes(), thing="out").not_edited == 1
-    (edits / f"{first.id}.png").write_bytes(b"no image")
-    assert main(given) == 2
-    assert "edit this request anew" in capsys.readouterr().err
-    assert saved_edits(tmp_path)(first) is None
 
 
 def test_scores_of_an_edit_do_not_depend_on_the_others(benchmark: Benchmark) -> None:

@@ -3,6 +3,8 @@
     write_edits(out / "my-policy", read_gedit(folder), edit, seed=0)
     result = evaluate_gedit(read_gedit(folder), saved_edits(out / "my-policy"), judge, policy="my-policy")
 
+As commands: `training.evaluation.benchmark`.
+
 What is established, from public sources (not from the data set itself, which is not at hand here):
 
 - the table's columns (stepfun-ai/Step1X-Edit, GEdit-Bench/generate_image_example.py): task_type, key, instruction,

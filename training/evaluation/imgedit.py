@@ -4,6 +4,8 @@
     write_edits(out / "my-policy", items, edit, seed=0)
     result = evaluate_imgedit(items, saved_edits(out / "my-policy"), judge, policy="my-policy")
 
+As commands: `training.evaluation.benchmark`.
+
 What is established, from PKU-YuanGroup/ImgEdit, Benchmark/Basic (not from the images, which are not at hand here):
 
 - `basic_edit.json`: {KEY: {"id": "animal/000342021.jpg", "prompt": ..., "edit_type": ...}}, `id` below the folder of

@@ -8,11 +8,9 @@ Per region phi_r and R_r as in `schemas.score`; a region is right from `RIGHT_FR
 regions are. The scorer is the pixel oracle, for what the procedural editor can carry out, or any reward. A missing
 score, and every score of a missing edit, is left out of the means and counted. Intervals: bootstrap over sources.
 
-`python -m training.evaluation.multi_edit build|score --help`
+As commands: `training.evaluation.benchmark`.
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pipeline.files import write_whole
 from pipeline.images import BadImage, ImageU8
 from pipeline.sources import read_outside_image
 from schemas.edit_benchmarks import (
@@ -32,22 +29,13 @@ from schemas.edit_benchmarks import (
     PolicyEvaluation,
     RegionResult,
 )
-from schemas.errors import BadInput, RegionwiseError
-from schemas.request import Split
+from schemas.errors import BadInput
 from schemas.reward import BACKGROUND
 from schemas.score import LEVEL_SCORES, SCORE_MAX, minimum, region_reward
 from training.evaluation.answers import MISSING, count_missing, in_chunks, phi_of, usable
 from training.evaluation.bootstrap import Floats, Ints, estimate, resamples, weighted_means
-from training.evaluation.multi_edit_items import (
-    ITEMS,
-    Benchmark,
-    Item,
-    build_benchmark,
-    read_benchmark,
-    run_requests,
-    scene_requests,
-)
-from training.evaluation.multi_edit_scorers import OracleScorer, RewardScorer, Scorer
+from training.evaluation.multi_edit_items import Benchmark, Item
+from training.evaluation.multi_edit_scorers import Scorer
 from training.reward.protocol import Prediction, Question
 
 #: The phi from which a region, and the background score from which a background, is right: what a person says with the
@@ -282,65 +270,3 @@ def saved_edits(folder: Path) -> Callable[[Item], ImageU8 | None]:
             raise BadInput(f"{item.id}.png", error.detail, "edit this request anew") from None
 
     return read
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training.evaluation.multi_edit")
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="a benchmark folder from a run, or from held-out procedural scenes")
-    build.add_argument("--out", type=Path, required=True)
-    build.add_argument("--run", type=Path, help="a built run; without it procedural scenes")
-    build.add_argument("--split", choices=[*get_args(Split), "all"], default="test")
-    build.add_argument("--items", type=int, default=ITEMS)
-    build.add_argument("--size-px", type=int, default=128, help="side of the scenes")
-    score = commands.add_parser("score", help="edits that lie in a folder as <request id>.png")
-    score.add_argument("--benchmark", type=Path, required=True)
-    score.add_argument("--edits", type=Path, required=True)
-    score.add_argument("--reward", default="oracle", help="`oracle`, or a reward's spec as for `regionwise score`")
-    score.add_argument("--policy", required=True, help="what the result calls the policy")
-    score.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The process: prints the figures on one line. Returns: exit code."""
-    given = _parser().parse_args(arguments)
-    try:
-        print(_build(given) if given.command == "build" else _score(given))
-    except RegionwiseError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-def _build(given: argparse.Namespace) -> str:
-    split: Split | None = None if given.split == "all" else given.split
-    found = run_requests(given.run, split) if given.run else scene_requests(given.size_px)
-    name = given.run.name if given.run else f"scenes-{given.size_px}"
-    manifest = build_benchmark(given.out, name, found, given.items).manifest
-    regions = sum(len(item.regions) for item in manifest.items)
-    return f"{given.out}: {len(manifest.items)} requests, {regions} regions, {manifest.synthetic} synthetic"
-
-
-def _score(given: argparse.Namespace) -> str:
-    scorer: Scorer = OracleScorer()
-    if given.reward != "oracle":
-        from training.reward.specs import make_reward
-
-        reward = make_reward(given.reward)
-        scorer = RewardScorer(reward, synthetic=not given.reward.startswith("endpoint:"))
-    result = score_edits(read_benchmark(given.benchmark), saved_edits(given.edits), scorer, policy=given.policy)
-    write_whole(given.out, result.model_dump_json(indent=1) + "\n")
-    shown = {"regions right": result.overall.region_right, "all right": result.overall.all_right}
-    shown |= {"R": result.overall.region_reward, "background": result.overall.background}
-    return ", ".join(f"{name} {_said(figure)}" for name, figure in shown.items())
-
-
-def _said(figure: Interval) -> str:
-    if figure.value is None or figure.low is None or figure.high is None:
-        return "missing" if figure.value is None else f"{figure.value:.3f}"
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

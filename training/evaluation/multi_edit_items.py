@@ -169,7 +169,7 @@ def read_benchmark(folder: Path) -> Benchmark:
             raise BadInput(str(path), f"is longer than {MAX_FILE_BYTES} bytes", _REMEDY)
         data = path.read_bytes()
     except OSError as error:
-        remedy = "build one with `python -m training.evaluation.multi_edit build`"
+        remedy = "build one with `python -m training.evaluation.benchmark build`"
         raise BadInput(str(path), f"cannot be read: {type(error).__name__}", remedy) from None
     manifest = MultiEditBenchmark.from_json(data, thing=str(path))
     return Benchmark(folder, manifest, sha256(data).hexdigest())

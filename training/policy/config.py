@@ -75,7 +75,7 @@ class PolicyConfig(BaseModel):
         Literal["validation", "test"], Field(description="the split that tests take their requests from")
     ] = "validation"
     min_regions: Annotated[int, Field(ge=1, le=64, description="requests with fewer regions are left out")] = 1
-    sheet_every: Annotated[int, Field(ge=1, description="updates between sheets of samples")] = 10
+    sheet_every: Annotated[int, Field(ge=1, description="updates between sheets of samples, and curves")] = 10
     checkpoint_every: Annotated[int, Field(ge=1, description="updates between checkpoints")] = 5
     max_missing_share: Annotated[float, Field(ge=0, le=1, description="of rewards; above it training stops")] = 0.2
     reward_timeout_s: Annotated[float, Field(gt=0, description="how long a batch of rewards may take, in s")] = 120.0

@@ -140,11 +140,17 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         means = mean_signals([Signals(**row) for row in gathered_rows([asdict(sign) for sign in signs], accelerator)])
         trials.append({"update": update, "requests": rows, "signals": known(asdict(means))})
 
+    def is_shown(done: int) -> bool:
+        """Whether pictures are due after so many updates."""
+        return done % config.sheet_every == 0 or done == config.updates or bool(stopped)
+
     def keep(done: int) -> None:
         """Writes the policy and a checkpoint after so many updates."""
         if main and done > 0:
             kept = {"update": done, "stopped": stopped, "history": history, "trials": trials}
             write_policy(out, config, policy, average, kept)
+            if is_shown(done):
+                draw_curves(out, policy.name, kept)
             write_state(out, config, trained, average, optimizer, kept)
 
     if not trials:
@@ -259,7 +265,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
             if stopped:
                 log.warning("stopped after update %d: %s", done, stopped)
         log.info("update %d of %d: region reward %.4f", done, config.updates, figures["reward/region"])
-        if main and (done % config.sheet_every == 0 or done == config.updates or stopped):
+        if main and is_shown(done):
             shown = sheet_rows(rollouts, given, advantages, SHEET_REQUESTS)
             picture = sheet(shown, title=f"{policy.name}, update {done}, {config.method}, reward {config.reward}")
             write_file(out / f"sheet-{done:05d}.png", sheet_png(picture))
@@ -345,7 +351,7 @@ def signals_in(tested: dict[str, Any]) -> Signals:
 def write_policy(
     out: Path, config: PolicyConfig, policy: Policy, average: dict[str, Tensor], kept: dict[str, Any]
 ) -> None:
-    """Writes the policy as it is by now and what there is to look at; the tensors first, then the JSON."""
+    """Writes the policy as it is by now and its figures; the tensors first, then the JSON."""
     base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
     write_tensors(out / "adapter.safetensors", average)
     document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
@@ -360,9 +366,13 @@ def write_policy(
         *results, names=names, split=config.held_out_split, scorer=config.reward, synthetic=policy.synthetic
     )
     write_file(out / "evaluation.json", told.model_dump_json(indent=1) + "\n")
+
+
+def draw_curves(out: Path, name: str, kept: dict[str, Any]) -> None:
+    """Draws all that was logged so far; it takes seconds, so not at every checkpoint."""
     with written(out / "curves.png"):
         plotted = [*map(_plotted, kept["trials"]), *kept["history"]]
-        curves(plotted, out / "curves.png", title=f"{policy.name}, {out.name}")
+        curves(plotted, out / "curves.png", title=f"{name}, {out.name}")
 
 
 def _plotted(tested: dict[str, Any]) -> dict[str, float]:
