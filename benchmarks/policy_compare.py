@@ -56,8 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         codes = list(pool.map(lambda job: train(job[0], job[1], given.dataset, given.out, given.config), work))
     if any(codes):
         return next(code for code in codes if code)
-    arms = {arm: read_arm([given.out / folder(arm, seed) for seed in range(given.seeds)]) for arm in ARMS}
-    report(arms, tomllib.loads(given.config.read_text()), given.seeds)
+    folders = {arm: [given.out / folder(arm, seed) for seed in range(given.seeds)] for arm in ARMS}
+    arms = {arm: read_arm(places) for arm, places in folders.items()}
+    logged = {arm: read_logged(places) for arm, places in folders.items()}
+    report(arms, logged, tomllib.loads(given.config.read_text()), given.seeds)
     return 0
 
 
@@ -94,6 +96,13 @@ def read_arm(folders: Sequence[Path]) -> Arm:
     return Arm(np.array(updates, dtype=np.float64), figures)
 
 
+def read_logged(folders: Sequence[Path]) -> dict[str, float]:
+    """What an arm's trainings logged of their updates (KL, clip fractions, groups without spread ...), as one mean."""
+    rows = [json.loads(line) for place in folders for line in (place / "figures.jsonl").read_text().splitlines()]
+    names = sorted({name for row in rows for name in row} - {"update"})
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
 def _results(test: dict[str, Any]) -> list[CaseResult]:
     return [CaseResult(**{**found, "rewards": tuple(found["rewards"])}) for found in test["requests"]]
 
@@ -110,8 +119,8 @@ def difference(one: Floats, other: Floats) -> tuple[float, float, float]:
     return float(np.nanmean(gap)), float(low), float(high)
 
 
-def report(arms: dict[str, Arm], config: dict[str, Any], seeds: int) -> None:
-    """Writes the table, the plot and the result."""
+def report(arms: dict[str, Arm], logged: dict[str, dict[str, float]], config: dict[str, Any], seeds: int) -> None:
+    """Writes the table, the plot and the result. logged: of each arm, the means of what its updates logged."""
     rows, table = [], {}
     for name in FIGURES:
         ours = arms[OURS].figures[name][-1]
@@ -135,7 +144,7 @@ def report(arms: dict[str, Arm], config: dict[str, Any], seeds: int) -> None:
         rows.append(row(what, "share", float(np.nanmean(last)), float(np.nanmean(first)), "the start"))
     requests = next(iter(arms.values())).figures[FIGURES[0]].shape[2]
     path = write_result(
-        "policy-compare", rows, arms=table, seeds=seeds, requests=requests, config=config, synthetic=True
+        "policy-compare", rows, arms=table, logged=logged, seeds=seeds, requests=requests, config=config, synthetic=True
     )
     shown = {arm: Arm(a.updates, {n: a.figures[n] for n in FIGURES[:2]}) for arm, a in arms.items()}
     note = f"{requests} held-out requests for several regions, {seeds} seeds, synthetic"

@@ -176,16 +176,17 @@ def drawn_figures(gram: Floats, crossed: Floats, n: int) -> tuple[Floats, Floats
 
 
 def pairs(products: Floats, weights: Floats) -> Floats:
-    """The mean product over pairs of different requests, for each row of weights (S, requests)."""
+    """The mean product over pairs of different requests, for each row of weights (S, requests); NaN without a pair."""
     between = np.array(products)
     np.fill_diagonal(between, 0.0)
     outer = np.einsum("sn,nm,sm->s", weights, between, weights, optimize=True)
-    return np.asarray(outer / (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)), dtype=np.float64)
+    counts = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
+    return np.where(counts > 0, outer / np.where(counts > 0, counts, 1), np.nan)
 
 
 def interval(values: Floats) -> list[float]:
     """(what was measured, its 95 % interval)."""
-    return [float(values[0]), *(float(p) for p in np.percentile(values[1:], [LOW_PERCENT, HIGH_PERCENT]))]
+    return [float(values[0]), *(float(p) for p in np.nanpercentile(values[1:], [LOW_PERCENT, HIGH_PERCENT]))]
 
 
 if __name__ == "__main__":
