@@ -136,7 +136,7 @@ def seen_by(rollout: Rollout, config: PolicyConfig) -> Rollout:
 def above_mean(values: Tensor, places: Tensor) -> Tensor:
     """Each sample's reward less the mean of its request's other samples, (B,); 0 where it is missing."""
     advantages = torch.zeros_like(values)
-    for place in places.unique():
+    for place in sorted(set(places.tolist())):
         own = (places == place) & ~values.isnan()
         if (count := int(own.sum())) > 1:
             advantages[own] = (values[own] - values[own].mean()) * count / (count - 1)
