@@ -198,9 +198,19 @@ def test_figures_of_a_log() -> None:
     assert set(lines) == {
         ("reward", "edit"), ("reward", "background"), ("loss", ""), ("clip_fraction", "0"), ("clip_fraction", "1"),
     }  # fmt: skip
-    assert lines["reward", "edit"].x.tolist() == [1, 3, 4]
-    assert np.array_equal(lines["reward", "edit"].y, [0.5, 0.7, np.nan], equal_nan=True)
+    assert lines["reward", "edit"].x.tolist() == [1, 3]
+    assert lines["reward", "edit"].y.tolist() == [0.5, 0.7]
+    assert lines["loss", ""].x.tolist() == [1, 3, 4]
     assert np.array_equal(lines["loss", ""].y, [2.0, np.nan, np.nan], equal_nan=True)
+
+
+def test_no_line_goes_back_where_tests_and_updates_are_rows_of_their_own() -> None:
+    """Drawn in the order of rows, a line came back from the last update to the first."""
+    tests = [{"update": update, "held_out": {"reward": 0.1 * update}} for update in (0, 40)]
+    updates = [{"update": update, "loss": float(update)} for update in range(1, 41)]
+    held_out, loss = sorted(lines_of([*tests, *updates]), key=lambda line: line.name)
+    assert (held_out.x.tolist(), held_out.y.tolist()) == ([0, 40], [0.0, 4.0])
+    assert loss.x.tolist() == loss.y.tolist() == list(range(1, 41))
 
 
 def test_deep_and_self_made_names_do_no_harm(tmp_path: Path) -> None:

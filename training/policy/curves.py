@@ -57,32 +57,38 @@ class Line:
 
 
 def lines_of(figures: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Every figure that has a finite value somewhere, in the order of `TITLES`, then of first appearance."""
-    flat = [dict(_flat(row)) for row in figures]
-    x = np.array([_update(row, number) for number, row in enumerate(flat)], dtype=np.float64)
-    names = [name for name in dict.fromkeys(name for row in flat for name in row) if name not in UPDATE]
+    """Every figure that has a finite value somewhere, in the order of `TITLES`, then of first appearance.
+
+    Rows of one update are one. A line has a point for every update that has its figure, in the order of updates.
+    """
+    rows: dict[float, dict[str, float]] = {}
+    for number, row in enumerate(figures):
+        flat = dict(_flat(row))
+        rows.setdefault(_update(flat, number), {}).update(flat)
+    names = [name for name in dict.fromkeys(name for row in rows.values() for name in row) if name not in UPDATE]
     lines = []
     for name in names:
-        y = np.array([row.get(name, np.nan) for row in flat], dtype=np.float64)
+        own = [update for update in sorted(rows) if name in rows[update]]
+        y = np.array([rows[update][name] for update in own], dtype=np.float64)
         if not np.isnan(y).all():
             head, _, part = name.partition("/")
-            lines.append(Line(head, part, x, y))
+            lines.append(Line(head, part, np.array(own, dtype=np.float64), y))
     order = {name: place for place, name in enumerate(TITLES)}
     return sorted(lines, key=lambda line: order.get(line.name, len(order)))
 
 
 def _update(row: Mapping[str, float], number: int) -> float:
-    return next((row[name] for name in UPDATE if name in row), float(number))
+    return next((row[name] for name in UPDATE if isfinite(row.get(name, np.nan))), float(number))
 
 
 def _flat(value: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
-    """(name with its parts, finite number) of everything in a row."""
+    """(name with its parts, number) of everything in a row; NaN for what is missing or not finite."""
     if isinstance(value, Mapping | list | tuple) and depth < MAX_DEPTH:
         parts = value.items() if isinstance(value, Mapping) else enumerate(value)
         for name, part in parts:
             yield from _flat(part, f"{prefix}/{name}" if prefix else str(name), depth + 1)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and isfinite(value):
-        yield prefix, float(value)
+    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield prefix, np.nan if value is None or not (abs(value) < 1e300 and isfinite(value)) else float(value)
 
 
 def curves(figures: Sequence[Mapping[str, Any]], path: Path, *, title: str = "") -> Path:
