@@ -18,6 +18,7 @@ from training.policy.config import PolicyConfig
 from training.policy.figures import clip_fractions, mean_figures
 from training.policy.flux2 import Flux2Policy
 from training.policy.objective import Figures
+from training.policy.protocol import Seen
 from training.policy.rewards import RewardQueue, cropped
 from training.policy.token_masks import flux2_frame, token_masks
 from training.policy.update import Batch, Logged, accumulate, first_step_gap
@@ -99,6 +100,20 @@ def test_rollouts_are_the_same_in_any_batch(policy: Flux2Policy) -> None:
             torch.testing.assert_close(together(parts, what), together(whole, what), atol=2e-5, rtol=1e-5)
         images = [image for part in parts for image in part.images]
         assert max(np.abs(a.astype(int) - b).max() for a, b in zip(images, whole[0].images, strict=True)) <= 1
+
+
+def test_no_more_requests_are_encoded_at_once_than_are_sampled(
+    policy: Flux2Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, encode = list[int](), policy.encode
+
+    def counted(cases: Sequence[PolicyCase]) -> Seen:
+        at_once.append(len(cases))
+        return encode(cases)
+
+    monkeypatch.setattr(policy, "encode", counted)
+    rolled(policy, [scene_case(0), scene_case(1), scene_case(5)], settings(sample_batch=2))
+    assert at_once == [2, 1]
 
 
 def test_samples_differ_by_number_update_seed_and_request_and_by_nothing_else(policy: Flux2Policy) -> None:

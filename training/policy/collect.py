@@ -21,7 +21,7 @@ from training.policy.advantages import (
 from training.policy.cases import PolicyCase
 from training.policy.config import PolicyConfig
 from training.policy.objective import permute_advantages, permute_regions
-from training.policy.protocol import Policy, Seen
+from training.policy.protocol import Policy, Seen, joined
 from training.policy.rewards import RegionRewards, RewardQueue, cropped
 from training.policy.rollout import Samples, Sampling, noise_of, roll_out
 from training.policy.sheets import SheetRegion, SheetRow, SheetSample
@@ -59,7 +59,8 @@ def roll_out_requests(
         if config.control == "permuted-masks":
             masks = {i: permute_regions(m, cases[i].id, config.seed) for i, m in masks.items()}
         shown = {i: cropped(cases[i], frame) for i in own}
-        seen = policy.encode([cases[i] for i in own])
+        few = range(0, len(own), config.sample_batch)  # as many at once as fit when they are sampled
+        seen = joined([policy.encode([cases[i] for i in own[k : k + config.sample_batch]]) for k in few])
         rows = [(row, number) for row in range(len(own)) for number in range(config.group)]
         for first in range(0, len(rows), config.sample_batch):
             chosen = rows[first : first + config.sample_batch]

@@ -12,11 +12,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.images import ImageU8
 from training.policy.cases import PolicyCase
 from training.policy.token_masks import Frame
+
+#: What `Seen` has a row of for each request.
+_BY_REQUEST = ("text", "text_at", "source", "source_at", "target_at")
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,14 @@ class Seen:
 
     def take(self, rows: Tensor) -> "Seen":
         """The requests at these rows (B,), as often as they are named: one row for each rollout."""
-        names = ("text", "text_at", "source", "source_at", "target_at")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{name: getattr(self, name)[rows] for name in _BY_REQUEST})
+
+
+def joined(parts: Sequence[Seen]) -> Seen:
+    """Requests of one frame that were encoded a few at a time, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in _BY_REQUEST})
 
 
 class Policy(Protocol):
