@@ -10,7 +10,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,8 @@ def joined(parts: Sequence[Seen]) -> Seen:
     """Requests of one frame that were encoded a few at a time, as one."""
     if len(parts) == 1:
         return parts[0]
-    return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in _BY_REQUEST})
+    rows: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _BY_REQUEST}
+    return replace(parts[0], **rows)
 
 
 class Policy(Protocol):
