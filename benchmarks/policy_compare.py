@@ -37,6 +37,7 @@ ARMS = {
 }
 OURS = "SpatialFlow-GRPO"
 FIGURES = ("region_reward", "all_right", "region_phi", "background")
+PLOTTED = {"region_reward": "Region reward, gain over the start", "all_right": "All right, gain over the start"}
 CONFIG = ROOT / "examples" / "policy-compare.toml"
 SAMPLES = 2000
 
@@ -146,8 +147,11 @@ def report(arms: dict[str, Arm], logged: dict[str, dict[str, float]], config: di
     path = write_result(
         "policy-compare", rows, arms=table, logged=logged, seeds=seeds, requests=requests, config=config, synthetic=True
     )
-    shown = {arm: Arm(a.updates, {n: a.figures[n] for n in FIGURES[:2]}) for arm, a in arms.items()}
-    note = f"{requests} held-out requests for several regions, {seeds} seeds, synthetic"
+    shown = {
+        arm: Arm(a.updates, {title: a.figures[n] - a.figures[n][:1] for n, title in PLOTTED.items()})
+        for arm, a in arms.items()
+    }
+    note = f"{requests} requests for several regions, {seeds} seeds, synthetic"
     comparison_plot(shown, path.with_suffix(".png"), title="Do regions help? The tiny policy, pixel oracle", note=note)
 
 
