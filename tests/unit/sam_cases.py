@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
@@ -69,27 +70,38 @@ def _prompt(rng: np.random.Generator, kind: int, width: int, height: int) -> Pro
     return Prompt(None if 4 <= kind < 8 else (float(x1), float(y1), float(x2) + 1, float(y2) + 1), points)
 
 
-def package_masks(
+def package_logits(
     sam: Sam, images: list[ImageU8], prompts: list[list[Prompt]], multimask: bool | None = None
-) -> list[list[tuple[MaskBool, float]]]:
-    """What the package's own predictor makes of it, a prompt a call: the mask of the best predicted IoU, and that."""
+) -> list[list[tuple[NDArray[np.float32], float]]]:
+    """What the package's own predictor makes of it, a prompt a call: logits of the best predicted IoU, and that."""
     predictor = SamPredictor(sam)
     answers = []
     for image, asked in zip(images, prompts, strict=True):
         predictor.set_image(image)
-        answers.append([_package_mask(predictor, prompt, multimask) for prompt in asked])
+        answers.append([_package_logits(predictor, prompt, multimask) for prompt in asked])
     return answers
 
 
-def _package_mask(predictor: SamPredictor, prompt: Prompt, multimask: bool | None) -> tuple[MaskBool, float]:
+def package_masks(
+    sam: Sam, images: list[ImageU8], prompts: list[list[Prompt]], multimask: bool | None = None
+) -> list[list[tuple[MaskBool, float]]]:
+    """The same as masks: logits above the model's threshold."""
+    found = package_logits(sam, images, prompts, multimask)
+    return [[(logits > sam.mask_threshold, score) for logits, score in row] for row in found]
+
+
+def _package_logits(
+    predictor: SamPredictor, prompt: Prompt, multimask: bool | None
+) -> tuple[NDArray[np.float32], float]:
     is_ambiguous = prompt.box is None and len(prompt.points) == 1
-    masks, scores, _ = predictor.predict(
+    logits, scores, _ = predictor.predict(
         point_coords=np.array([point[:2] for point in prompt.points]) if prompt.points else None,
         point_labels=np.array([int(point[2]) for point in prompt.points]) if prompt.points else None,
         box=None if prompt.box is None else np.array(prompt.box),
         multimask_output=is_ambiguous if multimask is None else multimask,
+        return_logits=True,
     )
-    return masks[scores.argmax()], float(scores.max())
+    return logits[scores.argmax()], float(scores.max())
 
 
 def iou(one: MaskBool, other: MaskBool) -> float:
