@@ -9,8 +9,8 @@ gradient is mu + noise of covariance S / n, so
 | `gain` | mu . t / sqrt(abs(mu)^2 + tr S / n) | how fast the reward rises, to first order, per unit of length |
 
 where t is the gradient of the mean reward itself, by plain REINFORCE: the reward over the samples of its request, times
-the whole image's log-prob; up to a constant it is without bias, and it costs no more samples. Products of two means are taken over pairs of
-different requests, so they have no bias either. Intervals: requests drawn anew.
+the whole image's log-prob; up to a constant it is without bias, and it costs no more samples. Products of two means are
+taken over pairs of different requests, so they have no bias either. Intervals: requests drawn anew.
 """
 
 import argparse
