@@ -97,7 +97,7 @@ slow: $(STAMP)  ## the long proofs: 20 kills during a build
 
 .PHONY: chromium label-studio
 label-studio: $(STAMP)
-	@$(BIN)/python -m annotation.server
+	@$(BIN)/python -m annotation.studio.server
 
 chromium:
 	@command -v chromium >/dev/null || { \
@@ -106,7 +106,7 @@ chromium:
 
 lint: $(STAMP)  ## ruff, and that generated files are current
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m schemas.json_schema --check && \
-	$(BIN)/python -m annotation.interface --check
+	$(BIN)/python -m annotation.studio.interface --check
 
 types: $(STAMP)  ## mypy, strict
 	@$(BIN)/mypy
@@ -114,11 +114,11 @@ types: $(STAMP)  ## mypy, strict
 layers: $(STAMP)  ## which part may import which
 	@$(BIN)/lint-imports
 
-schemas: $(STAMP)  ## docs/schemas and the answers in annotation/labels.xml from the records
-	@$(BIN)/python -m schemas.json_schema && $(BIN)/python -m annotation.interface
+schemas: $(STAMP)  ## docs/schemas and the answers in annotation/studio/labels.xml from the records
+	@$(BIN)/python -m schemas.json_schema && $(BIN)/python -m annotation.studio.interface
 
 serve: $(STAMP)  ## a Prefect server, worker and the deployments on loopback, data in runs/prefect
-	@$(BIN)/python -m flows.serve
+	@$(BIN)/python -m flows.deployments.serve
 
 studio: $(STAMP)  ## a Label Studio on loopback with the demo to rate, data in runs/studio
 	@test -f $(DEMO)/dataset/manifest.json || $(MAKE) demo

@@ -11,7 +11,7 @@ from typing import Annotated, Protocol, TypeVar
 
 from pydantic import Field
 
-from annotation.interface import region_name
+from annotation.studio.interface import region_name
 from schemas.errors import RegionwiseError
 from schemas.ranking import Ranking
 from schemas.record import Id, Record

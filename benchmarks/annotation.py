@@ -19,19 +19,19 @@ from typing import Any
 import httpx
 import numpy as np
 
-from annotation.brush_rle import brush_from_coco, coco_from_brush, decode_brush, encode_brush
 from annotation.client import Task, TaskRegion, sent_task
-from annotation.controls import read_controls
-from annotation.convert import studio_task
 from annotation.exchange import collect, send
-from annotation.interface import NEW_REGION, labels_config, region_boxes, region_labels
-from annotation.server import Studio, studio
 from annotation.store import open_store, store_path
-from annotation.studio import open_studio
-from annotation.studio_http import StudioSettings
+from annotation.studio.brush_rle import brush_from_coco, coco_from_brush, decode_brush, encode_brush
+from annotation.studio.client import open_studio
+from annotation.studio.controls import read_controls
+from annotation.studio.convert import studio_task
+from annotation.studio.http import StudioSettings
+from annotation.studio.interface import NEW_REGION, labels_config, region_boxes, region_labels
+from annotation.studio.server import Studio, studio
 from benchmarks.mask_cases import mask_case, region_masks
 from benchmarks.result import row, write_result
-from schemas.masks import mask_box, mask_to_rle
+from runtime.masks import mask_box, mask_to_rle
 from schemas.record import short_hash
 from schemas.region import ObservedMask
 from schemas.sample import ImageRef

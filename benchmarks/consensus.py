@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from annotation.agreement import measure_agreement, resamples
-from annotation.answers import IMAGE_SCORES, REGION_SCORES, Floats
-from annotation.consensus import consensus, current, fit_panel, method_of, robust_mean
-from annotation.gold import BLOCK, choose_gold, gold_answers, random_verdict
-from annotation.simulated import BimodalRater, CopyingRater, RandomRater, Rater, SteadyRater, panel, rate
+from annotation.raters.agreement import measure_agreement, resamples
+from annotation.raters.answers import IMAGE_SCORES, REGION_SCORES, Floats
+from annotation.raters.consensus import consensus, current, fit_panel, method_of, robust_mean
+from annotation.raters.gold import BLOCK, choose_gold, gold_answers, random_verdict
+from annotation.raters.simulated import BimodalRater, CopyingRater, RandomRater, Rater, SteadyRater, panel, rate
 from benchmarks.result import row, write_result
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig
-from pipeline.run_folder import locked, read_kept
-from pipeline.workers import workers
+from pipeline.run.folder import locked, read_kept
+from pipeline.run.workers import workers
 from schemas.record import short_hash
 from schemas.score import Annotation, CandidateScore
 

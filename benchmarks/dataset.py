@@ -25,10 +25,10 @@ import webdataset as wds
 from benchmarks.result import row, write_result
 from pipeline.build import config_of
 from pipeline.config import SplitShares
-from pipeline.dataset_plan import plan_dataset
-from pipeline.duplicates import HASH_BYTES
-from pipeline.run_folder import ROW_SCHEMA, read_build_info, rows_path
-from pipeline.shards import read_dataset, read_manifest, read_samples, write_shard
+from pipeline.dataset.plan import plan_dataset
+from pipeline.dataset.shards import read_dataset, read_manifest, read_samples, write_shard
+from pipeline.gates.duplicates import HASH_BYTES
+from pipeline.run.folder import ROW_SCHEMA, read_build_info, rows_path
 
 REQUESTS, CANDIDATES, PART_REQUESTS = 260_000, 4, 256
 ROUNDS = 3

@@ -26,9 +26,9 @@ from benchmarks.edit_cases import (
     shifted,
 )  # fmt: skip
 from benchmarks.result import row, write_result
-from pipeline.images import ImageU8, MaskBool
 from pipeline.regions.difference import DifferenceSegmenter
-from pipeline.scenes import render_scene
+from pipeline.requests.scenes import render_scene
+from runtime.images import ImageU8, MaskBool
 
 CASES_PER_OPERATION = 40
 JPEG_QUALITY = 85

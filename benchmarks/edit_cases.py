@@ -21,10 +21,10 @@ from PIL import Image
 
 from pipeline.editors import operations
 from pipeline.editors.figures import shape_in_box
+from pipeline.editors.shapes import COLOURS, SHAPES, colour_distance, colour_lab
 from pipeline.editors.target_mask import thing_in_box
-from pipeline.images import ImageU8, MaskBool, decode_image, mask_box
-from pipeline.scenes import render_scene
-from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
+from pipeline.requests.scenes import render_scene
+from runtime.images import ImageU8, MaskBool, decode_image, mask_box
 from schemas.geometry import Box
 from schemas.record import short_hash
 

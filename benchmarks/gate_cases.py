@@ -31,10 +31,11 @@ from benchmarks.edit_cases import (
     random_box,
     shifted,
 )
-from pipeline.backends import CannotEdit
 from pipeline.editors.operations import compose, from_lab, soft, to_lab
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.gates import (
+from pipeline.editors.protocol import CannotEdit
+from pipeline.editors.shapes import COLOURS, SHAPES
+from pipeline.gates.measures import (
     GateResult,
     GateSettings,
     aspect,
@@ -45,12 +46,11 @@ from pipeline.gates import (
     same_aspect,
     size,
     unchanged,
-)  # fmt: skip
-from pipeline.images import ImageU8, MaskBool, pixels_sha256
+)
 from pipeline.regions.difference import changed_mask, compare
 from pipeline.regions.fuse import explained_mask, fuse, plan_regions, planned_mask
-from pipeline.scenes import scene_at
-from pipeline.shapes import COLOURS, SHAPES
+from pipeline.requests.scenes import scene_at
+from runtime.images import ImageU8, MaskBool, pixels_sha256
 from schemas.candidate import Defect
 from schemas.request import EditRequest, Source, Target, request_id
 

@@ -24,10 +24,10 @@ from benchmarks.gate_cases import (
     size_cases,
 )  # fmt: skip
 from benchmarks.result import row, write_result
-from pipeline.duplicates import HASH_BYTES, cluster, perceptual_hash
-from pipeline.gates import GateSettings
-from pipeline.images import ImageU8, resize_image
-from pipeline.scenes import render_scene
+from pipeline.gates.duplicates import HASH_BYTES, cluster, perceptual_hash
+from pipeline.gates.measures import GateSettings
+from pipeline.requests.scenes import render_scene
+from runtime.images import ImageU8, resize_image
 
 REQUESTS = 50
 SCENES_ACROSS = 100

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import ROOT, row, write_result
-from pipeline.instructions import CannotParse, parse_instruction
-from pipeline.instructions import lexicon as words
+from benchmarks.result import row, write_result
+from pipeline.requests.instructions import CannotParse, parse_instruction
+from pipeline.requests.instructions import lexicon as words
+from runtime.checkout import CHECKOUT
 
-GOLDEN = tuple(ROOT / "tests" / "golden" / name for name in ("instructions.jsonl", "instructions_after.jsonl"))
+GOLDEN = tuple(CHECKOUT / "tests" / "golden" / name for name in ("instructions.jsonl", "instructions_after.jsonl"))
 PARTS = ("held_out", "tune", "once", "looked_at")
 #: 97.5 % of the normal distribution lie below.
 Z = 1.959964

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from schemas.masks import MaskBool
+from runtime.masks import MaskBool
 
 MAX_SIDE_PX = 97
 

@@ -16,12 +16,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.result import row, write_result
-from pipeline.backends import CannotEdit, Edit
 from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import LOWERS, construction_score, pixel_oracle
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.images import ImageU8, MaskBool, pixels_sha256
-from pipeline.scenes import scene_at, scene_edit_request
+from pipeline.editors.protocol import CannotEdit, Edit
+from pipeline.requests.scenes import scene_at, scene_edit_request
+from runtime.images import ImageU8, MaskBool, pixels_sha256
 from schemas.candidate import Candidate, Defect, candidate_id
 from schemas.region import region_id
 from schemas.request import EditRequest

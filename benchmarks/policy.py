@@ -26,7 +26,8 @@ from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2
 from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from benchmarks.result import ROOT, row, write_result
+from benchmarks.result import row, write_result
+from runtime.checkout import CHECKOUT
 from training.policy.cases import PolicyCase, plain_case
 from training.policy.config import PolicyConfig
 from training.policy.flux2 import Flux2Policy, Flux2Settings, LoraSettings
@@ -243,7 +244,7 @@ def peak_mib(work: Work, batch: Batch, method: str, name: str) -> float:
         return float(torch.cuda.max_memory_allocated() - before) / 2**20
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.policy", "--architecture", name, "--peak", method]
     return min(
-        float(json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout))
+        float(json.loads(subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, check=True).stdout))
         for _ in range(3)
     )
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.result import ROOT, row, write_result
+from benchmarks.result import row, write_result
+from runtime.checkout import CHECKOUT
 from schemas.record import short_hash
-from training.policy.curves import Arm, band, comparison_plot
+from training.pictures.curves import Arm, band, comparison_plot
 from training.policy.trial import CaseResult, column
 
 log = logging.getLogger(__name__)
@@ -38,15 +39,15 @@ ARMS = {
 OURS = "SpatialFlow-GRPO"
 FIGURES = ("region_reward", "all_right", "region_phi", "background")
 PLOTTED = {"region_reward": "Region reward, gain over the start", "all_right": "All right, gain over the start"}
-CONFIG = ROOT / "examples" / "policy-compare.toml"
+CONFIG = CHECKOUT / "examples" / "policy-compare.toml"
 SAMPLES = 2000
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Trains what is not trained yet, and writes figures and plot. Returns: exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_compare", description=__doc__)
-    parser.add_argument("--dataset", type=Path, default=ROOT / "runs" / "policy" / "dataset")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "policy-compare")
+    parser.add_argument("--dataset", type=Path, default=CHECKOUT / "runs" / "policy" / "dataset")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "runs" / "policy-compare")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=max(1, (os.cpu_count() or 2)), help="trainings side by side")
@@ -81,7 +82,7 @@ def train(arm: str, seed: int, dataset: Path, out: Path, config: Path) -> int:
         command += ["--set", f"{name}={json.dumps(value)}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (place / "log.txt").open("ab") as said:
-        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said, check=False).returncode
+        code = subprocess.run(command, cwd=CHECKOUT, env=environment, stdout=said, stderr=said, check=False).returncode
     log.info("%s, seed %d: %s", arm, seed, "done" if code == 0 else f"exit code {code}, see {place.name}/log.txt")
     return code
 

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.policy_compare import ARMS, CONFIG
-from benchmarks.result import ROOT, row, write_result
-from training.evaluation.bootstrap import HIGH_PERCENT, LOW_PERCENT, resamples
+from benchmarks.result import row, write_result
+from runtime.bootstrap import HIGH_PERCENT, LOW_PERCENT, resamples
+from runtime.checkout import CHECKOUT
 from training.policy.collect import Rollout, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.config import PolicyConfig
 from training.policy.data import load_cases
@@ -56,7 +57,7 @@ SAMPLES = 1000
 def main(arguments: list[str] | None = None) -> int:
     """Measures and writes the result. Returns: exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_gradient", description=__doc__)
-    parser.add_argument("--dataset", type=Path, default=ROOT / "runs" / "policy" / "dataset")
+    parser.add_argument("--dataset", type=Path, default=CHECKOUT / "runs" / "policy" / "dataset")
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--requests", type=int, default=128)
     given = parser.parse_args(arguments)

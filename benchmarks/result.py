@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.files import write_whole
+from runtime.checkout import CHECKOUT, checkout_commit
+from runtime.files import write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("what", "unit", "ours", "peer", "peer_name", "ratio", "limit")
 
 
@@ -42,9 +41,9 @@ def write_result(name: str, rows: Sequence[dict[str, Any]], **extra: Any) -> Pat
     for figures in rows:
         table.add_row(*(_cell(figures[column]) for column in COLUMNS))
     Console(width=160).print(table)
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path = CHECKOUT / "benchmarks" / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    result = {"name": name, "commit": _commit(), "machine": _machine(), "rows": list(rows), **extra}
+    result = {"name": name, "commit": checkout_commit(), "machine": _machine(), "rows": list(rows), **extra}
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
 
@@ -67,11 +66,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _commit() -> str | None:
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
 
 
 def _machine() -> dict[str, Any]:

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import once, row
-from pipeline.dataset_plan import SPLITS
-from pipeline.run_folder import read_build_info, read_kept
-from pipeline.shards import read_dataset
+from pipeline.dataset.plan import SPLITS
+from pipeline.dataset.shards import read_dataset
+from pipeline.run.folder import read_build_info, read_kept
+from runtime.bootstrap import Estimate, estimate, resamples, weighted_means
 from schemas.record import short_hash
 from schemas.request import EditRequest
 from schemas.reward import PhotoRow
-from training.evaluation.bootstrap import Estimate, estimate, resamples, weighted_means
 from training.evaluation.localisation_cases import Case, photo_cases, photos
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES, PIXELS, photo_row
 from training.reward.config import RewardConfig
 from training.reward.pixel import PixelDifference
-from training.reward.specs import make_reward
 from training.reward.train import train_reward
+from training.rewards import make_reward
 
 log = logging.getLogger(__name__)
 

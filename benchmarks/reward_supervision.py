@@ -14,18 +14,18 @@ from typing import Any, get_args
 
 from benchmarks.result import once, row
 from pipeline.build import config_of
-from pipeline.run_folder import read_build_info
-from pipeline.scenes import TEXTURES
+from pipeline.requests.scenes import TEXTURES
+from pipeline.run.folder import read_build_info
+from runtime.bootstrap import resamples
 from training.evaluation.answers import ask
-from training.evaluation.bootstrap import resamples
 from training.evaluation.localisation import first_rows, lownesses, source_index
 from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, Case, scene_cases
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.evaluation.truth_figures import ranking
 from training.reward.config import RewardConfig, Supervision
 from training.reward.protocol import Prediction, Reward
-from training.reward.specs import make_reward
 from training.reward.train import train_reward
+from training.rewards import make_reward
 
 log = logging.getLogger(__name__)
 ARMS: tuple[Supervision, ...] = get_args(Supervision)

@@ -19,18 +19,18 @@ from scipy.stats import rankdata
 from benchmarks.result import once, row
 from flows.commands import export_run
 from flows.people import consensus_run, rate_run
-from pipeline.consensus_files import read_consensus
-from pipeline.run_folder import read_build_info
-from pipeline.shards import read_dataset
+from pipeline.dataset.consensus_files import read_consensus
+from pipeline.dataset.shards import read_dataset
+from pipeline.run.folder import read_build_info
+from runtime.bootstrap import Estimate, Floats, Ints, estimate, resamples
 from schemas.dataset_row import DatasetRow, ImageScoreName, RegionScoreName
 from schemas.score import SCORE_MAX, Consensus
-from training.evaluation.bootstrap import Estimate, Floats, Ints, estimate, resamples
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.reward.config import RewardConfig
 from training.reward.data import question_of
 from training.reward.protocol import Predicted, Prediction
-from training.reward.specs import make_reward
 from training.reward.train import train_reward
+from training.rewards import make_reward
 
 log = logging.getLogger(__name__)
 SNAPSHOT = "panel"

@@ -25,12 +25,12 @@ from segment_anything.modeling import Sam
 
 from benchmarks.difference import iou
 from benchmarks.result import row, write_result
-from pipeline.backends import Prompt
-from pipeline.images import ImageU8, MaskBool, decode_image, encode_image
-from pipeline.regions.sam import SamSegmenter, SamSettings
-from pipeline.regions.sam_architectures import ARCHITECTURES, build_sam
-from pipeline.regions.sam_checkpoint import SamCheckpoint
-from pipeline.scenes import render_scene
+from pipeline.models.protocols import Prompt
+from pipeline.models.sam import SamSegmenter, SamSettings
+from pipeline.models.sam_architectures import ARCHITECTURES, build_sam
+from pipeline.models.sam_checkpoint import SamCheckpoint
+from pipeline.requests.scenes import render_scene
+from runtime.images import ImageU8, MaskBool, decode_image, encode_image
 from schemas.errors import BadInput, RegionwiseError
 
 SEED = 4

@@ -248,7 +248,7 @@ def push(
     as_json: bool,
 ) -> None:
     """Send what people shall rate now to Label Studio: a first round, then what they disagreed on. Repeat at will."""
-    from annotation.routing import RoutingSettings
+    from annotation.raters.routing import RoutingSettings
     from flows.projects import studio_settings
     from flows.push import Images, Work, push_and_show
 
@@ -342,7 +342,7 @@ def status(run: Path, as_json: bool) -> None:
 @JSON
 def trace(run: Path, key: str, as_json: bool) -> None:
     """Follow one request or candidate (its key, id or name) through every stage of a run."""
-    from flows.follow import trace_key
+    from flows.trace_row import trace_key
 
     trace_key(run, key, as_json)
 

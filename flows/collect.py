@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotation.exchange import Collected, collect
-from annotation.link import the_link
-from annotation.routing import QueueName
+from annotation.raters.routing import QueueName
 from annotation.store import check_snapshot_name, open_store, store_path
-from annotation.studio_http import StudioSettings
-from annotation.webhook import WebhookReceiver
+from annotation.studio.http import StudioSettings
+from annotation.studio.projects_file import the_link
+from annotation.studio.webhook import WebhookReceiver
 from flows.people import show
 from flows.projects import clients_of
 from schemas.errors import BadInput, RegionwiseError

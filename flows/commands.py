@@ -14,13 +14,13 @@ from rich.table import Column, Table
 
 from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
 from pipeline.config import BuildConfig
-from pipeline.export import export_dataset
-from pipeline.instructions import CannotParse, Parsed, parse_instruction
+from pipeline.dataset.export import export_dataset
+from pipeline.dataset.shards import verify
 from pipeline.report import write_report
-from pipeline.run_folder import STAGES, locked, read_build_info, read_done
-from pipeline.shards import verify
-from pipeline.sources import request_file
-from pipeline.workers import workers as open_workers
+from pipeline.requests.files import request_file
+from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
+from pipeline.run.folder import STAGES, locked, read_build_info, read_done
+from pipeline.run.workers import workers as open_workers
 from schemas.errors import BadInput, TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
 
@@ -179,7 +179,7 @@ def _parsed_lines(parsed: Parsed) -> Iterator[str]:
 
 def convert_checkpoint(source: Path, out: Path, to: str, as_json: bool) -> None:
     """Writes a published checkpoint in a form that no code can hide in, and says what it was."""
-    from pipeline.regions.convert import convert
+    from pipeline.models.convert import convert
 
     facts = asdict(convert(source, out, to))
     if as_json:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from annotation.agreement import measure_agreement
 from annotation.client import AnnotationClient, Task, TaskRegion
-from annotation.consensus import METHODS, consensus, current, fit_panel, method_of
-from annotation.gold import GOLD_FILE, gold_answers, gold_summary, read_gold
-from annotation.rankings import rank_consensus
-from annotation.simulated import Rater, SimulatedClient, panel
+from annotation.raters.agreement import measure_agreement
+from annotation.raters.consensus import METHODS, consensus, current, fit_panel, method_of
+from annotation.raters.gold import GOLD_FILE, gold_answers, gold_summary, read_gold
+from annotation.raters.simulated import Rater, SimulatedClient, panel
 from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
-from pipeline.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus
-from pipeline.files import write_whole
-from pipeline.row_scores import ORACLE
-from pipeline.run_folder import locked, read_build_info, read_done, read_kept
+from annotation.studio.rankings import rank_consensus
+from pipeline.dataset.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus
+from pipeline.dataset.scores import ORACLE
+from pipeline.run.folder import locked, read_build_info, read_done, read_kept
+from runtime.files import write_whole
 from schemas.agreement import GoldSummary
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo

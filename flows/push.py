@@ -1,8 +1,8 @@
 """`regionwise push`: a run's candidates into Label Studio, what is to be rated now.
 
-A push plans (`annotation.routing`) and sends: the first round with gold among it, then, of what was collected, a second
-round and adjudication where raters do not agree. One project a queue. It may be stopped and started again at any time,
-and run beside another.
+A push plans (`annotation.raters.routing`) and sends: the first round with gold among it, then, of what was collected, a
+second round and adjudication where raters do not agree. One project a queue. It may be stopped and started again at any
+time, and run beside another.
 """
 
 import json
@@ -15,22 +15,22 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from annotation.client import Asked, RankedImage, RankingTask, Task
-from annotation.consensus import current
 from annotation.exchange import Sent, send
-from annotation.gold import GOLD_FILE, choose_gold, gold_answers, random_verdict, read_gold
-from annotation.images import DataImages, ImagePlace, LocalImages, S3Images
-from annotation.link import FILE_NAME, StudioLink, read_link
-from annotation.project import open_project
-from annotation.routing import Queue, QueueName, RoutingSettings, Value, plan, plan_rankings
+from annotation.raters.consensus import current
+from annotation.raters.gold import GOLD_FILE, choose_gold, gold_answers, random_verdict, read_gold
+from annotation.raters.routing import Queue, QueueName, RoutingSettings, Value, plan, plan_rankings
 from annotation.store import MAX_SEQ, AnnotationStore, open_store, store_path
-from annotation.studio import StudioClient, open_ask
-from annotation.studio_http import StudioSettings
+from annotation.studio.client import StudioClient, open_ask
+from annotation.studio.http import StudioSettings
+from annotation.studio.image_urls import DataImages, ImagePlace, LocalImages, S3Images
+from annotation.studio.project import open_project
+from annotation.studio.projects_file import FILE_NAME, StudioLink, read_link
 from flows.people import gated, oracle_score, show, tasks_of
 from flows.projects import clients_of, kind_of
 from flows.train_reward import outputs
-from pipeline.files import write_whole
-from pipeline.image_store import read_image_bytes
-from pipeline.run_folder import read_kept
+from pipeline.run.folder import read_kept
+from pipeline.run.image_store import read_image_bytes
+from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
 from schemas.sample import ImageRef, Sample
@@ -46,7 +46,7 @@ TITLES: Mapping[QueueName, str] = {
 }
 ORACLE_GOLD = "oracle"
 GOLD_TASKS = 50
-#: What a reward is unsure about, in the run folder (`training.reward.values`).
+#: What a reward is unsure about, in the run folder (`training.scoring.values`).
 VALUES_FILE = "values.jsonl"
 
 
@@ -268,7 +268,7 @@ def _values(run: Path, info: BuildInfo, work: Work) -> list[Value]:
 def ask_values(run: Path, reward: str) -> Path:
     """The file of what a reward is unsure about, made by a process of its own. Raises: TrainingFailed."""
     path = run / VALUES_FILE
-    command = [sys.executable, "-m", "training.reward.values", "--run", str(run.resolve()), "--reward", reward]
+    command = [sys.executable, "-m", "training.scoring.values", "--run", str(run.resolve()), "--reward", reward]
     outputs([(path, [*command, "--out", str(path.resolve())])])
     return path
 

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.files import write_whole
-from pipeline.images import encode_image
+from runtime.files import write_whole
+from runtime.images import encode_image
 from schemas.errors import BadInput
 from schemas.reward import PredictedScore, ScoredPair
 from training.evaluation.answers import WHOLE, ask
-from training.reward.pairs import Pair, make_pair, one_line, open_pair, read_image_file, read_lines
-from training.reward.picture import draw_pair
-from training.reward.scored import scored_pair
-from training.reward.specs import make_reward
+from training.pictures.scored_pair import draw_pair
+from training.rewards import make_reward
+from training.scoring.pairs import Pair, make_pair, one_line, open_pair, read_image_file, read_lines
+from training.scoring.scored import scored_pair
 
 CHUNK = 32
 

@@ -11,13 +11,13 @@ from typing import NoReturn
 
 import click
 
-from annotation.link import the_link
-from annotation.server import Studio, studio
+from annotation.studio.projects_file import the_link
+from annotation.studio.server import Studio, studio
 from flows.projects import studio_settings
 from flows.push import Images, Work, push_run
+from runtime.checkout import CHECKOUT
 from schemas.errors import RegionwiseError
 
-ROOT = Path(__file__).resolve().parent.parent
 TOKEN_ENV = "LABEL_STUDIO_API_KEY"
 
 
@@ -33,8 +33,8 @@ def prepare_project(running: Studio, run: Path) -> int:
 
 
 @click.command()
-@click.option("--run", type=click.Path(path_type=Path), default=ROOT / "runs" / "demo", help="the run to rate")
-@click.option("--data", type=click.Path(path_type=Path), default=ROOT / "runs" / "studio", help="the data folder")
+@click.option("--run", type=click.Path(path_type=Path), default=CHECKOUT / "runs" / "demo", help="the run to rate")
+@click.option("--data", type=click.Path(path_type=Path), default=CHECKOUT / "runs" / "studio", help="the data folder")
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="the server's port [default: 8080 or free]")
 @click.option(
     "--database", envvar="REGIONWISE_STUDIO_DATABASE", default=None, help="postgresql://... [default: SQLite]"

@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from annotation.local_server import stop
-from flows.train_reward import ROOT, TrainingFailed
-from pipeline.shards import read_manifest
+from flows.train_reward import TrainingFailed
+from pipeline.dataset.shards import read_manifest
+from runtime.checkout import CHECKOUT
+from runtime.processes import stop
 from schemas.edit_benchmarks import PolicyEvaluation
 from schemas.errors import BadInput, printable
 
@@ -67,7 +68,7 @@ def follow(command: Sequence[str], folder: Path, say: Callable[[str], None]) -> 
     It runs where this process runs, so that relative paths in its settings mean what they mean here.
     Raises: TrainingFailed; KeyboardInterrupt.
     """
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
     with subprocess.Popen(
         command,

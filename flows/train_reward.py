@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.shards import read_manifest
+from pipeline.dataset.shards import read_manifest
+from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, RegionwiseError
 
-ROOT = Path(__file__).resolve().parent.parent
 #: What a rival goes without -> its folder below the reward's, and the setting.
 RIVALS = {"source": ("source-blind", "use_source=false"), "instruction": ("instruction-blind", "use_instruction=false")}
 
@@ -81,7 +81,7 @@ def outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
     with ExitStack() as running:
         processes = []
         for _, command in work:
-            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True)
             running.callback(process.kill)  # nothing where it has ended
             processes.append(process)
         printed = [process.communicate()[0] for process in processes]

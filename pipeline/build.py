@@ -1,7 +1,6 @@
 """A build from its config: the plan, the four data stages, and the scheduler that hands parts to an executor."""
 
 import platform
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import nullcontext
@@ -15,21 +14,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.backends import Detector, Editor, PromptSegmenter, Segmenter
 from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS, RUNTIME_SETTINGS, BuildConfig, config_digest
-from pipeline.edit import edit
 from pipeline.editors.plugins import is_embedded, loaded_editor
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.files import sha256_of_file, write_whole
-from pipeline.ingest import ingest
+from pipeline.editors.protocol import Editor
+from pipeline.models.protocols import Detector, PromptSegmenter, Segmenter
+from pipeline.models.registry import BatchSize, loaded_detector, loaded_prompt_segmenter
 from pipeline.regions.difference import DifferenceSegmenter
-from pipeline.regions.models import BatchSize, loaded_detector, loaded_prompt_segmenter
-from pipeline.regions.observe import observe
-from pipeline.run_folder import STAGES, read_build_info, read_done
-from pipeline.scenes import TEXTURES
-from pipeline.sift import sift
-from pipeline.sources import PlannedLine, read_plan, read_request_file, request_file, scene_lines, write_plan
-from pipeline.stage import Stage, run_part
+from pipeline.requests.files import read_request_file, request_file
+from pipeline.requests.scenes import TEXTURES
+from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.plan import PlannedLine, read_plan, scene_lines, write_plan
+from pipeline.run.stage import Stage, run_part
+from pipeline.stages.candidates import edit
+from pipeline.stages.gates import sift
+from pipeline.stages.regions import observe
+from pipeline.stages.requests import ingest
+from runtime.checkout import checkout_commit
+from runtime.files import sha256_of_file, write_whole
 from schemas.errors import BadInput, RunConflict, TooManyRejected
 from schemas.manifest import BuildInfo, PartDone, StageCount
 from schemas.record import first_fault
@@ -146,7 +148,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         n_parts=n_parts,
         seeds={"build": config.seed},
         model_revisions=revisions,
-        commit=_commit(),
+        commit=checkout_commit(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
         packages={name: version(name) for name in PACKAGES},
@@ -194,12 +196,6 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
-
-
-def _commit() -> str | None:
-    root = Path(__file__).resolve().parent
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
 
 
 def config_of(info: BuildInfo) -> BuildConfig:

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.backends import parse_spec
 from pipeline.editors.plugins import EMBEDDED, check_editor, is_embedded
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.gates import GateSettings
-from pipeline.scenes.plain import PLAIN
-from pipeline.scenes.textures import TEXTURES, check_textures
+from pipeline.gates.measures import GateSettings
+from pipeline.requests.scenes.plain import PLAIN
+from pipeline.requests.scenes.textures import TEXTURES, check_textures
+from runtime.specs import parse_spec
 from schemas.errors import BadInput
 from schemas.record import canonical_json, first_fault
 from schemas.sample import ImageFormat
 
-#: Models that `pipeline.regions.models` makes.
+#: Models that `pipeline.models.registry` makes.
 MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
 PROMPT_SEGMENTERS = ("sam", "sam2", "sam3")
 #: targets: regions come from the boxes that requests bring. difference: masks come from comparing pixels alone.

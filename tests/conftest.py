@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from annotation.local_server import free_port
-from annotation.server import Studio, studio
-
-ROOT = Path(__file__).resolve().parent.parent
+from annotation.studio.server import Studio, studio
+from runtime.processes import free_port
 
 
 @pytest.fixture(autouse=True, scope="session")

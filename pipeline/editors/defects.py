@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends import CannotEdit
 from pipeline.editors.operations import compose, from_lab, soft, to_lab
 from pipeline.editors.orders import wrong_order
 from pipeline.editors.plan import BORDER_PX, Plan, Step, carry_out, grown
-from pipeline.images import ImageU8, MaskBool, mask_box
-from pipeline.shapes import ImageF32
+from pipeline.editors.protocol import CannotEdit
+from pipeline.editors.shapes import ImageF32
+from runtime.images import ImageU8, MaskBool, mask_box
 from schemas.candidate import Defect
 
 REFERENCE_PX = 256

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.shapes import ImageF32, shape_coverage
+from pipeline.editors.shapes import ImageF32, shape_coverage
 from schemas.geometry import Box
 
 TEXTURES = ("stripes", "checker", "dots", "waves", "bricks", "noise")
@@ -27,7 +27,7 @@ def _tight_shape(shape: str) -> ImageF32:
 def shape_in_box(shape: str, box: Box, height_px: int, width_px: int) -> ImageF32:
     """How much of each pixel of the image a shape covers that fills `box` to its four sides: (H, W) float32 in [0, 1].
 
-    Raises: KeyError for a shape that is not in `pipeline.shapes.SHAPES`.
+    Raises: KeyError for a shape that is not in `pipeline.editors.shapes.SHAPES`.
     """
     x1, y1, x2, y2 = box
     coverage = np.zeros((height_px, width_px), dtype=np.float32)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.editors.figures import lettering, shape_in_box, texture_pattern
-from pipeline.images import ImageU8, MaskBool, mask_box
-from pipeline.shapes import ImageF32
+from pipeline.editors.shapes import ImageF32
+from runtime.images import ImageU8, MaskBool, mask_box
 from schemas.geometry import Box
 
 Painted = tuple[ImageU8, MaskBool]

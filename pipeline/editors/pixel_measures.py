@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.editors.operations import to_lab
-from pipeline.images import ImageU8, MaskBool
-from pipeline.shapes import ImageF32
+from pipeline.editors.shapes import ImageF32
+from runtime.images import ImageU8, MaskBool
 
 TOLERANCE_LAB = 1.5
 REFERENCE_PX = 256

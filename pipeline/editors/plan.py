@@ -6,13 +6,13 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from pipeline.backends import CannotEdit
 from pipeline.editors import operations
 from pipeline.editors.operations import Lab, Painted, to_lab
 from pipeline.editors.orders import Order, order_of
+from pipeline.editors.protocol import CannotEdit
+from pipeline.editors.shapes import ImageF32, colour_lab
 from pipeline.editors.target_mask import clip_box, target_mask, thing_in_box
-from pipeline.images import ImageU8, MaskBool
-from pipeline.shapes import ImageF32, colour_lab
+from runtime.images import ImageU8, MaskBool
 from schemas.candidate import AppliedEdit
 from schemas.record import short_hash
 from schemas.region import region_id

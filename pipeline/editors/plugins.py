@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from pipeline.backends import Editor, parse_spec
+from pipeline.editors.protocol import Editor
+from runtime.specs import parse_spec
 from schemas.errors import BadInput, MissingPackage
 
 GROUP = "regionwise.editors"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.backends import CannotEdit, Edit
 from pipeline.editors.defects import DEFECT_KINDS, apply_defect, is_visible
 from pipeline.editors.plan import Plan, make_plan
-from pipeline.images import ImageU8, MaskBool
+from pipeline.editors.protocol import CannotEdit, Edit
+from runtime.images import ImageU8, MaskBool
 from schemas.candidate import Defect
 from schemas.errors import BadInput
 from schemas.record import Scalar, short_hash

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.editors.figures import shape_in_box
-from pipeline.images import ImageU8, MaskBool, box_mask, resize_mask, rle_to_mask
-from pipeline.shapes import SHAPES
+from pipeline.editors.shapes import SHAPES
+from runtime.images import ImageU8, MaskBool, box_mask, resize_mask, rle_to_mask
 from schemas.geometry import Box
 from schemas.request import Target
 

@@ -15,7 +15,6 @@ from typing import cast
 import cv2
 import numpy as np
 
-from pipeline.images import ImageU8, MaskBool
 from pipeline.regions.registration import (
     Float32,
     blurred,
@@ -26,6 +25,7 @@ from pipeline.regions.registration import (
     local_contrast,
     move,
 )  # fmt: skip
+from runtime.images import ImageU8, MaskBool
 
 COARSE_CELLS = 11
 #: Cells over which noise is measured.
@@ -134,7 +134,7 @@ class Comparison:
 
 
 class DifferenceSegmenter:
-    """A `pipeline.backends.Segmenter` that compares pixels and needs no weights."""
+    """A `pipeline.models.protocols.Segmenter` that compares pixels and needs no weights."""
 
     name = "difference"
     revision = "1"

@@ -5,8 +5,8 @@ its *reach* is its boxes and its core, grown by a margin. A pixel belongs to the
 core is nearest; inside several cores to the smallest core; then to the first target. A target over the whole image owns
 what no other region took. Changed pixels without an owner become `extra-0`, `extra-1`, ... of their candidate.
 
-It does not look at pixels: what changed comes from a `pipeline.backends.Segmenter`, and where a prompted segmenter
-outlined a target (`pipeline.regions.outline`), its outline is the target's exact mask.
+It does not look at pixels: what changed comes from a `pipeline.models.protocols.Segmenter`, and where a prompted
+segmenter outlined a target (`pipeline.regions.outline`), its outline is the target's exact mask.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.images import MaskBool, box_mask, mask_box, mask_to_rle, resize_mask, rle_to_mask, scale_box
 from pipeline.regions.outline import Outline
+from runtime.images import MaskBool, box_mask, mask_box, mask_to_rle, resize_mask, rle_to_mask, scale_box
 from schemas.geometry import Box
 from schemas.region import MaskOrigin, ObservedMask, PlannedRegion, RegionStatus, region_id
 from schemas.request import EditRequest, Target

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.backends import Prompt, PromptSegmenter, Segment
-from pipeline.images import ImageU8, MaskBool, box_mask, mask_box, resize_mask, rle_to_mask, scale_box
+from pipeline.models.protocols import Prompt, PromptSegmenter, Segment
+from runtime.images import ImageU8, MaskBool, box_mask, mask_box, resize_mask, rle_to_mask, scale_box
 from schemas.errors import BadInput
 from schemas.geometry import Box
 from schemas.request import EditRequest, Target

@@ -11,10 +11,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.consensus_files import AGREEMENT_FILE
+from pipeline.dataset.consensus_files import AGREEMENT_FILE
+from pipeline.dataset.scores import CONSENSUS
 from pipeline.report.figures import Number
 from pipeline.report.plots import interval
-from pipeline.row_scores import CONSENSUS
 from schemas.agreement import Agreement, DimensionAgreement, Figure, GoldSummary, RaterSummary
 
 ABSENT = "\u2013"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.files import tar_members
+from runtime.files import tar_members
 from schemas.dataset_row import DatasetRow
 from schemas.errors import DamagedFile
 from schemas.manifest import Manifest, Shard

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.images import ImageU8, MaskBool, decode_image, fit_size_px, resize_image, resize_mask
+from runtime.images import ImageU8, MaskBool, decode_image, fit_size_px, resize_image, resize_mask
 
 THUMBNAIL_PX = 256
 JPEG_QUALITY = 85

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.build import stage_counts
-from pipeline.files import write_whole
+from pipeline.dataset.shards import read_manifest
 from pipeline.report.agreement import agreement_data
 from pipeline.report.charts import share_bar
 from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
@@ -27,8 +27,8 @@ from pipeline.report.policy import policy_data
 from pipeline.report.rejects import reason_views
 from pipeline.report.reward import reward_data
 from pipeline.report.samples import RequestView, request_views
-from pipeline.run_folder import read_build_info
-from pipeline.shards import read_manifest
+from pipeline.run.folder import read_build_info
+from runtime.files import write_whole
 from schemas.manifest import BuildInfo, Manifest, StageCount
 
 TEMPLATES = Path(__file__).parent

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.images import BadImage, ImageU8, decode_image, resize_image
+from runtime.images import BadImage, ImageU8, decode_image, resize_image
 from schemas.edit_benchmarks import Interval, PairedFigure, PolicyEvaluation
 from schemas.errors import BadInput, DamagedFile
 

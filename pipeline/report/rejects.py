@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pipeline.image_store import read_image_bytes
 from pipeline.report.images import Pictures
-from pipeline.run_folder import read_columns, read_done
+from pipeline.run.folder import read_columns, read_done
+from pipeline.run.image_store import read_image_bytes
 from schemas.manifest import StageCount
 from schemas.sample import Rejection
 

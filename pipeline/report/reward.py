@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from pipeline.images import mask_box, rle_to_mask
 from pipeline.report.figures import Chart, Number
 from pipeline.report.images import Pictures, outline
 from pipeline.report.plots import Point, against_diagonal, curves, interval
+from runtime.images import mask_box, rle_to_mask
 from schemas.errors import DamagedFile
 from schemas.reward import (
     BACKGROUND,

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.image_store import read_image_bytes
-from pipeline.images import rle_to_mask
 from pipeline.report.entries import Entry
 from pipeline.report.images import Pictures, outline
 from pipeline.report.rejects import dropped_candidates
+from pipeline.run.image_store import read_image_bytes
+from runtime.images import rle_to_mask
 from schemas.candidate import Defect
 from schemas.dataset_row import DatasetRegion, DatasetRow
 from schemas.geometry import Box

@@ -12,21 +12,21 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page
 
 from annotation.client import RankedImage, RankingTask, Task, TaskRegion, kept_of
-from annotation.controls import RANKING, read_controls
-from annotation.convert import Unreadable
 from annotation.exchange import collect, send
-from annotation.images import Ask, LocalImages
-from annotation.interface import labels_config, ranking_config, region_name
-from annotation.project import open_project
-from annotation.rankings import ranking_task, read_ranking
-from annotation.server import Studio, asker
 from annotation.store import MAX_SEQ, open_store, store_path
-from annotation.studio import open_studio
-from annotation.studio_http import StudioSettings
-from schemas.masks import rle_to_mask
+from annotation.studio.client import open_studio
+from annotation.studio.controls import RANKING, read_controls
+from annotation.studio.convert import Unreadable
+from annotation.studio.http import StudioSettings
+from annotation.studio.image_urls import Ask, LocalImages
+from annotation.studio.interface import labels_config, ranking_config, region_name
+from annotation.studio.project import open_project
+from annotation.studio.rankings import ranking_task, read_ranking
+from annotation.studio.server import Studio, asker
+from runtime.masks import rle_to_mask
 from schemas.score import LEVEL_SCORES
-from tests.studio import HEIGHT_PX, WIDTH_PX, MadeUp, Mask, alpha, disc, iou, picture, task
-from tests.unit.studio_cases import observed
+from tests.cases.studio import HEIGHT_PX, WIDTH_PX, MadeUp, Mask, alpha, disc, iou, picture, task
+from tests.cases.studio_cases import observed
 
 DESKTOP = {"width": 1440, "height": 900}
 SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from pipeline.report import write_report
-from tests.hostile_run import BREAK_OUT, INSTRUCTION, SCRIPT, build_hostile_run
+from tests.cases.hostile_run import BREAK_OUT, INSTRUCTION, SCRIPT, build_hostile_run
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from pipeline.report import write_report
-from tests.hostile_run import build_hostile_run
-from tests.unit.reward_cases import Constant, Known
+from tests.cases.hostile_run import build_hostile_run
+from tests.cases.reward_cases import Constant, Known
 from training.evaluation.examples import write_examples
 from training.evaluation.localisation_cases import scene_cases
 from training.evaluation.reward_metrics import evaluate, write_metrics

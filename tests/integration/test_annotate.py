@@ -14,18 +14,19 @@ from typing import Any
 
 import httpx
 import pytest
-from builds import build, tars
 
-from annotation.link import the_link
-from annotation.routing import Value, by_value
-from annotation.server import Studio
+from annotation.raters.routing import Value, by_value
 from annotation.store import MAX_SEQ, open_store, store_path
+from annotation.studio.projects_file import the_link
+from annotation.studio.server import Studio
 from flows.push import VALUES_FILE
-from pipeline.consensus_files import RANKINGS_FILE, consensus_stage
-from pipeline.run_folder import read_build_info, read_kept
+from pipeline.dataset.consensus_files import RANKINGS_FILE, consensus_stage
+from pipeline.run.folder import read_build_info, read_kept
+from runtime.checkout import CHECKOUT
 from schemas.agreement import Agreement
 from schemas.ranking import RankingConsensus
-from tests.tiny_policy import ROOT, offer, random_policy, random_tiny
+from tests.cases.tiny_policy import offer, random_policy, random_tiny
+from tests.integration.builds import build, tars
 
 IMAGE_CONTROLS = ("background", "success", "overedit", "naturalness", "artifacts")
 
@@ -219,7 +220,7 @@ def test_what_a_policy_edits_goes_to_people(
 ) -> None:
     """A policy with random weights: its edits mean nothing, so the gates are told to let them through."""
     policy = random_policy(tmp_path / "policy", random_tiny(tmp_path / "base"))
-    offers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["regionwise.editors"]
+    offers = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]["regionwise.editors"]
     monkeypatch.setenv("PYTHONPATH", str(offer(tmp_path / "packages", "regionwise-here", offers)))
     config = tmp_path / "build.toml"
     config.write_text(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from builds import attempts, build, command, tars
+
+from tests.integration.builds import attempts, build, command, tars
 
 KILLS = int(os.environ.get("REGIONWISE_KILLS", "4"))
 PARTS, STAGES, WORKERS = 32, 4, 2

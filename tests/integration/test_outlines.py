@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from builds import build
 
 from pipeline.editors.plan import make_plan
-from pipeline.image_store import read_image
-from pipeline.images import rle_to_mask
-from pipeline.run_folder import read_build_info, read_kept
+from pipeline.run.folder import read_build_info, read_kept
+from pipeline.run.image_store import read_image
+from runtime.checkout import CHECKOUT
+from runtime.images import rle_to_mask
+from tests.integration.builds import build
 
-PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
+PHOTOS = CHECKOUT / "examples" / "photos"
 
 
 def test_the_small_sam_outlines_edits_of_photographs(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from annotation.local_server import free_port
+from runtime.processes import free_port
+from tests.cases.judge_server import JudgeServer, Reply
+from tests.cases.policy_loop_cases import learnt, random_pipeline, small
 from tests.unit.conftest import PLAIN_SCENES, build
-from tests.unit.judge_server import JudgeServer, Reply
-from tests.unit.policy_loop_cases import learnt, random_pipeline, small
 
 KILLS = min(8, int(os.environ.get("REGIONWISE_KILLS", "4")))
 

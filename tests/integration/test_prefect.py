@@ -13,17 +13,17 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from builds import attempts, build, tars, written
 from distributed import LocalCluster
 
-from annotation.link import the_link
-from annotation.local_server import free_port
-from annotation.server import Studio
 from annotation.store import open_store, store_path
-from flows.serve import PREFECT, ROOT, Served, serve
-from pipeline.run_folder import read_build_info, read_kept
+from annotation.studio.projects_file import the_link
+from annotation.studio.server import Studio
+from flows.deployments.serve import CHECKOUT, PREFECT, Served, serve
+from pipeline.run.folder import read_build_info, read_kept
+from runtime.processes import free_port
 from schemas.sample import Sample
-from tests.tiny_policy import QUICK, plain_run, random_tiny
+from tests.cases.tiny_policy import QUICK, plain_run, random_tiny
+from tests.integration.builds import attempts, build, tars, written
 
 CANNOT_JUDGE = {
     "result": [
@@ -78,7 +78,7 @@ def launch(served: Served, flow: str, *parameters: str) -> "subprocess.Completed
     """`prefect deployment run FLOW/local --watch`."""
     arguments = [*PREFECT, "deployment", "run", f"{flow}/local", *parameters, "--watch"]
     return subprocess.run(
-        arguments, env=served.environment, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
+        arguments, env=served.environment, capture_output=True, text=True, timeout=300, check=False, cwd=CHECKOUT
     )
 
 
@@ -201,7 +201,7 @@ def test_a_bad_setting_of_a_training_is_the_message_of_its_flow_run(
 def test_a_cancelled_training_ends_with_its_flow_run(served: Served, plain: Path, untrained: Path) -> None:
     parameters = training(plain, untrained, updates=100_000, evaluate_every=100_000)
     arguments = [*PREFECT, "deployment", "run", "train-policy/local", *parameters, "--param", "name=long"]
-    commands = {"env": served.environment, "capture_output": True, "text": True, "timeout": 120, "cwd": ROOT}
+    commands = {"env": served.environment, "capture_output": True, "text": True, "timeout": 120, "cwd": CHECKOUT}
     assert subprocess.run(arguments, check=False, **commands).returncode == 0
     flow_run = ask(served, "flow_runs")[0]["id"]
     wait_for(lambda: any(log["message"].startswith("update 1 of 100000") for log in ask(served, "logs")))
@@ -270,7 +270,7 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        arguments = [sys.executable, "-m", "flows.serve", "--data", str(tmp_path), "--port", str(port)]
-        answer = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+        arguments = [sys.executable, "-m", "flows.deployments.serve", "--data", str(tmp_path), "--port", str(port)]
+        answer = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, cwd=CHECKOUT)
     assert answer.returncode == 2
     assert answer.stderr == f"regionwise: port {port}: is taken; give another --port, or none for a free one\n"

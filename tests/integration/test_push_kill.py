@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from annotation.exchange import send
-from annotation.interface import labels_config
 from annotation.store import open_store, store_path
-from annotation.studio import open_studio
-from annotation.studio_http import StudioSettings
-from tests.unit.studio_cases import studio_case
-from tests.unit.studio_server import TOKEN, StudioServer
+from annotation.studio.client import open_studio
+from annotation.studio.http import StudioSettings
+from annotation.studio.interface import labels_config
+from tests.cases.studio_cases import studio_case
+from tests.cases.studio_server import TOKEN, StudioServer
 
 SPAWN = multiprocessing.get_context("spawn")
 TASKS = [studio_case(number) for number in range(24)]

@@ -15,22 +15,22 @@ import httpx
 import numpy as np
 import pytest
 
-from annotation.brush_rle import decode_brush, encode_brush
 from annotation.client import Task
-from annotation.controls import read_controls
-from annotation.convert import studio_task
 from annotation.exchange import Collected, Sent, collect, send
-from annotation.interface import labels_config
-from annotation.local_server import free_port
-from annotation.server import Studio, personal_token, studio
 from annotation.store import MAX_SEQ, AnnotationStore, open_store, store_path
-from annotation.studio import StudioClient, open_studio
-from annotation.studio_http import StudioSettings
-from annotation.webhook import WebhookReceiver
+from annotation.studio.brush_rle import decode_brush, encode_brush
+from annotation.studio.client import StudioClient, open_studio
+from annotation.studio.controls import read_controls
+from annotation.studio.convert import studio_task
+from annotation.studio.http import StudioSettings
+from annotation.studio.interface import labels_config
+from annotation.studio.server import Studio, personal_token, studio
+from annotation.studio.webhook import WebhookReceiver
 from benchmarks.mask_cases import mask_case
+from runtime.masks import rle_to_mask
+from runtime.processes import free_port
 from schemas.errors import BadInput
-from schemas.masks import rle_to_mask
-from tests.unit.studio_cases import box, brush, choice, ring, studio_case, whole_result
+from tests.cases.studio_cases import box, brush, choice, ring, studio_case, whole_result
 
 SPAWN = multiprocessing.get_context("spawn")
 TASKS = [studio_case(number, extras=1) for number in range(40)]

@@ -6,13 +6,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from annotation.images import DataImages, LocalImages, S3Images
-from annotation.local_server import HOST, free_port
-from annotation.project import open_project
-from annotation.server import Studio, account_in, asker, personal_token, studio
+from annotation.studio.image_urls import DataImages, LocalImages, S3Images
+from annotation.studio.project import open_project
+from annotation.studio.server import Studio, account_in, asker, personal_token, studio
 from flows.studio import prepare_project
+from runtime.processes import HOST, free_port
 from schemas.errors import BadInput, RegionwiseError, RunInUse
-from tests.studio import MadeUp
+from tests.cases.studio import MadeUp
 
 
 def get(url: str, **headers: str) -> httpx.Response:

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from builds import attempts, build, command, tars, written
 from distributed import LocalCluster
 
-from pipeline.run_folder import locked
+from pipeline.run.folder import locked
+from tests.integration.builds import attempts, build, command, tars, written
 
 SETTINGS = ("--scenes", "24", "--part-requests", "2")
 

@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig, SplitShares
-from pipeline.export import export_dataset
-from pipeline.run_folder import locked
-from pipeline.workers import workers
+from pipeline.dataset.export import export_dataset
+from pipeline.run.folder import locked
+from pipeline.run.workers import workers
 
 SMALL = BuildConfig(scenes=10, scene_size_px=64, part_requests=4, k=3, shard_samples=6, seed=3)
 PLAIN_SCENES = BuildConfig(
@@ -48,7 +48,7 @@ def small_run(built_run: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny policy with random weights; never changed."""
-    from tests.unit.policy_loop_cases import random_pipeline
+    from tests.cases.policy_loop_cases import random_pipeline
 
     folder = tmp_path_factory.mktemp("policy") / "tiny"
     random_pipeline().save_pretrained(str(folder))

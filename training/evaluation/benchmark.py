@@ -23,11 +23,11 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from pipeline.backends import CannotEdit, Edit, Editor
 from pipeline.editors.plugins import is_embedded, loaded_editor
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.files import write_whole
-from pipeline.images import ImageU8, encode_image, pixels_sha256
+from pipeline.editors.protocol import CannotEdit, Edit, Editor
+from runtime.files import write_whole
+from runtime.images import ImageU8, encode_image, pixels_sha256
 from schemas.edit_benchmarks import GeditResult, ImgeditResult, Interval, MultiEditResult
 from schemas.errors import BadInput, RegionwiseError
 from schemas.request import EditRequest, Source, Split, request_id
@@ -132,7 +132,7 @@ def make_judge(kind: str, spec: str) -> EditJudge:
         return ScoreFile(Path(place))
     if name == "official" and kind == "imgedit":
         return imgedit.OfficialAnswers(Path(place))
-    from training.reward.specs import make_reward
+    from training.rewards import make_reward
 
     parts = gedit_parts if kind == "gedit" else imgedit_parts
     return RewardJudge(make_reward(spec), parts, synthetic=not spec.startswith("endpoint:"))
@@ -142,7 +142,7 @@ def make_scorer(spec: str) -> Scorer:
     """The scorer of multi-region edits. Raises: BadInput for a spec that is not known."""
     if spec == "oracle":
         return OracleScorer()
-    from training.reward.specs import make_reward
+    from training.rewards import make_reward
 
     return RewardScorer(make_reward(spec), synthetic=not spec.startswith("endpoint:"))
 

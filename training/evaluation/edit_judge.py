@@ -16,11 +16,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from pipeline.images import ImageU8
+from runtime.bootstrap import Floats, Ints, estimate
+from runtime.images import ImageU8
 from schemas.edit_benchmarks import Interval, JudgeReport
 from schemas.errors import BadInput
 from schemas.score import SCORE_MAX
-from training.evaluation.bootstrap import Floats, Ints, estimate
 from training.reward.as_score import as_points
 from training.reward.protocol import Predicted, Prediction, Question, Reward
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.files import write_whole
-from pipeline.images import encode_image, mask_to_rle
+from runtime.files import write_whole
+from runtime.images import encode_image, mask_to_rle
 from schemas.reward import BACKGROUND, ExamplePlace, PredictedScore, RewardExample
 from training.evaluation.answers import phi_of
 from training.evaluation.localisation_cases import Case

@@ -32,14 +32,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.backends import CannotEdit
-from pipeline.files import write_whole
-from pipeline.images import BadImage, ImageU8, decode_image, encode_image, pixels_sha256
+from pipeline.editors.protocol import CannotEdit
+from runtime.bootstrap import Floats, Ints, mean_over, resamples, weighted_means
+from runtime.files import write_whole
+from runtime.images import BadImage, ImageU8, decode_image, encode_image, pixels_sha256
 from schemas.edit_benchmarks import GeditAnswer, GeditFigures, GeditResult
 from schemas.errors import BadInput
 from schemas.record import short_hash
 from training.evaluation.answers import in_chunks
-from training.evaluation.bootstrap import Floats, Ints, mean_over, resamples, weighted_means
 from training.evaluation.edit_judge import (
     EditedItem,
     EditJudge,

@@ -27,15 +27,15 @@ from re import fullmatch
 
 import numpy as np
 
-from pipeline.backends import CannotEdit
-from pipeline.files import write_whole
-from pipeline.images import MAX_FILE_BYTES, BadImage, ImageU8, encode_image
-from pipeline.sources import read_outside_image
+from pipeline.editors.protocol import CannotEdit
+from pipeline.requests.files import read_outside_image
+from runtime.bootstrap import Floats, mean_over, resamples, weighted_means
+from runtime.files import write_whole
+from runtime.images import MAX_FILE_BYTES, BadImage, ImageU8, encode_image
 from schemas.edit_benchmarks import ImgeditAnswer, ImgeditFigures, ImgeditResult, Interval
 from schemas.errors import BadInput
 from schemas.request import INSTRUCTION_MAX_CHARS
 from training.evaluation.answers import in_chunks
-from training.evaluation.bootstrap import Floats, mean_over, resamples, weighted_means
 from training.evaluation.edit_judge import (
     Answer,
     EditedItem,

@@ -16,20 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.backends import CannotEdit, Edit, Segmenter
 from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.procedural import IN_REGION_ONLY, ProceduralEditor
-from pipeline.gates import GateSettings
-from pipeline.image_store import ImageTar, read_image
-from pipeline.images import ImageU8, pixels_sha256, rle_to_mask
-from pipeline.ingest import ingest
+from pipeline.editors.protocol import CannotEdit, Edit
+from pipeline.gates.measures import GateSettings
+from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.fuse import fuse, plan_regions
-from pipeline.run_folder import read_build_info, read_kept
-from pipeline.scenes import TEXTURES, render_scene
-from pipeline.sources import scene_lines
-from pipeline.stage import PartImages
+from pipeline.requests.scenes import TEXTURES, render_scene
+from pipeline.run.folder import read_build_info, read_kept
+from pipeline.run.image_store import ImageTar, read_image
+from pipeline.run.plan import scene_lines
+from pipeline.run.stage import PartImages
+from pipeline.stages.requests import ingest
+from runtime.images import ImageU8, pixels_sha256, rle_to_mask
 from schemas.candidate import Candidate, Defect, candidate_id
 from schemas.record import short_hash
 from schemas.region import region_id

@@ -18,8 +18,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pipeline.images import BadImage, ImageU8
-from pipeline.sources import read_outside_image
+from pipeline.requests.files import read_outside_image
+from runtime.bootstrap import Floats, Ints, estimate, resamples, weighted_means
+from runtime.images import BadImage, ImageU8
 from schemas.edit_benchmarks import (
     Interval,
     MultiEditAnswer,
@@ -33,7 +34,6 @@ from schemas.errors import BadInput
 from schemas.reward import BACKGROUND
 from schemas.score import LEVEL_SCORES, SCORE_MAX, minimum, region_reward
 from training.evaluation.answers import MISSING, count_missing, in_chunks, phi_of, usable
-from training.evaluation.bootstrap import Floats, Ints, estimate, resamples, weighted_means
 from training.evaluation.multi_edit_items import Benchmark, Item
 from training.evaluation.multi_edit_scorers import Scorer
 from training.reward.protocol import Prediction, Question

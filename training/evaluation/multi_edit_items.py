@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.backends import CannotEdit
+from pipeline.dataset.shards import read_dataset
 from pipeline.editors.procedural import ProceduralEditor
+from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.target_mask import target_mask
-from pipeline.files import write_whole
-from pipeline.image_store import read_image
-from pipeline.images import (
+from pipeline.run.folder import read_build_info, read_kept
+from pipeline.run.image_store import read_image
+from runtime.files import write_whole
+from runtime.images import (
     MAX_FILE_BYTES,
     BadImage,
     ImageU8,
@@ -33,8 +35,6 @@ from pipeline.images import (
     pixels_sha256,
     rle_to_mask,
 )
-from pipeline.run_folder import read_build_info, read_kept
-from pipeline.shards import read_dataset
 from schemas.edit_benchmarks import MultiEditBenchmark, MultiEditItem, PlannedMask
 from schemas.errors import BadInput
 from schemas.region import region_id

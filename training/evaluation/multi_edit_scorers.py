@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.backends import CannotEdit
 from pipeline.editors.oracle import PIXEL_RATER, pixel_oracle
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.images import ImageU8
+from pipeline.editors.protocol import CannotEdit
+from runtime.images import ImageU8
 from schemas.errors import BadInput
 from schemas.score import CandidateScore
 from training.evaluation.multi_edit_items import Item

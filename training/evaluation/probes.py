@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from runtime.bootstrap import Floats, Ints, estimate
 from schemas.reward import BACKGROUND, ProbeRow
 from training.evaluation.answers import ask, phi_of
-from training.evaluation.bootstrap import Floats, Ints, estimate
 from training.evaluation.localisation import Localisation, pairs_of
 from training.evaluation.localisation_cases import Case
 from training.reward.protocol import Prediction, Question, Reward

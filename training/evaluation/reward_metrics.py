@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.files import write_whole
+from runtime.bootstrap import Floats, Ints, resamples
+from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.record import first_fault
 from schemas.reward import AurocRow, GapRow, LeftOut, PhotoRow, RewardMetrics, TwinRow
 from training.evaluation.answers import ask, count_missing
-from training.evaluation.bootstrap import Floats, Ints, resamples
 from training.evaluation.localisation import (
     MACRO,
     Localisation,

@@ -6,10 +6,10 @@ from math import pi, sqrt
 
 import numpy as np
 
+from runtime.bootstrap import Estimate, Floats, Ints, estimate, weighted_means
 from schemas.reward import BACKGROUND, CalibrationBin, ReliabilityBin
 from schemas.score import SCORE_MAX, CandidateScore, aesthetics, region_reward
 from training.evaluation.answers import every_score, mean_reward
-from training.evaluation.bootstrap import Estimate, Floats, Ints, estimate, weighted_means
 from training.evaluation.localisation_cases import Case
 from training.reward.protocol import Prediction, Question
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.editors.plan import make_plan
-from pipeline.images import ImageU8, MaskBool
-from pipeline.scenes import PLAIN, scene_at, scene_edit_request
+from pipeline.requests.scenes import PLAIN, scene_at, scene_edit_request
+from runtime.images import ImageU8, MaskBool
 from schemas.request import EditRequest
 
 SIZE_PX = 128

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pipeline.images import ImageU8
+from runtime.images import ImageU8
 from schemas.record import short_hash
 from schemas.region import region_id
 from schemas.reward import BACKGROUND
 from schemas.score import SCORE_MAX
+from training.pictures.sheets import SheetRegion, SheetRow, SheetSample
 from training.policy.advantages import (
     LIMIT,
     area_weighted_mean,
@@ -24,7 +25,6 @@ from training.policy.objective import permute_advantages, permute_regions
 from training.policy.protocol import Policy, Seen, joined
 from training.policy.rewards import RegionRewards, RewardQueue, cropped
 from training.policy.rollout import Samples, Sampling, noise_of, roll_out
-from training.policy.sheets import SheetRegion, SheetRow, SheetSample
 from training.policy.token_masks import RegionBatch, TokenMasks, batched, token_masks
 from training.policy.trial import by_frame
 from training.policy.update import Batch

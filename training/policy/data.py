@@ -13,11 +13,11 @@ from typing import overload
 
 import numpy as np
 
-from pipeline.backends import CannotEdit
+from pipeline.dataset.shards import read_dataset
 from pipeline.editors.plan import make_plan
+from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.target_mask import clip_box, target_mask
-from pipeline.images import ImageU8, MaskBool, box_mask, decode_image
-from pipeline.shards import read_dataset
+from runtime.images import ImageU8, MaskBool, box_mask, decode_image
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.region import region_id
@@ -73,7 +73,7 @@ class Cases(Sequence[PolicyCase]):
 def load_cases(dataset: Path, split: Split) -> tuple[Cases, Counter[str]]:
     """(one case for each request of a split, in the order of the tars; why requests were left out, counted).
 
-    Raises: BadInput where nothing is left, or as `pipeline.shards.read_dataset`.
+    Raises: BadInput where nothing is left, or as `pipeline.dataset.shards.read_dataset`.
     """
     cases: dict[str, _Kept] = {}
     left_out: dict[str, str] = {}

@@ -16,10 +16,10 @@ from diffusers.utils import logging as diffusers_logging
 from pydantic import ValidationError
 from transformers.utils import logging as transformers_logging
 
-from pipeline.backends import CannotEdit, Edit
-from pipeline.files import sha256_of_file
-from pipeline.images import ImageU8, pixels_sha256
-from pipeline.regions.checkpoint import choose_device
+from pipeline.editors.protocol import CannotEdit, Edit
+from pipeline.models.checkpoint import choose_device
+from runtime.files import sha256_of_file
+from runtime.images import ImageU8, pixels_sha256
 from schemas.errors import BadInput
 from schemas.record import Scalar, first_fault, short_hash
 from schemas.request import EditRequest
@@ -68,7 +68,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
 
 
 class PolicyEditor:
-    """A `pipeline.backends.Editor`. revision: of base and adapter; parameters: what is recorded beside the sampling."""
+    """A `pipeline.editors.protocol.Editor`. revision: of base and adapter; parameters: recorded beside the sampling."""
 
     def __init__(self, policy: Policy, revision: str, steps: int, parameters: dict[str, Scalar]) -> None:
         self.name, self.revision, self.synthetic = f"policy:{policy.name}", revision, policy.synthetic

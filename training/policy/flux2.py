@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from pipeline.images import ImageU8
+from runtime.images import ImageU8
 from schemas.errors import BadInput
 from training.policy.cases import PolicyCase
 from training.policy.flow_sde import flux2_sigmas, uniform_sigmas

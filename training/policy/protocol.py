@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.images import ImageU8
+from runtime.images import ImageU8
 from training.policy.cases import PolicyCase
 from training.policy.token_masks import Frame
 

@@ -4,7 +4,7 @@
 |---|---|
 | `oracle` | `pixel_oracle` against the goal of a request that the embedded editor can carry out |
 | `constant:SCORE` | the same score everywhere, 0..25: nothing to learn from |
-| else | as `training.reward.specs.make_reward`: a region network, a judge behind an API, a rival that compares pixels |
+| else | as `training.rewards.make_reward`: a region network, a judge behind an API, a rival that compares pixels |
 
 A reward may be remote and die: what it does not answer is missing, counted, and takes no part.
 """
@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends import parse_spec
 from pipeline.editors.oracle import pixel_oracle
-from pipeline.images import ImageU8, MaskBool
+from runtime.images import ImageU8, MaskBool
+from runtime.specs import parse_spec
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX, region_reward
 from training.policy.cases import PolicyCase
@@ -115,7 +115,7 @@ class ModelReward:
 def make_case_reward(spec: str) -> CaseReward:
     """The reward of a spec. Raises: BadInput for one that is not known or cannot be had."""
     if spec.partition(":")[0] not in OWN:
-        from training.reward.specs import make_reward
+        from training.rewards import make_reward
 
         return ModelReward(make_reward(spec))
     name, place = parse_spec(spec, OWN, "reward")

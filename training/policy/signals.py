@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import ImageU8
+from runtime.images import ImageU8
 from schemas.errors import BadInput
 
 Floats = NDArray[np.float64]

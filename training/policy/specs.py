@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.backends import parse_spec
+from runtime.specs import parse_spec
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:

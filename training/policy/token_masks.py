@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.images import MaskBool
+from runtime.images import MaskBool
 from schemas.errors import BadInput
 
 #: Masses up to this, in tokens, are rounding and no region.

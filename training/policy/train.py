@@ -24,10 +24,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.run_folder import locked
+from pipeline.run.folder import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.files import setting
+from training.pictures.curves import curves
+from training.pictures.sheets import sheet, sheet_png
 from training.policy.cases import PolicyCase
 from training.policy.checkpoint import (
     SCHEMA,
@@ -45,12 +47,10 @@ from training.policy.checkpoint import (
 )
 from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests, sheet_rows
 from training.policy.config import PolicyConfig, load_config
-from training.policy.curves import curves
 from training.policy.data import load_cases
 from training.policy.figures import clip_fractions, mean_figures
 from training.policy.protocol import Policy
 from training.policy.rewards import RewardQueue, make_case_reward
-from training.policy.sheets import sheet, sheet_png
 from training.policy.signals import Signals, StopRule, mean_signals, signals_of
 from training.policy.specs import make_policy
 from training.policy.trial import CaseResult, column, edited, judged, progress, summary

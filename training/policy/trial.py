@@ -9,10 +9,10 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import ImageU8
+from runtime.bootstrap import estimate, resamples, weighted_means
+from runtime.images import ImageU8
 from schemas.edit_benchmarks import Interval, PairedFigure, PolicyEvaluation
 from schemas.score import SCORE_MAX
-from training.evaluation.bootstrap import estimate, resamples, weighted_means
 from training.evaluation.multi_edit import BOOTSTRAP_SAMPLES, RIGHT_FROM, Compared
 from training.policy.cases import PolicyCase
 from training.policy.protocol import Policy

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pipeline.files import write_whole
+from runtime.files import write_whole
 from schemas.errors import BadInput, RunConflict
 from training import files
 from training.reward.config import RewardConfig

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.images import decode_image, rle_to_mask
-from pipeline.shards import read_dataset
+from pipeline.dataset.shards import read_dataset
+from runtime.images import decode_image, rle_to_mask
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.editors.oracle import LOWERS, WRONG_SHARE
-from pipeline.instructions import instruction_for
-from pipeline.scenes.requests import PATTERNS
-from pipeline.shapes import COLOURS, SHAPES, colour_distance, colour_lab
+from pipeline.editors.shapes import COLOURS, SHAPES, colour_distance, colour_lab
+from pipeline.requests.instructions import instruction_for
+from pipeline.requests.scenes.requests import PATTERNS
 from schemas.dataset_row import DatasetRow
 from schemas.record import Scalar, short_hash
 from schemas.region import region_id

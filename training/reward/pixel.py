@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import MaskBool
+from runtime.images import MaskBool
 from schemas.score import SCORE_MAX
 from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
 

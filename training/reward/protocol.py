@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.images import ImageU8, MaskBool
+from runtime.images import ImageU8, MaskBool
 
 
 @dataclass(frozen=True)

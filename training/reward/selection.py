@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.dataset_plan import SPLITS
-from pipeline.shards import read_dataset
+from pipeline.dataset.plan import SPLITS
+from pipeline.dataset.shards import read_dataset
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.run_folder import read_build_info
+from pipeline.run.folder import read_build_info
 from schemas.errors import BadInput, RegionwiseError
 from training.reward.checkpoint import load_weights, read_tensors, write_json
 from training.reward.config import RewardConfig

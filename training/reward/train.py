@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from pipeline.shards import read_manifest
+from pipeline.dataset.shards import read_manifest
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX
 from training.files import setting

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import ImageU8, MaskBool, fit_size_px, resize_image
+from runtime.images import ImageU8, MaskBool, fit_size_px, resize_image
 from schemas.errors import BadInput
 from training.reward.protocol import Question
 

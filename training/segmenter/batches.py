@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.images import mask_box
-from pipeline.regions.sam_architectures import PIXEL_MEAN, PIXEL_STD, SamSizes
+from pipeline.models.sam_architectures import PIXEL_MEAN, PIXEL_STD, SamSizes
+from runtime.images import mask_box
 from training.segmenter.config import SegmenterConfig
 from training.segmenter.data import SIZE_PX, Pool
 

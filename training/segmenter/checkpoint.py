@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.files import whole_file, write_whole
-from pipeline.regions.sam_architectures import SamSizes, build_sam, sizes_from_metadata, sizes_to_metadata
+from pipeline.models.sam_architectures import SamSizes, build_sam, sizes_from_metadata, sizes_to_metadata
+from runtime.files import whole_file, write_whole
 from schemas.errors import BadInput, RunConflict
 from schemas.record import short_hash
 from training.segmenter.config import SegmenterConfig

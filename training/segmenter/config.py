@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.regions.sam_architectures import ARCHITECTURES
+from pipeline.models.sam_architectures import ARCHITECTURES
 
 #: The sizes of `sam:tiny`.
 TINY = ARCHITECTURES["tiny"]

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.images import ImageU8, MaskBool
-from pipeline.scenes import TEXTURES, render_scene
-from pipeline.shapes import COLOURS, SHAPES, ImageF32, shape_outline
+from pipeline.editors.shapes import COLOURS, SHAPES, ImageF32, shape_outline
+from pipeline.requests.scenes import TEXTURES, render_scene
+from runtime.images import ImageU8, MaskBool
 from schemas.errors import BadInput
 from schemas.record import short_hash
 

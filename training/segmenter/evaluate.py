@@ -20,10 +20,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.files import write_whole
-from pipeline.images import ImageU8, MaskBool, mask_box
+from runtime.bootstrap import estimate, resamples, weighted_means
+from runtime.checkout import CHECKOUT
+from runtime.files import write_whole
+from runtime.images import ImageU8, MaskBool, mask_box
 from schemas.errors import RegionwiseError
-from training.evaluation.bootstrap import estimate, resamples, weighted_means
 from training.segmenter.batches import box_prompt, point_prompt
 from training.segmenter.checkpoint import load_weights, read_metadata
 from training.segmenter.data import (
@@ -38,7 +39,7 @@ from training.segmenter.data import (
 )
 
 SCHEMA = "segmenter-metrics/1"
-WEIGHTS = Path(__file__).resolve().parents[2] / "pipeline" / "regions" / "weights" / "sam_tiny.safetensors"
+WEIGHTS = CHECKOUT / "pipeline" / "models" / "weights" / "sam_tiny.safetensors"
 #: Least mean IoU from tight boxes that the weights are shipped for.
 GOAL = 0.85
 #: COCO's classes: the side in px of the square that a class ends at.

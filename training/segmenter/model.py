@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.regions.sam_architectures import SamSizes, build_sam
+from pipeline.models.sam_architectures import SamSizes, build_sam
 from training.segmenter.batches import Batch
 
 if TYPE_CHECKING:

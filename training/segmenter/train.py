@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from runtime.checkout import checkout_commit
 from schemas.errors import BadInput, RegionwiseError
 from training.segmenter.batches import draw_batch
 from training.segmenter.checkpoint import Progress, pool_in, restore_state, write_state, write_weights
@@ -99,7 +99,7 @@ def facts(config: SegmenterConfig) -> dict[str, str]:
         "made_by": "python -m training.segmenter.train",
         "config": settings,
         "seed": str(config.seed),
-        "commit": _commit() or "unknown",
+        "commit": checkout_commit() or "unknown",
         "data": "synthetic: procedural scenes, and objects pasted on photographs",
     }
 
@@ -107,13 +107,6 @@ def facts(config: SegmenterConfig) -> dict[str, str]:
 def progress_facts(progress: Progress) -> dict[str, str]:
     """The steps that the weights have seen, and the lengths that the schedule had (step -> length)."""
     return {"steps": str(progress.step), "lengths": json.dumps(progress.lengths)}
-
-
-def _commit() -> str | None:
-    """The commit of this checkout; None outside one."""
-    root = Path(__file__).resolve().parents[2]
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
 
 
 def learning_rate(config: SegmenterConfig, step: int) -> float:

@@ -21,7 +21,7 @@ from diffusers import AutoencoderKLFlux2
 from torch import Tensor
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
-from pipeline.files import write_whole
+from runtime.files import write_whole
 from training.policy.cases import PolicyCase, plain_case
 from training.policy.flux2 import flux2_velocity
 from training.policy.flux2_tokens import REFERENCE_TIME, encode_images, image_positions, pack, text_positions

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.images import ImageU8
+from runtime.images import ImageU8
 from training.evaluation.multi_edit import RIGHT_FROM
 from training.policy.cases import PolicyCase, plain_case
 from training.policy.protocol import Policy

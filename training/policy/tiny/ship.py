@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.files import write_whole
+from runtime.files import write_whole
 from schemas.errors import BadInput, RegionwiseError
 from training.policy.flux2 import load_pipeline
 from training.policy.specs import WEIGHTS, make_policy

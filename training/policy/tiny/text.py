@@ -5,7 +5,7 @@ import json
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pipeline.scenes import PLAIN, scene_at
+from pipeline.requests.scenes import PLAIN, scene_at
 from training.policy.cases import SIZE_PX
 
 HIDDEN = 64

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKLFlux2
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.images import ImageU8
+from runtime.images import ImageU8
 from training.policy.cases import plain_case
 
 log = logging.getLogger(__name__)

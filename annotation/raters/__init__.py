@@ -1,0 +1,1 @@
+"""What raters say, together: answers, agreement, consensus, gold, routing, and simulated raters."""

@@ -1,0 +1,1 @@
+"""All that knows Label Studio: its interface, client, projects, and a server of one's own."""

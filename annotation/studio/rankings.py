@@ -1,0 +1,153 @@
+"""Rankings of a request's candidates: the task as Label Studio imports it, the answer read and checked, all together.
+
+A submitted ranking names each of the request's candidates once, in the one bucket that stands for the order. The editor
+keeps what was not ranked in a list of its own, `_`: an order with gaps says nothing of what was left there, and is a
+reject, but where the annotator skips the task or says that it cannot be judged.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+from pydantic import ValidationError
+
+from annotation.client import RankingTask, SentRanking
+from annotation.studio.controls import Control
+from annotation.studio.convert import (
+    Item,
+    Unreadable,
+    check_item,
+    comment_of,
+    control_of,
+    lead_time_s,
+    read_received,
+    utc,
+    words,
+)
+from annotation.studio.interface import ranking_candidates
+from schemas.ranking import PairWins, RankedCandidate, Ranking, RankingConsensus
+from schemas.record import first_fault
+from schemas.score import AnnotationState
+
+TASK_SCHEMA = "studio-ranking/1"
+#: Where the editor keeps what was not dragged into a bucket.
+POOL = "_"
+#: Mean ranks are rounded to this many decimals.
+DECIMALS = 4
+
+
+def ranking_task(task: RankingTask, source_image: str, edited_images: Sequence[str]) -> dict[str, Any]:
+    """The task as Label Studio imports it. Images: URLs that the annotator's browser can read, one a candidate."""
+    urls = {one.candidate: url for one, url in zip(task.candidates, edited_images, strict=True)}
+    data = {
+        "schema": TASK_SCHEMA,
+        "request": task.request,
+        "instruction": task.instruction,
+        "source_image": source_image,
+        "candidates": ranking_candidates(urls),
+    }
+    return {"data": data}
+
+
+def read_ranking(
+    raw: Any, sent: SentRanking, task: str, project: str, controls: Mapping[str, Control], rater: str
+) -> Ranking:
+    """The ranking in Label Studio's JSON `raw`, of a task that was sent. rater: the pseudonym that it gets.
+
+    Raises: Unreadable.
+    """
+    received, items = read_received(raw, task)
+    orders = [_order(item, controls, sent) for item in items if control_of(item, controls).kind == "ranker"]
+    if len(orders) > 1:
+        raise Unreadable("answered_twice", "has two rankings")
+    others = [item for item in items if controls[item.from_name].kind != "ranker"]
+    for item in others:
+        check_item(item, controls, frozenset())
+    state = _state(received.was_cancelled, others, controls)
+    order = orders[0] if orders else ()
+    if state == "submitted" and len(order) < len(sent.candidates):
+        fault = f"leaves {len(sent.candidates) - len(order)} of {len(sent.candidates)} candidates without a rank"
+        raise Unreadable("incomplete", fault)
+    lines = [line for item in others if controls[item.from_name].kind == "textarea" for line in words(item)]
+    try:
+        return Ranking(
+            id=f"{project}/{received.id}",
+            task=task,
+            request=sent.request,
+            rater=rater,
+            synthetic=False,
+            candidates=order if state == "submitted" else (),
+            state=state,
+            comment=comment_of(lines),
+            lead_time_s=lead_time_s(received),
+            created_at=utc(received.created_at),
+            updated_at=utc(received.updated_at),
+        )
+    except ValidationError as error:
+        raise Unreadable("malformed", first_fault(error)) from None
+
+
+def _order(item: Item, controls: Mapping[str, Control], sent: SentRanking) -> tuple[str, ...]:
+    """What stands in the buckets, best first, without what was not ranked. Raises: Unreadable for anything else."""
+    (bucket,) = controls[item.from_name].values
+    lists = item.value.get("ranker")
+    if not isinstance(lists, dict) or not lists.keys() <= {bucket, POOL}:
+        raise Unreadable("bad_value", f"{item.from_name} holds no ranking")
+    named: list[Any] = []
+    for some in lists.values():
+        if not isinstance(some, list):
+            raise Unreadable("bad_value", f"{item.from_name} holds a list that is none")
+        named += some
+    if not all(isinstance(name, str) for name in named):
+        raise Unreadable("bad_value", f"{item.from_name} holds something that is no candidate")
+    unknown = [name for name in named if name not in sent.candidates]
+    twice = [name for name, count in Counter(named).items() if count > 1]
+    if unknown:
+        raise Unreadable("bad_value", f"{item.from_name} names {unknown[0][:40]!r}, which is not among the candidates")
+    if twice:
+        raise Unreadable("bad_value", f"{item.from_name} names {twice[0]} twice")
+    return tuple(lists.get(bucket, ()))
+
+
+def _state(was_cancelled: bool, items: Sequence[Item], controls: Mapping[str, Control]) -> AnnotationState:
+    if was_cancelled:
+        return "skipped"
+    chosen = [item for item in items if controls[item.from_name].kind == "choices" and item.value["choices"]]
+    return "cannot_judge" if chosen else "submitted"
+
+
+def rank_consensus(rankings: Sequence[Ranking], snapshot: str) -> RankingConsensus:
+    """All rankings of one request together. rankings: what stands (`annotation.raters.consensus.current`).
+
+    A candidate's mean rank is the plain mean of its ranks, 1 for the best; a pair is won by whom a rater put first.
+    Raises: ValueError without a ranking, or with rankings of several requests.
+    """
+    (request,) = {ranking.request for ranking in rankings}
+    orders = [ranking.candidates for ranking in rankings if ranking.state == "submitted"]
+    ranks: dict[str, list[int]] = {}
+    for order in orders:
+        for rank, candidate in enumerate(order, 1):
+            ranks.setdefault(candidate, []).append(rank)
+    wins = Counter(pair for order in orders for pair in combinations(order, 2))
+    ranked = [
+        RankedCandidate(
+            candidate=candidate,
+            mean_rank=round(fmean(found), DECIMALS),
+            wins=sum(count for (first, _), count in wins.items() if first == candidate),
+        )
+        for candidate, found in ranks.items()
+    ]
+    return RankingConsensus(
+        request=request,
+        snapshot=snapshot,
+        synthetic=any(ranking.synthetic for ranking in rankings),
+        n_raters=len(orders),
+        n_not_judged=len(rankings) - len(orders),
+        candidates=tuple(sorted(ranked, key=lambda one: (one.mean_rank, one.candidate))),
+        pairs=tuple(
+            PairWins(first=first, second=second, first_wins=wins[first, second], second_wins=wins[second, first])
+            for first, second in combinations(sorted(ranks), 2)
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The Prefect flows that prefect.yaml deploys, and a server for them."""

@@ -1,0 +1,118 @@
+"""Pushing and collecting as Prefect flows: what `regionwise push` and `collect` do, with what came of it to look at.
+
+The token stands in the worker's environment, under the name that `token_env` gives; no parameter holds it.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from annotation.raters.routing import RoutingSettings
+from annotation.studio.http import StudioSettings
+from flows.collect import Watch, collect_run, watch_run
+from flows.projects import studio_settings
+from flows.push import Images, Work, push_run
+from pipeline.run.folder import read_build_info
+
+
+def _run_name() -> str:
+    return Path(str(flow_run.parameters.get("run", "annotations"))).name
+
+
+@task(name="push", persist_result=False)
+def push(run: Path, settings: StudioSettings, title: str | None, images: Images, work: Work) -> dict[str, object]:
+    """See `flows.push.push_run`."""
+    return push_run(run, settings, title, images, work)
+
+
+@task(name="collect", persist_result=False)
+def collect(run: Path, settings: StudioSettings, snapshot: str | None) -> dict[str, object]:
+    """See `flows.collect.collect_run`."""
+    return collect_run(run, settings, snapshot)
+
+
+@flow(name="push-annotations", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
+def push_annotations(
+    run: str,
+    url: str | None = None,
+    token_env: str = "LABEL_STUDIO_API_KEY",
+    studio: str | None = None,
+    title: str | None = None,
+    images: Literal["local", "data", "s3"] = "local",
+    documents: str | None = None,
+    bucket: str | None = None,
+    raters: int = 3,
+    overlap: float = 1.0,
+    gold: str | None = None,
+    gold_share: float = 0.1,
+    reward: str | None = None,
+    ranking: bool = False,
+) -> dict[str, Any]:
+    """Sends what people shall rate now to Label Studio; run again after a collect, what they disagreed on.
+
+    Args:
+        run: the run's folder; a relative one lies in the checkout.
+        url: where Label Studio is; empty for where the run was pushed before, or where `studio` says.
+        token_env: the variable in the worker's environment that holds the token.
+        studio: data folder of a local Label Studio; empty for another one.
+        title: what its projects are called; empty for the run's name and six digits of its settings.
+        images: how annotators come by them.
+        documents: for local images, the server's document root.
+        bucket: for images on S3.
+        raters: raters of the overlap.
+        overlap: share of candidates with several raters.
+        gold: known scores to mix in, a file or `oracle`.
+        gold_share: gold among the tasks.
+        reward: what it is unsure about comes first, `region` or `region:FOLDER`; empty for no order.
+        ranking: each request's candidates side by side, to be ranked, and nothing else.
+    """
+    folder = Path(run).resolve()
+    settings, root = studio_settings(folder, url or None, token_env, Path(studio) if studio else None)
+    how = Images(images, Path(documents) if documents else root, bucket or None)
+    routing = RoutingSettings(overlap_raters=raters, overlap_share=overlap, gold_share=gold_share)
+    facts = push(
+        folder, settings, title or None, how, Work(routing, gold or None, ranking=ranking, reward=reward or None)
+    )
+    return _shown(folder, "pushed", facts)
+
+
+@flow(name="collect-annotations", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
+def collect_annotations(
+    run: str,
+    url: str | None = None,
+    token_env: str = "LABEL_STUDIO_API_KEY",
+    studio: str | None = None,
+    snapshot: str | None = None,
+    looks: int = 1,
+    every_s: float = 30.0,
+) -> dict[str, Any]:
+    """Reads what is new or changed in a run's Label Studio projects into its annotation store.
+
+    Args:
+        run: the run's folder; a relative one lies in the checkout.
+        url: where Label Studio is; empty for where the run was pushed.
+        token_env: the variable in the worker's environment that holds the token.
+        studio: data folder of a local Label Studio; empty for another one.
+        snapshot: a name for all annotations up to then; empty for none.
+        looks: how often to look.
+        every_s: seconds between looks.
+    """
+    folder = Path(run).resolve()
+    settings, _ = studio_settings(folder, url or None, token_env, Path(studio) if studio else None)
+    if looks > 1:
+        logger = get_run_logger()
+        watch_run(folder, settings, Watch(every_s, looks=looks - 1), lambda told: logger.info("%s", told))
+    facts = collect(folder, settings, snapshot or None)
+    return _shown(folder, "collected", facts)
+
+
+def _shown(run: Path, what: str, facts: dict[str, object]) -> dict[str, Any]:
+    """The facts, also as a table."""
+    name = read_build_info(run).name
+    rows = [{"fact": key, "value": str(value)} for key, value in facts.items()]
+    create_table_artifact(rows, key=f"annotations-{what}", description=f"What was {what} of {name}")
+    return dict(facts)

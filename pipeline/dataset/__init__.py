@@ -1,0 +1,1 @@
+"""The dataset: its plan, rows, scores, shards, export and card."""

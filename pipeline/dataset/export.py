@@ -1,0 +1,165 @@
+"""From a finished run to a dataset: the plan of keys, the shards on workers, the card, and the manifest last."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.build import config_of, stage_counts
+from pipeline.dataset.card import write_card
+from pipeline.dataset.consensus_files import consensus_digests
+from pipeline.dataset.plan import SPLITS, DatasetPlan, ShardPlan, plan_dataset
+from pipeline.dataset.scores import ROWS, snapshot_of
+from pipeline.dataset.shards import row_schema, write_shard
+from pipeline.run.folder import is_whole, read_build_info, read_done
+from runtime.files import write_whole
+from schemas.dataset_row import DatasetRow
+from schemas.errors import BadInput
+from schemas.json_schema import json_schema
+from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
+from schemas.record import Record, short_hash
+
+SHARD_PLAN = TypeAdapter(ShardPlan)
+
+
+def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> Manifest:
+    """Writes `dataset/` of a run whose data stages are done; shards that are there and whole are kept.
+
+    scores: where the rows' scores come from, see `pipeline.dataset.scores`; None for those of the last export, or
+    `rows`. The caller holds the run's lock. Raises: BadInput where a part is not done yet or the scores are not there.
+    """
+    info = read_build_info(run)
+    _check_done(run, info)
+    scores = scores or _last_scores(run)
+    scores_digest = _scores_digest(run, info, scores)
+    config = config_of(info)
+    plan = plan_dataset(run, info.n_parts, config.splits, config.seed, config.shard_samples)
+    if not plan.shards:
+        raise BadInput(str(run), "has no sample that passed the gates", "read the rejects: `regionwise report`")
+    dataset = run / "dataset"
+    dataset.mkdir(exist_ok=True)
+    write_whole(run / "export" / "scores", scores)
+    (dataset / "manifest.json").unlink(missing_ok=True)
+    _remove_others(dataset, plan)
+    units = _units(run, plan, scores, scores_digest)
+    shards = tuple(executor.map(export_shard, *zip(*units, strict=True)))
+    stages = stage_counts(run, info.n_parts)
+    manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages, scores)
+    _write_dropped(run, plan)
+    write_card(dataset, manifest)
+    write_whole(dataset / "manifest.json", manifest.model_dump_json(indent=1))
+    return manifest
+
+
+def _last_scores(run: Path) -> str:
+    path = run / "export" / "scores"
+    return path.read_text() if path.is_file() else ROWS
+
+
+def _scores_digest(run: Path, info: BuildInfo, scores: str) -> str:
+    """Over the source of the scores and, for a consensus, its bytes; another one makes every shard anew."""
+    snapshot = snapshot_of(scores)
+    return short_hash(scores, consensus_digests(run, snapshot, info.n_parts) if snapshot else [])
+
+
+def _write_dropped(run: Path, plan: DatasetPlan) -> None:
+    lines = (json.dumps(asdict(drop), sort_keys=True) + "\n" for drop in plan.dropped)
+    write_whole(run / "export" / "dropped.jsonl", "".join(lines))
+
+
+def _check_done(run: Path, info: BuildInfo) -> None:
+    missing = [part for part in range(info.n_parts) if read_done(run, "gates", part) is None]
+    if missing:
+        fault = f"has {len(missing)} of {info.n_parts} parts that are not through the gates"
+        raise BadInput(str(run), fault, "finish it with `regionwise resume`")
+
+
+def _remove_others(dataset: Path, plan: DatasetPlan) -> None:
+    """Removes shards of an earlier export that this one does not have."""
+    names = {shard.name for shard in plan.shards}
+    for path in dataset.glob("*.tar"):
+        if path.name not in names:
+            path.unlink()
+
+
+def _units(run: Path, plan: DatasetPlan, scores: str, scores_digest: str) -> Iterable[tuple[str, str, str, str]]:
+    """(run, shard plan, scores, input digest) of every shard: plain text, as workers get it."""
+    fields = json_schema(DatasetRow)
+    for shard in plan.shards:
+        parts = [read_done(run, "gates", part) for part, _ in shard.keys]
+        origin = [part.input_digest for part in parts if part]
+        text = SHARD_PLAN.dump_json(shard).decode()
+        yield str(run.resolve()), text, scores, short_hash(fields, text, origin, scores_digest)
+
+
+class ShardNote(Record):
+    """What a shard was made from, beside its manifest entry."""
+
+    input_digest: str
+    shard: Shard
+
+
+def _read_note(path: Path) -> ShardNote | None:
+    try:
+        return ShardNote.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
+
+
+def _stands(run: Path, shard: Shard) -> bool:
+    return is_whole(run, [FileDigest(path=f"dataset/{shard.name}", size_bytes=shard.size_bytes, sha256=shard.sha256)])
+
+
+def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
+    """One shard, as a unit of work: its manifest entry as JSON. A shard that is there, whole and current is kept."""
+    folder, shard_plan = Path(run), SHARD_PLAN.validate_json(plan)
+    done = folder / "export" / f"{shard_plan.name}.done.json"
+    if done.is_file():
+        note = _read_note(done)
+        if note and note.input_digest == input_digest and _stands(folder, note.shard):
+            return note.shard.model_dump_json()
+    shard = write_shard(folder, folder / "dataset", shard_plan, scores)
+    write_whole(done, ShardNote(input_digest=input_digest, shard=shard).model_dump_json())
+    return shard.model_dump_json()
+
+
+def _manifest(
+    info: BuildInfo, plan: DatasetPlan, shards: tuple[Shard, ...], stages: tuple[StageCount, ...], scores: str
+) -> Manifest:
+    rows = sum(shard.samples for shard in shards)
+    dropped = dict(sorted(Counter(drop.reason for drop in plan.dropped).items()))
+    synthetic = sum(shard.synthetic for shard in shards)
+    return Manifest(
+        dataset=info.name,
+        row_schema=row_schema(),
+        shards=shards,
+        rows=rows,
+        requests=sum(shard.requests for shard in shards),
+        splits={split: sum(shard.samples for shard in shards if shard.split == split) for split in SPLITS},
+        edit_types=_sum(shard.edit_types for shard in shards),
+        raters=_sum(shard.raters for shard in shards),
+        unscored=sum(shard.unscored for shard in shards),
+        scores=scores,
+        stages=(*stages, StageCount(stage="export", rows_in=rows + len(plan.dropped), kept=rows, rejected=dropped)),
+        synthetic="none" if not synthetic else ("all" if synthetic == rows else "some"),
+        build=_without_places(info),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))
+
+
+def _without_places(info: BuildInfo) -> BuildInfo:
+    """The build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
+    config = info.config | {"requests": [Path(path).name for path in info.config["requests"]]}
+    return info.model_copy(update={"config": config, "inputs": {Path(p).name: d for p, d in info.inputs.items()}})

@@ -1,0 +1,86 @@
+"""The row of one sample in the dataset: the JSON member, from the run's sample and the scores chosen for it."""
+
+from pipeline.dataset.scores import RegionScores, RowScores
+from schemas.dataset_row import DatasetRegion, DatasetRow, SyntheticPart
+from schemas.region import ObservedMask
+from schemas.request import Split
+from schemas.sample import Sample
+from schemas.score import region_reward
+
+
+def synthetic_parts(sample: Sample, scores: RowScores) -> tuple[SyntheticPart, ...]:
+    """What of a row was made up by a program: its source, its edit, its scores."""
+    made: dict[SyntheticPart, bool] = {
+        "source": sample.request.synthetic,
+        "edit": sample.candidate is not None and sample.candidate.synthetic,
+        "scores": scores.synthetic,
+    }
+    return tuple(part for part, found in made.items() if found)
+
+
+def dataset_row(sample: Sample, split: Split, scores: RowScores) -> DatasetRow:
+    """The JSON member of a sample: request, candidate, regions and scores."""
+    request, candidate = sample.request, sample.candidate
+    if candidate is None:
+        raise ValueError(f"{sample.key} has no candidate")
+    made_up = synthetic_parts(sample, scores)
+    return DatasetRow(
+        key=sample.key,
+        split=split,
+        request=request.id,
+        request_name=request.name,
+        candidate=candidate.id,
+        candidate_index=candidate.index,
+        kind=request.kind,
+        edit_type=request.edit_type,
+        instruction=request.instruction,
+        turns=request.turns,
+        targets=request.targets,
+        source_names=tuple(source.name for source in request.sources),
+        source_pixels_sha256=tuple(source.pixels_sha256 for source in request.sources),
+        edited_pixels_sha256=candidate.pixels_sha256,
+        width_px=candidate.width_px,
+        height_px=candidate.height_px,
+        editor=candidate.editor,
+        revision=candidate.revision,
+        seed=candidate.seed,
+        parameters=candidate.parameters,
+        edits=candidate.edits,
+        defects=candidate.defects,
+        regions=tuple(_region(sample, observed, scores) for observed in sample.observed),
+        background=scores.background,
+        background_reward=region_reward(scores.background, scores.aesthetics),
+        success=scores.success,
+        overedit=scores.overedit,
+        naturalness=scores.naturalness,
+        artifacts=scores.artifacts,
+        aesthetics=scores.aesthetics,
+        spreads=dict(scores.spreads),
+        rater=scores.rater,
+        measures=sample.measures,
+        synthetic=bool(made_up),
+        synthetic_parts=made_up,
+    )
+
+
+def _region(sample: Sample, observed: ObservedMask, scores: RowScores) -> DatasetRegion:
+    planned = next((region for region in sample.planned if region.id == observed.region), None)
+    score = scores.regions.get(observed.region, RegionScores(None, None))
+    return DatasetRegion(
+        region=observed.region,
+        label=planned.label if planned else "changed but not named",
+        role=planned.role if planned else None,
+        status=observed.status,
+        origin=observed.origin,
+        frame=observed.frame,
+        planned_box=planned.box if planned else None,
+        box=observed.box,
+        area_px=observed.area_px,
+        confidence=observed.confidence,
+        mask=observed.mask,
+        success=score.success,
+        preserve=score.preserve,
+        phi=score.phi,
+        reward=region_reward(score.phi, scores.aesthetics),
+        spreads=dict(score.spreads),
+    )

@@ -1,0 +1,186 @@
+"""Gates: each measures one thing on a source or a candidate and says whether it passes, against which threshold.
+
+Plain functions without weights. A gate drops what nobody should rate: images that are no images, edits that did
+nothing or tore everything down, and copies. It does not judge how *good* an edit is: a candidate that missed its
+target, spilled over or drifted a little is what reward data needs, and stays.
+
+Dropped on purpose: a candidate that equals its source apart from noise (so: every target missed, nothing else done),
+one that is another image outside its planned regions, and one whose background is off grossly (drift of 35 Delta E,
+say; the editor's own ends at 22).
+Kept on purpose: every defect that the procedural editor grades, up to full strength, alone or together.
+
+An image that cannot be decoded is dropped earlier, with the code `unreadable` (`runtime.images.BadImage.reason`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.regions.difference import Comparison, DifferenceSettings, changed_mask, compare
+from runtime.images import ImageU8, MaskBool
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate found. gate: also the code of the reject; value and threshold: same unit, said in `detail`."""
+
+    gate: str
+    value: float
+    threshold: float
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Every threshold of the gates."""
+
+    min_side_px: int = 64
+    """Shortest side that still shows an edit and fills a few latent tokens (16 px each)."""
+    max_aspect: float = 4.0
+    """Longest over shortest side: beyond it a policy's crop loses most of the image."""
+    max_aspect_change: float = 0.05
+    """Relative difference of a candidate's aspect from its source's: beyond it masks do not carry over."""
+    min_spread_levels: float = 8.0
+    """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
+    min_change: float = 1.0
+    """Multiples of the smallest visible change: the largest of the next three, each over what it is a multiple of."""
+    min_changed_share: float = 0.0009
+    """Share of the area, found as changed, that is one smallest visible change."""
+    min_drift: float = 3.0
+    """Whole-image drift of colour, mean levels (0..255) of Y'CbCr, that is one smallest visible change."""
+    min_roughness: float = 4.0
+    """Noise, levels of lightness in its worst 16 px cell, that is one; JPEG of quality 75 and better stays below."""
+    max_replaced_outside: float = 0.25
+    """Share of the area outside the regions that may change which may show something else than the source. Defects of
+    the procedural editor reach 0.18 (on tuning cases), other images 0.2 to 1."""
+    min_replaced_levels: float = 18.0
+    """Distance of coarse colour (levels of Y'CbCr, drift left out) from which a cell shows something else."""
+    min_outside_share: float = 0.05
+    """Where less than this share of the image lies outside those regions, there is nothing to preserve."""
+    max_preservation_error: float = 46.0
+    """Mean distance (levels of Y'CbCr) outside the regions that may change. Graded defects of the procedural editor,
+    up to full strength and together, reach 39 (on tuning cases); drift of 35 Delta E begins at 54."""
+    difference: DifferenceSettings = field(default_factory=DifferenceSettings)
+    """How two images are compared."""
+
+    def __post_init__(self) -> None:
+        if self.min_side_px < 1 or self.max_aspect < 1:
+            raise ValueError("min_side_px and max_aspect must be at least 1")
+
+
+DEFAULT = GateSettings()
+
+
+def size(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops an image whose shortest side (px) is too short."""
+    value = min(width_px, height_px)
+    return _at_least("size", value, settings.min_side_px, f"{width_px} x {height_px} px")
+
+
+def aspect(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops an image that is too long for its width."""
+    value = max(width_px, height_px) / min(width_px, height_px)
+    return _at_most("aspect", value, settings.max_aspect, f"{width_px} x {height_px} px, longest over shortest side")
+
+
+def same_aspect(
+    source_size_px: tuple[int, int], edited_size_px: tuple[int, int], settings: GateSettings = DEFAULT
+) -> GateResult:
+    """Drops a candidate whose aspect differs from its source's. Sizes are (width, height)."""
+    source, edited = (width / height for width, height in (source_size_px, edited_size_px))
+    value = max(source, edited) / min(source, edited) - 1
+    detail = "{}x{} px against {}x{} px, relative difference of aspect".format(*edited_size_px, *source_size_px)
+    return _at_most("same_aspect", value, settings.max_aspect_change, detail)
+
+
+def size_and_aspect(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
+    """`size` and, where it passes, `aspect`."""
+    first = size(width_px, height_px, settings)
+    return aspect(width_px, height_px, settings) if first.passed else first
+
+
+def blank(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops an image of one flat colour."""
+    low, high = np.percentile(image.reshape(-1, 3), (1, 99), axis=0)
+    value = float((high - low).max())
+    return _at_least("blank", value, settings.min_spread_levels, "levels between 1st and 99th percentile")
+
+
+def unchanged(pair: Comparison, changed: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate that equals its source apart from noise: no edit anywhere, no drift of colour, no grain.
+
+    pair: of source and candidate; changed: the segmenter's mask (H, W) of it.
+    """
+    share, drift, roughness = float(changed.mean()), pair.drift, pair.roughness()
+    value = _visible_change(share, drift, roughness, settings)
+    detail = f"smallest visible changes: {share:.2%} of the area, drift {drift:.2f} and noise {roughness:.2f} levels"
+    return _at_least("unchanged", value, settings.min_change, detail)
+
+
+def changed_all_over(pair: Comparison, explained: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate that shows something else than its source outside the regions that may change.
+
+    explained: mask (H, W) of those regions (`pipeline.regions.fuse.explained_mask`; all ones for a global edit).
+    """
+    outside = _outside(explained, settings)
+    value = pair.replaced_share(outside, settings.min_replaced_levels)
+    detail = f"share with other colours of the {outside.mean():.0%} of the image outside the regions"
+    return _at_most("changed_all_over", value, settings.max_replaced_outside, detail)
+
+
+def preservation(pair: Comparison, explained: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate whose untouched part differs grossly from the source, by drift and noise too.
+
+    explained: as in `changed_all_over`; unplanned changes are none of it, or a gross change would explain itself.
+    """
+    outside = _outside(explained, settings)
+    value = float(pair.distance()[outside].mean()) if outside.any() else 0.0
+    detail = f"mean distance in levels over the {outside.mean():.0%} of the image outside the regions"
+    return _at_most("preservation", value, settings.max_preservation_error, detail)
+
+
+def _outside(explained: MaskBool, settings: GateSettings) -> MaskBool:
+    """What has to be preserved (H, W); nothing where too little is left of the image to judge by."""
+    outside = ~explained
+    return outside if outside.mean() >= settings.min_outside_share else np.zeros_like(outside)
+
+
+def near_duplicates(images: Sequence[ImageU8], settings: GateSettings = DEFAULT) -> tuple[GateResult, ...]:
+    """One result per candidate of one request, in order: it fails where it equals an earlier one that passed.
+
+    Value: the smallest visible difference to those (as in `unchanged`); images of another size are no duplicates.
+    """
+    kept: list[ImageU8] = []
+    results: list[GateResult] = []
+    for image in images:
+        values = [_difference(other, image, settings) for other in kept if other.shape == image.shape]
+        value = min(values, default=float(settings.min_change))
+        result = _at_least(
+            "near_duplicate", value, settings.min_change, "smallest visible changes from its nearest twin"
+        )
+        results.append(result)
+        if result.passed:
+            kept.append(image)
+    return tuple(results)
+
+
+def _difference(first: ImageU8, second: ImageU8, settings: GateSettings) -> float:
+    if np.array_equal(first, second):
+        return 0.0
+    pair = compare(first, second, settings.difference)
+    share = float(changed_mask(pair, settings.difference).mean())
+    return _visible_change(share, pair.drift, pair.roughness(), settings)
+
+
+def _visible_change(share: float, drift: float, roughness: float, settings: GateSettings) -> float:
+    return max(share / settings.min_changed_share, drift / settings.min_drift, roughness / settings.min_roughness)
+
+
+def _at_least(gate: str, value: float, threshold: float, detail: str) -> GateResult:
+    return GateResult(gate, float(value), float(threshold), value >= threshold, detail)
+
+
+def _at_most(gate: str, value: float, threshold: float, detail: str) -> GateResult:
+    return GateResult(gate, float(value), float(threshold), value <= threshold, detail)

@@ -1,0 +1,148 @@
+"""Detectors and prompted segmenters by their spec, `name:place`; what a name needs is imported when it is asked for.
+
+| detector | model | place |
+|---|---|---|
+| `groundingdino:PATH` | the package groundingdino-py | its `.pth`, or the `.safetensors` of `regionwise convert` |
+| `grounding-dino:PATH` | transformers' GroundingDino | a folder |
+| `sam3:PATH` | transformers' SAM 3 with text prompts | a folder |
+
+| prompted segmenter | model | place |
+|---|---|---|
+| `sam:PATH`, `sam:tiny` | the package segment-anything | its `.pth` or `.safetensors`; the weights shipped here |
+| `sam2:PATH`, `sam3:PATH` | transformers' SAM 2, SAM 3 | a folder |
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS
+from pipeline.models.detect import DetectSettings
+from pipeline.models.protocols import Detector, PromptSegmenter
+from runtime.specs import parse_spec
+from schemas.errors import BadInput
+
+#: Images that a model looks at at a time; `auto` is the model's own choice. Either is halved where memory runs out.
+BatchSize = int | Literal["auto"]
+#: Embeddings that `sam` keeps, so that a source is encoded once for its candidates and for the way back.
+CACHED_IMAGES = 64
+_LOADING = Lock()
+
+
+def make_detector(
+    spec: str, device: str = "cpu", settings: DetectSettings | None = None, batch_size: BatchSize = "auto"
+) -> Detector:
+    """The detector of a spec. settings: None for the model's own.
+
+    Raises: BadInput for a spec that is not known, misses its place, or names a bad one; MissingPackage.
+    """
+    name, place = parse_spec(spec, MODEL_DETECTORS, "detector")
+    return _DETECTORS[name](place, device, settings, batch_size)
+
+
+def make_prompt_segmenter(spec: str, device: str = "cpu", batch_size: BatchSize = "auto") -> PromptSegmenter:
+    """The prompted segmenter of a spec. Raises: as `make_detector`."""
+    name, place = parse_spec(spec, PROMPT_SEGMENTERS, "segmenter")
+    return _SEGMENTERS[name](place, device, batch_size)
+
+
+def loaded_detector(spec: str, device: str, batch_size: BatchSize) -> Detector:
+    """As `make_detector`; in one process the same files are loaded once."""
+    with _LOADING:
+        return _detector(spec, device, batch_size, _files(spec))
+
+
+def loaded_prompt_segmenter(spec: str, device: str, batch_size: BatchSize) -> PromptSegmenter:
+    """As `make_prompt_segmenter`; in one process the same files are loaded once."""
+    with _LOADING:
+        return _prompt_segmenter(spec, device, batch_size, _files(spec))
+
+
+@lru_cache(maxsize=1)
+def _detector(spec: str, device: str, batch_size: BatchSize, _files: tuple[tuple[str, int, int], ...]) -> Detector:
+    return make_detector(spec, device, batch_size=batch_size)
+
+
+@lru_cache(maxsize=1)
+def _prompt_segmenter(
+    spec: str, device: str, batch_size: BatchSize, _files: tuple[tuple[str, int, int], ...]
+) -> PromptSegmenter:
+    return make_prompt_segmenter(spec, device, batch_size)
+
+
+def _files(spec: str) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of every file at the place of a spec: another file there is loaded anew."""
+    place = Path(spec.partition(":")[2] or "/dev/null")
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    return tuple((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file())
+
+
+def _path(what: str, place: str | None, page: str) -> Path:
+    if place is None:
+        name = what.split()[1]
+        remedy = f"download it from {page} and write {name}:PATH; nothing is fetched here"
+        raise BadInput(what, "does not say where its checkpoint is", remedy)
+    return Path(place)
+
+
+def _sized(settings: DetectSettings, batch_size: BatchSize) -> DetectSettings:
+    return settings if batch_size == "auto" else replace(settings, batch_size=batch_size)
+
+
+def _groundingdino(
+    place: str | None, device: str, settings: DetectSettings | None, batch_size: BatchSize
+) -> Detector:  # fmt: skip
+    from pipeline.models.groundingdino import PAGE, load
+
+    path = _path("detector groundingdino", place, PAGE)
+    return load(path, device, _sized(settings or DetectSettings(), batch_size))
+
+
+def _grounding_dino(
+    place: str | None, device: str, settings: DetectSettings | None, batch_size: BatchSize
+) -> Detector:  # fmt: skip
+    from pipeline.models.groundingdino_transformers import PAGE, load
+
+    path = _path("detector grounding-dino", place, PAGE)
+    return load(path, device, _sized(settings or DetectSettings(), batch_size))
+
+
+def _sam3_text(place: str | None, device: str, settings: DetectSettings | None, batch_size: BatchSize) -> Detector:
+    from pipeline.models.sam3_text import PAGE, SETTINGS, load
+
+    return load(_path("detector sam3", place, PAGE), device, _sized(settings or SETTINGS, batch_size))
+
+
+def _sam(place: str | None, device: str, batch_size: BatchSize) -> PromptSegmenter:
+    from pipeline.models.sam import SamSettings, load_sam
+
+    multimask: Literal["always", "ambiguous"] = "always" if place == "tiny" else "ambiguous"
+    return load_sam(
+        place, SamSettings(device=device, batch_size=batch_size, multimask=multimask, cached_images=CACHED_IMAGES)
+    )
+
+
+def _transformers_sam(name: str) -> Callable[[str | None, str, BatchSize], PromptSegmenter]:
+    def make(place: str | None, device: str, batch_size: BatchSize) -> PromptSegmenter:
+        from pipeline.models.sam_transformers import FAMILIES, SegmentSettings, load
+
+        family = FAMILIES[name]
+        settings = None if batch_size == "auto" else SegmentSettings(images=batch_size)
+        return load(family, _path(f"segmenter {name}", place, family.page), device, settings)
+
+    return make
+
+
+_DETECTORS: dict[str, Callable[[str | None, str, DetectSettings | None, BatchSize], Detector]] = {
+    "groundingdino": _groundingdino,
+    "grounding-dino": _grounding_dino,
+    "sam3": _sam3_text,
+}
+_SEGMENTERS: dict[str, Callable[[str | None, str, BatchSize], PromptSegmenter]] = {
+    "sam": _sam,
+    "sam2": _transformers_sam("sam2"),
+    "sam3": _transformers_sam("sam3"),
+}

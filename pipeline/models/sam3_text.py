@@ -1,0 +1,111 @@
+"""The detector `sam3:FOLDER`: SAM 3's search for what a phrase names, by transformers, from a local folder.
+
+Each phrase is asked alone; an image is encoded once for all its phrases. Its masks are not used here: `sam3` as a
+prompted segmenter (`sam_transformers.py`) makes them of the boxes. Nothing is fetched.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.models.checkpoint import (
+    check_folder,
+    choose_device,
+    go_offline,
+    load_folder,
+    load_local,
+    model_files,
+    need,
+    revision_of,
+)
+from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections, in_batches
+from pipeline.models.protocols import Detection
+from runtime.images import ImageU8
+
+NAME = "sam3"
+PAGE = "https://huggingface.co/facebook/sam3"
+#: A folder of the whole model says `sam3_video`: detector and tracker together.
+MODEL_TYPES = ("sam3", "sam3_video")
+#: SAM 3's own value; its score says of one phrase whether it is there and where, so both thresholds are one.
+SETTINGS = DetectSettings(box_threshold=0.5, score_threshold=0.5)
+
+
+def load(place: Path, device: str = "cpu", settings: DetectSettings | None = None) -> "Sam3Detector":
+    """The detector of a folder. Raises: BadInput, naming the file that is missing or does not fit; MissingPackage."""
+    go_offline()
+    check_folder(place, MODEL_TYPES, PAGE)
+    transformers = need("transformers", NAME, "pip install transformers torch torchvision")
+    tokenizer = load_local(transformers.AutoTokenizer, place, "tokenizer", PAGE)
+    processor = load_local(transformers.Sam3ImageProcessor, place, "image processor", PAGE)
+    device = choose_device(device, f"{NAME}:{place}")
+    model = load_folder(transformers.Sam3Model, place).to(device)
+    return Sam3Detector(model, tokenizer, processor, revision_of(model_files(place)), settings or SETTINGS)
+
+
+class Sam3Detector:
+    """A `pipeline.models.protocols.Detector` over transformers' Sam3Model."""
+
+    name = NAME
+
+    def __init__(self, model: Any, tokenizer: Any, processor: Any, revision: str, settings: DetectSettings) -> None:
+        self.revision, self.settings = revision, settings
+        self._model, self._tokenizer, self._processor = model, tokenizer, processor
+        self._tokens = int(model.config.text_config.max_position_embeddings)
+
+    def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
+        """For each image the things found for its phrases, best first; boxes are finite and inside the image.
+
+        Raises: BadInput where the model answers NaN; OutOfMemory where one image does not fit into memory.
+        """
+        jobs = [
+            (image, [(index, phrase) for index, phrase in enumerate(asked) if phrase.strip()])
+            for image, asked in zip(images, phrases, strict=True)
+        ]
+        return list(in_batches(jobs, self._detect_batch, self.settings.batch_size, self.name))
+
+    def _detect_batch(self, batch: Sequence[tuple[ImageU8, list[tuple[int, str]]]]) -> list[list[Detection]]:
+        found: list[list[Found]] = [[] for _ in batch]
+        pairs = [(row, index, phrase) for row, (_, asked) in enumerate(batch) for index, phrase in asked]
+        if pairs:
+            seen = self._see([image for image, _ in batch])
+            answers = in_batches(
+                pairs,
+                lambda part: self._answer(seen, [row for row, _, _ in part], [phrase for _, _, phrase in part]),
+                self.settings.batch_size,
+                self.name,
+            )
+            for (row, index, _), (boxes, scores) in zip(pairs, answers, strict=True):
+                height_px, width_px = batch[row][0].shape[:2]
+                asked_for = np.full(len(scores), index, dtype=np.intp)
+                found[row].append(Found(boxes * [width_px, height_px, width_px, height_px], scores, scores, asked_for))
+        sizes = [image.shape for image, _ in batch]
+        return [detections(parts, shape[1], shape[0], self.settings) for parts, shape in zip(found, sizes, strict=True)]
+
+    def _see(self, images: Sequence[ImageU8]) -> Any:
+        import torch
+
+        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self._model.device)
+        with torch.inference_mode():
+            return self._model.get_vision_features(pixel_values=pixels)
+
+    def _answer(self, seen: Any, rows: Sequence[int], phrases: Sequence[str]) -> list[tuple[Numbers, Numbers]]:
+        """Boxes (Q, 4) in shares of the image and scores (Q,) of every phrase on its image."""
+        import torch
+
+        features = type(seen)(
+            fpn_hidden_states=tuple(level[list(rows)] for level in seen.fpn_hidden_states),
+            fpn_position_encoding=tuple(level[list(rows)] for level in seen.fpn_position_encoding),
+        )
+        text = self._tokenizer(
+            list(phrases), padding="max_length", max_length=self._tokens, truncation=True, return_tensors="pt"
+        ).to(self._model.device)
+        with torch.inference_mode():
+            answer = self._model(
+                vision_embeds=features, input_ids=text["input_ids"], attention_mask=text["attention_mask"]
+            )
+        scores = (answer.pred_logits.sigmoid() * answer.presence_logits.sigmoid()).float().cpu().numpy()
+        boxes = answer.pred_boxes.float().cpu().numpy()
+        check_finite(f"{self.name} {self.revision}", boxes=boxes, scores=scores)
+        return list(zip(boxes, scores, strict=True))

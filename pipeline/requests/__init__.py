@@ -1,0 +1,1 @@
+"""Where requests come from: request files, procedural scenes, and instructions in words."""

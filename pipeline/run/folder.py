@@ -1,0 +1,179 @@
+"""How a build lies on disk: its folders, its `run.json`, its lock, and the rows of its parts.
+
+<run>/run.json                            resolved config and digest, commit, seeds; written once the plan is whole
+<run>/plan/part-00017.jsonl               the request lines of a part as they came
+<run>/images/{sources,candidates}/…tar    written once, never changed
+<run>/<stage>/part-00017.parquet          one row per key, kept or rejected
+<run>/<stage>/part-00017.done.json        written last: a part without it does not exist
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from runtime.files import remove_temporaries, sha256_of_file, whole_file, write_whole
+from schemas.errors import BadInput, DamagedFile, RunInUse
+from schemas.manifest import BuildInfo, FileDigest, PartDone
+from schemas.record import short_hash
+from schemas.request import EditRequest
+from schemas.sample import Rejection, Sample
+
+STAGES = ("requests", "candidates", "regions", "gates")
+ROW_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("request", pa.string()),
+        ("name", pa.string()),
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),
+        ("measure", pa.float64()),
+        ("split", pa.string()),
+        ("source_group", pa.string()),
+        ("instruction", pa.string()),
+        ("sources", pa.list_(pa.string())),
+        ("source_fingerprint", pa.string()),
+        ("edited_fingerprint", pa.string()),
+        ("record", pa.string()),
+    ],
+    metadata={"schema": "stage-rows/1"},
+)
+Row = Sample | Rejection
+
+
+def part_name(part: int) -> str:
+    """`part-00017`."""
+    return f"part-{part:05d}"
+
+
+def rows_path(run: Path, stage: str, part: int) -> Path:
+    """Where a stage's rows of one part lie."""
+    return run / stage / f"{part_name(part)}.parquet"
+
+
+def done_path(run: Path, stage: str, part: int) -> Path:
+    """Where the done-file of a stage's part lies."""
+    return run / stage / f"{part_name(part)}.done.json"
+
+
+def read_build_info(run: Path) -> BuildInfo:
+    """The run's `run.json`. Raises: BadInput where the folder holds no run."""
+    path = run / "run.json"
+    if not path.is_file():
+        raise BadInput(str(run), "is not a run folder (no run.json)", "make one with `regionwise build --run FOLDER`")
+    info = BuildInfo.from_json(path.read_bytes(), thing=str(path))
+    planned = sum(1 for _ in (run / "plan").glob("part-*.jsonl"))
+    if info.n_parts != planned:
+        fault = f"says {info.n_parts} parts, its plan has {planned}"
+        raise DamagedFile(str(path), fault, "make the run anew in another folder")
+    return info
+
+
+def read_done(run: Path, stage: str, part: int) -> PartDone | None:
+    """The done-file of a part, or None where the part does not exist yet."""
+    path = done_path(run, stage, part)
+    return PartDone.from_json(path.read_bytes(), thing=str(path)) if path.is_file() else None
+
+
+def digest_of(run: Path, path: Path) -> FileDigest:
+    """Size and sha256 of a file of the run."""
+    return FileDigest(
+        path=path.relative_to(run).as_posix(), size_bytes=path.stat().st_size, sha256=sha256_of_file(path)
+    )
+
+
+def is_whole(run: Path, files: Iterable[FileDigest]) -> bool:
+    """Whether every file is there with the size and sha256 it was written with."""
+    for file in files:
+        path = run / file.path
+        if not path.is_file() or path.stat().st_size != file.size_bytes or sha256_of_file(path) != file.sha256:
+            return False
+    return True
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Writes the rows of a part as Parquet, whole or not at all."""
+    table = pa.Table.from_pylist([_columns(row) for row in rows], schema=ROW_SCHEMA)
+    with whole_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def _columns(row: Row) -> dict[str, object]:
+    if isinstance(row, Rejection):
+        sample = row.sample
+        columns: dict[str, object] = {"key": row.key, "name": row.name, "kept": False, "reason": row.reason}
+        columns |= {"measure": row.measure, "request": sample.request.id if sample else None}
+    else:
+        sample = row
+        columns = {"key": row.key, "name": row.request.name, "kept": True, "request": row.request.id}
+        columns |= {"split": row.request.split, "source_group": row.request.source_group}
+        columns |= {"sources": [source.origin_sha256 for source in row.request.sources]}
+        columns |= {"instruction": _instruction_digest(row.request)}
+        columns |= {"source_fingerprint": row.source_fingerprint, "edited_fingerprint": row.edited_fingerprint}
+    return columns | {"record": row.model_dump_json()}
+
+
+def _instruction_digest(request: EditRequest) -> str:
+    """The same for instructions that differ only in case and white space."""
+    return short_hash(*(" ".join(text.casefold().split()) for text in (request.instruction, *request.turns)))
+
+
+def read_rows(run: Path, stage: str, part: int) -> Iterator[Row]:
+    """All rows of a part, kept (Sample) and rejected (Rejection), in their order."""
+    table = read_columns(run, stage, part, ["kept", "record"])
+    thing = f"{stage}/{part_name(part)}.parquet"
+    try:
+        rows = list(zip(table["kept"].to_pylist(), table["record"].to_pylist(), strict=True))
+    except UnicodeDecodeError:
+        raise DamagedFile(thing, "has text that is not UTF-8", "run `regionwise repair`") from None
+    for kept, record in rows:
+        yield (Sample if kept else Rejection).from_json(record, thing=thing)
+
+
+def read_kept(run: Path, stage: str, part: int) -> Iterator[Sample]:
+    """The kept rows of a part."""
+    return (row for row in read_rows(run, stage, part) if isinstance(row, Sample))
+
+
+def read_columns(run: Path, stage: str, part: int, columns: list[str]) -> pa.Table:
+    """Some columns of a part's rows. Raises: DamagedFile."""
+    path = rows_path(run, stage, part)
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedFile(str(path), f"cannot be read: {type(error).__name__}", "run `regionwise repair`") from None
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds the run folder; what a killed process left half written is removed first.
+
+    Raises: RunInUse, naming the process that holds it. The lock goes with its process, however that ends.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    holder = run / ".lock.json"
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunInUse(str(run), f"is in use by {_holder(holder)}", "wait for it or end it") from None
+    try:
+        remove_temporaries(run)
+        write_whole(holder, json.dumps({"process": os.getpid(), "command": " ".join(sys.argv)[:300]}))
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_text())
+        return f"process {facts['process']} ({facts['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

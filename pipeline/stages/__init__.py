@@ -1,0 +1,1 @@
+"""The four data stages, a generator each: requests, candidates, regions, gates."""

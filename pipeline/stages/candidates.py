@@ -1,0 +1,88 @@
+"""The second stage: K candidates for every request, made by an editor, or the ones that the user brought along."""
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.editors.oracle import construction_score
+from pipeline.editors.protocol import CannotEdit, Edit, Editor
+from pipeline.run.stage import PartImages
+from runtime.images import pixels_sha256
+from schemas.candidate import Candidate, candidate_id
+from schemas.record import short_hash
+from schemas.request import EditRequest
+from schemas.sample import Rejection, Sample
+from schemas.score import CandidateScore
+
+STAGE = "candidates"
+
+
+def edit(
+    rows: Iterable[Sample], images: PartImages, *, editor: Editor, k: int, seed: int
+) -> Iterator[Sample | Rejection]:
+    """One row per candidate: `k` from `editor`, or the brought ones of a request that has them."""
+    for row in rows:
+        yield from _brought(row, images) if row.brought else _edited(row, images, editor, k, seed)
+
+
+def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) -> Iterator[Sample | Rejection]:
+    request = row.request
+    sources = [images.read(ref) for ref in row.sources]
+    for index in range(k):
+        edit_seed = int(short_hash("edit", seed, request.id, index), 16) >> 1
+        try:
+            made = editor.edit(request, sources, index, edit_seed)
+        except CannotEdit as error:
+            yield Rejection(
+                key=f"{row.key}-{index}",
+                name=request.name,
+                stage=STAGE,
+                reason=error.reason,
+                detail=error.detail[:500],
+                sample=row,
+            )
+            continue
+        yield _sample(row, images, made, index, editor.name, editor.revision, editor.synthetic)
+
+
+def _brought(row: Sample, images: PartImages) -> Iterator[Sample | Rejection]:
+    for fault in row.brought_faults:
+        key = f"{row.key}-{fault.index}"
+        yield Rejection(
+            key=key, name=row.request.name, stage=STAGE, reason=fault.reason, detail=fault.detail, sample=row
+        )
+    for index, (brought, ref) in enumerate(zip(row.request.candidates, row.brought, strict=True)):
+        made = Edit(image=images.read(ref), seed=brought.seed, parameters={"file": brought.path[-200:]})
+        yield _sample(row, images, made, index, brought.editor, brought.revision, synthetic=False)
+
+
+def _sample(
+    row: Sample, images: PartImages, made: Edit, index: int, editor: str, revision: str | None, synthetic: bool
+) -> Sample:
+    request, stored = row.request, images.add(made.image)
+    parameters = made.parameters | {"index": index}
+    candidate = Candidate(
+        id=candidate_id(request.id, editor, revision, made.seed, parameters),
+        request=request.id,
+        index=index,
+        editor=editor,
+        revision=revision,
+        seed=made.seed,
+        parameters=parameters,
+        pixels_sha256=pixels_sha256(stored.pixels),
+        width_px=made.image.shape[1],
+        height_px=made.image.shape[0],
+        synthetic=synthetic,
+        edits=made.edits,
+        defects=made.defects,
+    )
+    return row.model_copy(
+        update={
+            "key": f"{request.id}-{candidate.id}",
+            "candidate": candidate,
+            "edited": stored.ref,
+            "scores": _known_scores(request, candidate),
+        }
+    )
+
+
+def _known_scores(request: EditRequest, candidate: Candidate) -> tuple[CandidateScore, ...]:
+    return (construction_score(request, candidate),) if candidate.edits else ()

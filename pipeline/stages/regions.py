@@ -1,0 +1,84 @@
+"""The third stage: the planned regions of a request, and on every candidate the masks of what really changed."""
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.gates.measures import GateSettings
+from pipeline.models.protocols import PromptSegmenter, Segmenter
+from pipeline.regions.difference import compare
+from pipeline.regions.fuse import fuse, plan_regions
+from pipeline.regions.outline import Outline, Pair, outline
+from pipeline.run.stage import PartImages
+from runtime.images import ImageU8
+from schemas.request import EditRequest
+from schemas.sample import ImageRef, Sample
+
+#: Candidates that a prompted segmenter is given at a time, and the bytes that their images and masks may take.
+CHUNK_ROWS = 32
+CHUNK_BYTES = 512 * 1024**2
+
+
+def observe(
+    rows: Iterable[Sample],
+    images: PartImages,
+    *,
+    segmenter: Segmenter,
+    gates: GateSettings,
+    outliner: PromptSegmenter | None = None,
+) -> Iterator[Sample]:
+    """Candidates with planned regions and observed masks; a source is read once for its K candidates.
+
+    outliner: draws the outlines of planned regions on source and candidate; None leaves it to targets and differences.
+    """
+    pairs = _pairs(rows, images)
+    for chunk in _chunks(pairs) if outliner is not None else ([one] for one in pairs):
+        outlines = outline([pair for _, pair in chunk], outliner) if outliner is not None else [{}]
+        for (row, pair), found in zip(chunk, outlines, strict=True):
+            yield _observed(row, pair, segmenter, gates, found)
+
+
+def _pairs(rows: Iterable[Sample], images: PartImages) -> Iterator[tuple[Sample, Pair]]:
+    source_ref: ImageRef | None = None
+    source: ImageU8 | None = None
+    for row in rows:
+        if row.candidate is None or row.edited is None:
+            raise ValueError(f"{row.key} has no candidate")
+        if source is None or row.sources[0] != source_ref:
+            source_ref, source = row.sources[0], images.read(row.sources[0])
+        yield row, Pair(row.request, source, images.read(row.edited))
+
+
+def _chunks(pairs: Iterable[tuple[Sample, Pair]]) -> Iterator[list[tuple[Sample, Pair]]]:
+    chunk: list[tuple[Sample, Pair]] = []
+    used = 0
+    for row, pair in pairs:
+        needed = pair.edited.shape[0] * pair.edited.shape[1] * (6 + 3 * len(pair.request.targets))
+        if chunk and (len(chunk) == CHUNK_ROWS or used + needed > CHUNK_BYTES):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append((row, pair))
+        used += needed
+    if chunk:
+        yield chunk
+
+
+def _observed(
+    row: Sample, pair: Pair, segmenter: Segmenter, gates: GateSettings, outlines: dict[int, Outline]
+) -> Sample:  # fmt: skip
+    source, edited = pair.source, pair.edited
+    assert row.candidate is not None
+    planned = plan_regions(row.request, row.candidate.width_px, row.candidate.height_px)
+    observed = fuse(
+        row.request,
+        row.candidate.id,
+        planned,
+        segmenter.changed(source, edited),
+        (edited.shape[0], edited.shape[1]),
+        image_changed=_is_global(row.request) and compare(source, edited, gates.difference).drift >= gates.min_drift,
+        outlines=outlines,
+    )
+    return row.model_copy(update={"planned": planned, "observed": observed})
+
+
+def _is_global(request: EditRequest) -> bool:
+    """Whether a target means the whole image: then a drift, which the segmenter leaves out, may be the edit."""
+    return any(target.box is None and target.mask is None for target in request.targets)

@@ -1,0 +1,151 @@
+"""Images and masks in memory and as bytes: safe decoding of what comes from outside, encoding, pixel hashes, COCO RLE.
+
+Everything decoded here is untrusted: its size is looked at before its pixels are, and nothing of its metadata survives.
+"""
+
+import warnings
+from hashlib import sha256
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from runtime.masks import MaskBool as MaskBool
+from runtime.masks import mask_box as mask_box
+from runtime.masks import mask_to_rle as mask_to_rle
+from runtime.masks import rle_runs as rle_runs
+from runtime.masks import rle_to_mask as rle_to_mask
+from schemas.geometry import Box
+from schemas.sample import ImageFormat
+
+ImageU8 = NDArray[np.uint8]
+
+#: Formats that are read from outside; everything else Pillow knows stays closed.
+READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_SIDE_PX = 16_384
+MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+
+class BadImage(ValueError):
+    """An image that cannot be used; `reason` is the code of the reject (`unreadable`, `too_large`, ...)."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def decode_image(data: bytes) -> ImageU8:
+    """The image in `data` as it is meant to be seen: RGB, EXIF orientation applied, alpha laid on white.
+
+    Returns: HWC uint8 RGB in [0, 255]. 16-bit and CMYK are converted; of an animation the first frame is taken.
+    Raises: BadImage with reason `empty_file`, `unreadable` or `too_large`.
+    """
+    if not data:
+        raise BadImage("empty_file", "the file has no bytes")
+    if len(data) > MAX_FILE_BYTES:
+        raise BadImage("too_large", f"the file has {len(data)} bytes; at most {MAX_FILE_BYTES} are read")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow: what it warns of is either refused below or does not matter
+            with Image.open(BytesIO(data), formats=READABLE_FORMATS) as image:
+                _check_size(image.width, image.height)
+                image.load()
+                return np.array(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+    except BadImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImage("too_large", str(error)) from None
+    except UnidentifiedImageError:
+        raise BadImage("unreadable", f"not one of {', '.join(READABLE_FORMATS)}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, IndexError, TypeError) as error:
+        raise BadImage("unreadable", f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _check_size(width_px: int, height_px: int) -> None:
+    if max(width_px, height_px) > MAX_SIDE_PX or width_px * height_px > MAX_PIXELS:
+        raise BadImage(
+            "too_large",
+            f"{width_px} x {height_px} px; at most {MAX_SIDE_PX} px a side and {MAX_PIXELS // 1_000_000} megapixels",
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_high_depth_to_u8(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _high_depth_to_u8(values: NDArray[np.float64], mode: str) -> ImageU8:
+    """16-bit greyscale by its full range; float images by [0, 1] where they fit in it, else by their own range."""
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = 0.0, 65_535.0
+    if mode == "F":
+        low, high = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (values.min(), values.max())
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255 + 0.5, dtype=np.uint8)
+
+
+def encode_image(image_hwc_u8: ImageU8, image_format: ImageFormat) -> bytes:
+    """`image_hwc_u8` (RGB) as bytes with no metadata: PNG, lossless, or JPEG quality 95 without chroma subsampling."""
+    buffer = BytesIO()
+    image = Image.fromarray(image_hwc_u8, "RGB")
+    if image_format == "png":
+        image.save(buffer, "PNG", compress_level=1)
+    else:
+        image.save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def encode_mask_png(mask_hw: MaskBool) -> bytes:
+    """A mask, or several stacked top to bottom, as 1-bit PNG (255 inside when read as greyscale)."""
+    buffer = BytesIO()
+    Image.fromarray(mask_hw).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels_sha256(image_hwc_u8: ImageU8) -> str:
+    """sha256 over height, width and the RGB bytes: the same pixels give the same hash whatever file they came in."""
+    height, width = image_hwc_u8.shape[:2]
+    return sha256(f"{height}x{width}:".encode() + np.ascontiguousarray(image_hwc_u8).tobytes()).hexdigest()
+
+
+def fit_size_px(width_px: int, height_px: int, longest_side_px: int) -> tuple[int, int]:
+    """(width, height) scaled down so that the longest side is at most `longest_side_px`; never up, never below 1."""
+    scale = min(1.0, longest_side_px / max(width_px, height_px))
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def resize_image(image_hwc_u8: ImageU8, width_px: int, height_px: int) -> ImageU8:
+    """`image_hwc_u8` at the given size (Lanczos); unchanged where it has that size."""
+    if image_hwc_u8.shape[:2] == (height_px, width_px):
+        return image_hwc_u8
+    return np.array(Image.fromarray(image_hwc_u8, "RGB").resize((width_px, height_px), Image.Resampling.LANCZOS))
+
+
+def resize_mask(mask_hw: MaskBool, width_px: int, height_px: int) -> MaskBool:
+    """`mask_hw` at the given size (nearest neighbour)."""
+    if mask_hw.shape == (height_px, width_px):
+        return mask_hw
+    return np.array(Image.fromarray(mask_hw).resize((width_px, height_px), Image.Resampling.NEAREST), dtype=np.bool_)
+
+
+def box_mask(box: Box, height_px: int, width_px: int) -> MaskBool:
+    """The mask (H, W, bool) that fills `box`."""
+    mask = np.zeros((height_px, width_px), dtype=np.bool_)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    return mask
+
+
+def scale_box(box: Box, from_size: tuple[int, int], to_size: tuple[int, int]) -> Box:
+    """`box` from one image size (width, height) to another, rounded outwards to whole pixels, clipped to the image."""
+    (from_width, from_height), (to_width, to_height) = from_size, to_size
+    x_scale, y_scale = to_width / from_width, to_height / from_height
+    x1 = min(int(box[0] * x_scale), to_width - 1)
+    y1 = min(int(box[1] * y_scale), to_height - 1)
+    x2 = min(max(int(-(-box[2] * x_scale // 1)), x1 + 1), to_width)
+    y2 = min(max(int(-(-box[3] * y_scale // 1)), y1 + 1), to_height)
+    return x1, y1, x2, y2

@@ -1,0 +1,11 @@
+"""How the spec of a model or editor is read: `name`, or `name:place` with its checkpoint, folder or address."""
+
+from schemas.errors import BadInput
+
+
+def parse_spec(spec: str, known: tuple[str, ...], what: str) -> tuple[str, str | None]:
+    """(name, checkpoint) of a backend spec. Raises: BadInput for a name that is not known."""
+    name, _, checkpoint = spec.partition(":")
+    if name not in known:
+        raise BadInput(f"{what} {spec!r}", "is not known", f"choose one of {', '.join(known)}")
+    return name, checkpoint or None

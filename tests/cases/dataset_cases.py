@@ -1,0 +1,47 @@
+"""Datasets that are not as the pipeline writes them: a copy of a good one with its rows changed."""
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.dataset.shards import read_manifest, read_samples
+from runtime.files import add_to_tar
+
+Fields = dict[str, Any]
+SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
+
+
+def rewritten(dataset: Path, out: Path, change: Callable[[Fields], None]) -> Path:
+    """Writes a copy of `dataset` into `out`, the JSON of every row changed by `change`, and returns `out`."""
+    manifest = read_manifest(dataset).model_dump(mode="json")
+    out.mkdir(parents=True)
+    for shard in manifest["shards"]:
+        path = out / shard["name"]
+        with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, members in read_samples(dataset / shard["name"]):
+                row = json.loads(members["json"])
+                change(row)
+                for extension, data in (members | {"json": json.dumps(row).encode()}).items():
+                    add_to_tar(tar, f"{key}.{extension}", data)
+        shard["size_bytes"] = path.stat().st_size
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+def unscored(row: Fields) -> None:
+    """Takes away every score."""
+    row |= dict.fromkeys(SCORES) | {"aesthetics": None, "rater": None}
+    for region in row["regions"]:
+        region |= {"success": None, "preserve": None, "phi": None, "reward": None}
+
+
+def of_many_regions(count: int) -> Callable[[Fields], None]:
+    """A change that gives every row `count` regions: its first planned one again and again, under other keys."""
+
+    def change(row: Fields) -> None:
+        first = next(region for region in row["regions"] if region["status"] != "unplanned")
+        row["regions"] = [first] + [{**first, "region": f"{number:016x}"} for number in range(1, count)]
+
+    return change

@@ -1,0 +1,171 @@
+"""What all detectors share: which boxes stay, in what order, and how batches shrink where memory runs out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.models.detect import DetectSettings, Found, box_iou, check_finite, detections, in_batches
+from schemas.errors import BadInput, OutOfMemory
+
+ALL = DetectSettings(box_threshold=0, score_threshold=0, nms_iou=1, max_detections=1000)
+
+
+def found(*rows: tuple[tuple[float, float, float, float], float, int]) -> Found:
+    """Boxes with a score and a phrase each."""
+    boxes, scores, phrases = zip(*rows, strict=True)
+    return Found(np.array(boxes, float), np.array(scores, float), np.array(scores, float), np.array(phrases, np.intp))
+
+
+def test_the_best_come_first_and_the_weak_go() -> None:
+    given = found(((0, 0, 9, 9), 0.5, 0), ((20, 20, 30, 30), 0.9, 1), ((40, 40, 50, 50), 0.2, 0))
+    assert [(one.score, one.phrase) for one in detections([given], 64, 64, DetectSettings())] == [(0.9, 1), (0.5, 0)]
+
+
+def test_a_box_needs_its_phrase_and_its_best_token() -> None:
+    both = Found(np.array([[0, 0, 9, 9.0]] * 2), np.array([0.4, 0.3]), np.array([0.2, 0.3]), np.zeros(2, np.intp))
+    assert detections([both], 64, 64, DetectSettings()) == []
+    assert len(detections([both], 64, 64, DetectSettings(box_threshold=0.3))) == 1
+    assert len(detections([both], 64, 64, DetectSettings(score_threshold=0.2))) == 1
+
+
+def test_boxes_are_cut_to_the_image_and_what_is_left_of_nothing_goes() -> None:
+    given = found(
+        ((-5, -5, 70, 10), 0.9, 0), ((64, 0, 80, 9), 0.8, 0), ((5, 5, 5.2, 9), 0.7, 0), ((9, 9, 3, 3), 0.6, 0)
+    )
+    assert [one.box for one in detections([given], 64, 32, ALL)] == [(0, 0, 64, 10)]
+
+
+def test_a_box_of_one_pixel_stays() -> None:
+    assert [one.box for one in detections([found(((3, 4, 4, 5), 0.9, 0))], 64, 64, ALL)] == [(3, 4, 4, 5)]
+
+
+def test_doubles_go_within_a_phrase_alone() -> None:
+    given = found(((0, 0, 10, 10), 0.9, 0), ((0, 0, 10, 9), 0.8, 0), ((0, 0, 10, 9), 0.7, 1))
+    kept = detections([given], 64, 64, DetectSettings(nms_iou=0.8))
+    assert [(one.score, one.phrase) for one in kept] == [(0.9, 0), (0.7, 1)]
+    assert len(detections([given], 64, 64, DetectSettings(nms_iou=0.95))) == 3
+
+
+def test_of_300_boxes_the_best_stay() -> None:
+    many = found(*(((n % 20 * 3, n // 20 * 3, n % 20 * 3 + 2, n // 20 * 3 + 2), 0.4 + n / 1000, 0) for n in range(300)))
+    kept = detections([many], 64, 64, DetectSettings(max_detections=50))
+    assert [round(one.score * 1000) for one in kept] == list(range(699, 649, -1))
+
+
+def test_nothing_found_is_an_empty_list() -> None:
+    empty = Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros(0, np.intp))
+    assert detections([], 8, 8, ALL) == detections([empty], 8, 8, ALL) == []
+
+
+def test_iou() -> None:
+    others = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6], [0, 0, 0, 0]], float)
+    assert box_iou(np.array([0, 0, 2, 2.0]), others).tolist() == pytest.approx([1, 1 / 3, 0, 0])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.tuples(*[st.floats(-50, 150)] * 4), st.floats(0, 1), st.integers(0, 3)
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)  # fmt: skip
+def test_whatever_a_model_answers_the_kept_boxes_lie_in_the_image(
+    rows: list[tuple[tuple[float, float, float, float], float, int]],
+) -> None:
+    settings = DetectSettings(0.1, 0.1, 0.5, 5)
+    kept = detections([found(*rows)], 100, 80, settings)
+    assert len(kept) <= 5
+    assert [one.score for one in kept] == sorted((one.score for one in kept), reverse=True)
+    for one in kept:
+        x1, y1, x2, y2 = one.box
+        assert 0 <= x1 < x2 <= 100
+        assert 0 <= y1 < y2 <= 80
+    for first in kept:
+        for other in kept:
+            if first is not other and first.phrase == other.phrase:
+                assert box_iou(np.array(first.box), np.array([other.box]))[0] <= 0.5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_names_the_model(bad: float) -> None:
+    check_finite("sam3 sha256:1", boxes=np.ones(3))
+    with pytest.raises(BadInput, match=r"sam3 sha256:1: answered 1 of 3 boxes that are NaN"):
+        check_finite("sam3 sha256:1", boxes=np.array([1, bad, 2]))
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("x"),
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_goes_on(error: Exception) -> None:
+    sizes: list[int] = []
+
+    def work(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise error
+        return [-item for item in batch]
+
+    assert list(in_batches(range(7), work, 8, "model")) == [0, -1, -2, -3, -4, -5, -6]
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_one_image_beyond_memory_is_a_clear_error() -> None:
+    def work(batch: Sequence[int]) -> list[int]:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory, match="sam2: runs out of memory on one image"):
+        list(in_batches([1, 2], work, 2, "sam2"))
+
+
+def test_batches_within_batches_halve_the_outer_one_where_the_inner_cannot() -> None:
+    outer: list[int] = []
+
+    def inner(batch: Sequence[int]) -> list[int]:
+        if outer[-1] > 1:
+            raise MemoryError
+        return [-item for item in batch]
+
+    def work(batch: Sequence[int]) -> list[int]:
+        outer.append(len(batch))
+        return list(in_batches(batch, inner, 8, "sam3"))
+
+    assert list(in_batches([1, 2, 3], work, 8, "sam3")) == [-1, -2, -3]
+    assert outer == [3, 1, 1, 1]
+
+
+def test_another_error_of_the_model_is_not_swallowed() -> None:
+    def work(batch: Sequence[int]) -> list[int]:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(in_batches([1], work, 2, "sam2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("box_threshold", 1.1),
+        ("nms_iou", float("nan")),
+        ("max_detections", 0),
+        ("batch_size", 2.5),
+        ("score_threshold", -1),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(BadInput, match=f"detector setting {name}"):
+        DetectSettings(**{name: value})  # type: ignore[arg-type]

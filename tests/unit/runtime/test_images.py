@@ -1,0 +1,169 @@
+"""Decoding what comes from outside, and the round trips of boxes, masks and pixels."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from runtime.images import (
+    BadImage,
+    box_mask,
+    decode_image,
+    encode_image,
+    encode_mask_png,
+    fit_size_px,
+    mask_box,
+    mask_to_rle,
+    pixels_sha256,
+    rle_to_mask,
+    scale_box,
+)
+from schemas.geometry import CocoRle
+
+MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
+
+
+def _bytes(image: Image.Image, image_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def _gradient(width: int = 40, height: int = 24) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 6, y * 10, (x + y) * 3], axis=2).astype(np.uint8)
+
+
+@given(MASKS)
+def test_rle_round_trip(mask: np.ndarray) -> None:
+    assert np.array_equal(rle_to_mask(mask_to_rle(mask)), mask)
+
+
+@given(MASKS)
+def test_mask_png_round_trip(mask: np.ndarray) -> None:
+    with Image.open(io.BytesIO(encode_mask_png(mask))) as image:
+        assert np.array_equal(np.asarray(image.convert("L")) == 255, mask)
+
+
+@given(MASKS)
+def test_mask_box_is_tight(mask: np.ndarray) -> None:
+    box = mask_box(mask)
+    if box is None:
+        assert not mask.any()
+        return
+    x1, y1, x2, y2 = box
+    assert mask[y1:y2, x1:x2].sum() == mask.sum()
+    assert [edge.any() for edge in (mask[y1], mask[y2 - 1], mask[:, x1], mask[:, x2 - 1])] == [True] * 4
+
+
+@pytest.mark.parametrize("counts", ["", "0", "o", "`" * 40, "11111", "zz", "1111111111111111"])
+def test_rle_that_does_not_fill_its_size_is_refused(counts: str) -> None:
+    with pytest.raises(ValueError, match=r"RLE|pattern"):
+        rle_to_mask(CocoRle(size=(6, 7), counts=counts))
+
+
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 500), st.data())
+def test_scaled_boxes_stay_in_the_image_and_keep_an_area(
+    width: int, height: int, longest: int, data: st.DataObject
+) -> None:
+    x1, y1 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x2, y2 = data.draw(st.integers(x1 + 1, width)), data.draw(st.integers(y1 + 1, height))
+    new_width, new_height = fit_size_px(width, height, longest)
+    scaled = scale_box((x1, y1, x2, y2), (width, height), (new_width, new_height))
+    assert 0 <= scaled[0] < scaled[2] <= new_width
+    assert 0 <= scaled[1] < scaled[3] <= new_height
+    assert box_mask(scaled, new_height, new_width).any()
+
+
+def test_png_keeps_every_pixel_and_the_hash_knows_pixels_alone() -> None:
+    image = _gradient()
+    assert np.array_equal(decode_image(encode_image(image, "png")), image)
+    assert pixels_sha256(image) == pixels_sha256(decode_image(_bytes(Image.fromarray(image), "BMP")))
+    assert pixels_sha256(image) != pixels_sha256(image.reshape(image.shape[1], image.shape[0], 3))
+
+
+def test_jpeg_is_near() -> None:
+    image = _gradient()
+    assert np.abs(decode_image(encode_image(image, "jpeg")).astype(int) - image).mean() < 2
+
+
+def test_exif_orientation_is_applied_and_no_metadata_survives() -> None:
+    image = Image.fromarray(_gradient(40, 24))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    exif.get_ifd(0x8825)[1] = "N"  # GPS latitude reference
+    decoded = decode_image(_bytes(image, "JPEG", exif=exif, quality=95))
+    assert decoded.shape == (40, 24, 3)
+    with Image.open(io.BytesIO(encode_image(decoded, "jpeg"))) as written:
+        assert not written.getexif()
+    assert b"Exif" not in encode_image(decoded, "png") + encode_image(decoded, "jpeg")
+
+
+def test_cmyk_is_read_as_rgb() -> None:
+    decoded = decode_image(_bytes(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), "JPEG", quality=95))
+    assert decoded.shape == (20, 20, 3)
+    assert decoded[10, 10, 0] > 200 > 60 > decoded[10, 10, 2]
+
+
+def test_sixteen_bits_keep_their_greys() -> None:
+    values = np.linspace(0, 65_535, 30 * 20).reshape(20, 30).astype(np.uint16)
+    decoded = decode_image(_bytes(Image.fromarray(values), "PNG"))
+    assert decoded[0, 0, 0] == 0
+    assert decoded[-1, -1, 0] == 255
+    assert abs(int(decoded[10, 0, 1]) - 128) < 3
+
+
+def test_a_palette_with_alpha_lies_on_white() -> None:
+    image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 10, 20))
+    palette = image.quantize(4)
+    decoded = decode_image(_bytes(palette, "PNG"))
+    assert tuple(decoded[5, 15]) == (255, 255, 255)
+    assert decoded[5, 5, 2] > 200 > 60 > decoded[5, 5, 0]
+
+
+def test_a_bomb_is_refused_before_its_pixels_are_read() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(BadImage) as caught:
+        decode_image(bomb)
+    assert caught.value.reason == "too_large"
+
+
+def test_a_truncated_and_an_empty_file_are_refused() -> None:
+    whole = _bytes(Image.fromarray(_gradient(200, 200)), "PNG")
+    for data, reason in (
+        (whole[: len(whole) // 2], "unreadable"),
+        (b"", "empty_file"),
+        (b"not an image", "unreadable"),
+    ):
+        with pytest.raises(BadImage) as caught:
+            decode_image(data)
+        assert caught.value.reason == reason
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_an_image_or_a_clean_refusal(data: bytes) -> None:
+    for start in (b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\x00", b"\xff\xd8\xff\xe0"):
+        assert _outcome(start + data) in {"image", "empty_file", "unreadable", "too_large"}
+
+
+def _outcome(data: bytes) -> str:
+    try:
+        return "image" if decode_image(data).ndim == 3 else "odd"
+    except BadImage as error:
+        return error.reason

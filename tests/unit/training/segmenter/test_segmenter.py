@@ -1,0 +1,282 @@
+"""The training of `sam:tiny`, and the weights that are shipped."""
+
+import json
+import math
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.requests.scenes import render_scene
+from runtime.images import mask_box
+from schemas.errors import BadInput, RunConflict
+from training.segmenter import data
+from training.segmenter.batches import box_prompt, draw_batch, point_prompt
+from training.segmenter.checkpoint import load_weights, read_metadata, write_weights
+from training.segmenter.config import TINY, SegmenterConfig
+from training.segmenter.data import KINDS, Pool, make_example, make_pool
+from training.segmenter.evaluate import (
+    GOAL,
+    WEIGHTS,
+    Case,
+    Prompted,
+    contact_sheet,
+    grabcut,
+    held_out_examples,
+    mask_iou,
+    measure,
+    summary,
+)
+from training.segmenter.model import decode, new_sam, objective, sparse_prompts
+from training.segmenter.train import main, train_segmenter
+
+SMALL = replace(TINY, image_px=64, encoder_dim=32, encoder_depth=2, encoder_mlp_dim=64, global_blocks=(1,))
+QUICK = SegmenterConfig(pool=8, steps=4, batch_images=2, prompts=2, checkpoint_steps=2, warmup_steps=2, dice_from=1)
+
+
+def test_the_batched_decode_is_the_packages_own_of_each_picture() -> None:
+    sam = new_sam(SMALL, seed=3).eval()
+    with torch.no_grad():
+        embeddings = sam.image_encoder(torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+        boxes = torch.tensor([[4.0, 5, 30, 40], [10, 10, 60, 20], [0, 0, 64, 64], [8, 30, 20, 50], [1, 2, 9, 9]])
+        boxes = torch.cat([boxes, torch.tensor([[33.0, 21, 33, 21]])])
+        sparse = sparse_prompts(sam, boxes, torch.tensor([False] * 5 + [True]))
+        masks, rated = decode(sam, embeddings, sparse)
+        for picture in range(3):
+            own = slice(2 * picture, 2 * picture + 2)
+            dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(2, -1, 8, 8)
+            wanted = sam.mask_decoder.predict_masks(
+                embeddings[picture : picture + 1], sam.prompt_encoder.get_dense_pe(), sparse[own], dense
+            )
+            torch.testing.assert_close(masks[own], wanted[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(rated[own], wanted[1], atol=1e-5, rtol=1e-4)
+
+
+def test_a_prompt_is_embedded_as_the_package_embeds_it() -> None:
+    encoder = (sam := new_sam(SMALL, seed=3)).prompt_encoder
+    boxes = torch.tensor([[4.0, 5, 30, 40], [33.0, 21, 33, 21]])
+    box, point = sparse_prompts(sam, boxes, torch.tensor([False, True]))
+    torch.testing.assert_close(box, encoder(points=None, boxes=boxes[:1], masks=None)[0][0])
+    alone = (torch.tensor([[[33.0, 21.0]]]), torch.ones(1, 1))
+    torch.testing.assert_close(point, encoder(points=alone, boxes=None, masks=None)[0][0])
+
+
+def test_the_loss_of_a_case_worked_by_hand() -> None:
+    """Four masks of 2 x 2 on a target of one column: undecided, right, inverted and full."""
+    target = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    sure = 20.0
+    right = sure * (2 * target[0] - 1)
+    masks = torch.stack([torch.zeros(2, 2), right, -right, torch.full((2, 2), sure)])[None]
+    rated = torch.tensor([[0.0, 0.5, 0.0, 0.5]])
+    parts = objective(masks, rated, target, dice_weight=1.0)
+    # by the box's two cells: log 2 for each of four cells; nothing; `sure` for four cells; `sure` for two
+    cross = torch.tensor([2 * math.log(2), 0.0, 2 * sure, sure])
+    # 1 - (2 common + 1) / (both + 1)
+    dice = torch.tensor([1 - 3 / 5, 0.0, 1 - 1 / 5, 1 - 5 / 7])
+    each = cross + dice
+    shape = each[0] + 0.8 * each[1] + 0.2 * each[1:].mean()
+    # IoU: undecided is empty (0), 1, 0, 1/2
+    iou_error = torch.tensor([0.0, 0.5, 0.0, 0.0]).square().mean()
+    assert parts.cross_entropy.item() == pytest.approx(cross.mean().item(), abs=1e-4)
+    assert parts.dice.item() == pytest.approx(dice.mean().item(), abs=1e-4)
+    assert parts.iou_error.item() == pytest.approx(iou_error.item(), abs=1e-6)
+    assert parts.total.item() == pytest.approx((shape + 0.5 * iou_error).item(), abs=1e-3)
+    assert parts.iou.item() == 1.0, "the mask rated best is the right one"
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop_after_three(step: int) -> None:
+        if step == 3:
+            raise Stopped
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    done = train_segmenter(QUICK, whole)
+    assert done["steps"] == 4
+    with pytest.raises(Stopped):
+        train_segmenter(QUICK, broken, on_step=stop_after_three)
+    assert json.loads((broken / "state.json").read_bytes())["step"] == 2, "the third step was not kept"
+    assert train_segmenter(QUICK, broken)["steps"] == 4
+    wanted, found = (load_file(folder / "state-000004.safetensors") for folder in (whole, broken))
+    assert wanted.keys() == found.keys()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    first = {name: tensor for name, tensor in new_sam(TINY, QUICK.seed).state_dict().items()}
+    assert not torch.equal(wanted["weight/mask_decoder.iou_token.weight"], first["mask_decoder.iou_token.weight"])
+
+    with pytest.raises(RunConflict, match=r"clip_norm = 1\.0, now it is 2\.0"):
+        train_segmenter(QUICK.model_copy(update={"clip_norm": 2.0}), broken)
+    (broken / "state-000004.safetensors").write_bytes(b"damaged")
+    with pytest.raises(BadInput, match=r"state\.json.* cannot be gone on from"):
+        train_segmenter(QUICK, broken)
+
+
+def test_a_training_may_be_made_longer_and_says_so(tmp_path: Path) -> None:
+    train_segmenter(QUICK.model_copy(update={"steps": 2}), tmp_path)
+    assert train_segmenter(QUICK.model_copy(update={"steps": 3}), tmp_path)["steps"] == 3
+    made = read_metadata(tmp_path / "sam_tiny.safetensors")
+    assert (made["steps"], json.loads(made["lengths"])) == ("3", {"0": 2, "2": 3})
+
+
+def test_a_wrong_setting_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for setting in ("steps", "steps=none", "speed=3", "steps=0"):
+        assert main(["--out", str(tmp_path), "--set", setting]) == 2
+        assert capsys.readouterr().err.startswith("regionwise: --set")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_the_same_each_time_and_others_by_seed(kind: data.Kind) -> None:
+    one, again = (make_example(kind, 5, 2, held_out=False) for _ in range(2))
+    assert (one.image_hwc_u8 == again.image_hwc_u8).all()
+    assert (one.labels_hw == again.labels_hw).all()
+    assert (one.image_hwc_u8 != make_example(kind, 6, 2, held_out=False).image_hwc_u8).any()
+    assert (one.image_hwc_u8 != make_example(kind, 5, 2, held_out=True).image_hwc_u8).any()
+
+
+def test_masks_of_scenes_are_those_of_the_scene() -> None:
+    scene = render_scene(5, 2, data.SIZE_PX, textures=data.TRAINING_TEXTURES)
+    example = make_example("scene", 5, 2, held_out=False)
+    assert (example.image_hwc_u8 == scene.image_hwc_u8).all()
+    assert len(masks := example.masks()) == len(scene.objects) >= 2
+    assert all((mask == thing.mask_hw).all() for mask, thing in zip(masks, scene.objects, strict=True))
+
+
+def test_a_pasted_thing_stands_out_where_its_mask_ends() -> None:
+    import cv2
+
+    seen = 0
+    for index in range(12):
+        example = make_example("pasted", 5, index, held_out=False)
+        lab = cv2.cvtColor(example.image_hwc_u8.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+        for mask in example.masks():
+            wide = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+            ring = wide & (example.labels_hw == 0)
+            if ring.sum() > 100:
+                seen += 1
+                assert np.linalg.norm(lab[mask].mean(axis=0) - lab[ring].mean(axis=0)) > 6
+    assert seen >= 20
+
+
+def test_training_sees_no_held_out_texture_photograph_or_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not set(data.TRAINING_TEXTURES) & set(data.HELD_OUT_TEXTURES)
+    assert not set(data.TRAINING_PHOTOS) & set(data.HELD_OUT_PHOTOS)
+    stem = {name: name.rpartition("/")[2].partition(".")[0] for name in data.TRAINING_PHOTOS + data.HELD_OUT_PHOTOS}
+    for texture in data.HELD_OUT_TEXTURES:
+        assert not any(stem[name].startswith(texture) for name in data.TRAINING_PHOTOS)
+    for texture in data.TRAINING_TEXTURES:
+        assert not any(stem[name].startswith(texture) for name in data.HELD_OUT_PHOTOS)
+    assert SegmenterConfig().seed != data.HELD_OUT_SEED
+
+    opened: set[str] = set()
+    original = data.load_photo
+    monkeypatch.setattr(data, "load_photo", lambda name: (opened.add(name), original(name))[1])
+    make_pool(9, 60)
+    assert opened <= set(data.TRAINING_PHOTOS)
+    assert len(opened) > 8
+    opened.clear()
+    list(held_out_examples(12))
+    assert opened <= set(data.HELD_OUT_PHOTOS)
+    assert len(opened) > 4
+    assert render_scene(data.HELD_OUT_SEED, 0, 32, textures=data.HELD_OUT_TEXTURES).texture in data.HELD_OUT_TEXTURES
+
+
+def test_a_missing_photograph_is_named() -> None:
+    with pytest.raises(BadInput, match=r"skimage:data/nowhere\.png.*install"):
+        data.load_photo("skimage:data/nowhere.png")
+
+
+def test_a_batch_keeps_pictures_prompts_and_targets_together() -> None:
+    """Pictures that are white where there is a thing and black elsewhere stay so, however they are turned or cut."""
+    pool = make_pool(1, 8)
+    painted = Pool(np.repeat(np.where(pool.labels_nhw > 0, 200, 10).astype(np.uint8)[..., None], 3, 3), pool.labels_nhw)
+    config = SegmenterConfig(pool=8, batch_images=8, prompts=3, padded_share=0.5)
+    batch = draw_batch(painted, config, TINY, step=0)
+    assert batch.images.shape == (8, 3, 192, 192)
+    assert batch.targets.shape == (24, 96, 96)
+    cells = torch.nn.functional.avg_pool2d(batch.images, 2).repeat_interleave(3, dim=0).mean(dim=1)
+    for prompt in range(24):
+        target, box = batch.targets[prompt], batch.boxes[prompt] / 2  # in cells
+        assert cells[prompt][target == 1].min() > cells[prompt][target == 1].median() - 1.0
+        assert cells[prompt][target == 1].median() > 0.3
+        ys, xs = torch.nonzero(target >= 0.5, as_tuple=True)
+        if batch.is_point[prompt]:
+            assert target[int(box[1]), int(box[0])] > 0.5
+        else:
+            tight = torch.tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+            allowed = 0.04 * max(tight[2] - tight[0], tight[3] - tight[1]) + 2.5
+            assert (box - tight).abs().max() < allowed
+    assert 0 < batch.is_point.sum() < 24
+    again, other = (draw_batch(painted, config, TINY, step) for step in (0, 1))
+    assert torch.equal(batch.images, again.images)
+    assert not torch.equal(batch.boxes, other.boxes)
+
+
+def test_prompts_are_of_the_thing() -> None:
+    mask = make_example("scene", 5, 2, held_out=False).masks()[0]
+    rng = np.random.default_rng(0)
+    assert box_prompt(mask, rng, exact_share=1.0).tolist() == list(mask_box(mask) or ())
+    assert box_prompt(mask, rng, exact_share=0.0).tolist() != list(mask_box(mask) or ())
+    x, y, *_ = point_prompt(mask, rng)
+    assert mask[int(y), int(x)]
+
+
+def test_weights_of_another_make_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(BadInput, match=r"does not exist; train it"):
+        load_weights(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(BadInput, match="is no safetensors file"):
+        load_weights(path)
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(BadInput, match="does not name its architecture"):
+        load_weights(path)
+    write_weights(path, new_sam(SMALL, 0).state_dict(), TINY, {})
+    with pytest.raises(BadInput, match="holds no weights of this training"):
+        load_weights(path)
+
+
+def test_grabcut_finds_a_plain_thing_and_an_iou_is_counted() -> None:
+    truth = np.zeros((64, 64), dtype=np.bool_)
+    truth[20:40, 16:36] = True
+    image = np.where(truth[..., None], (220, 30, 30), (20, 60, 200)).astype(np.uint8)
+    assert mask_iou(grabcut(image, np.array([12.0, 16, 40, 44])), truth) > 0.95
+    assert mask_iou(truth, np.roll(truth, 10, axis=0)) == pytest.approx(200 / 600)
+    assert mask_iou(~truth & truth, ~truth & truth) == 1.0
+
+
+def test_the_shipped_weights_beat_filling_the_box() -> None:
+    cases = measure(Prompted(WEIGHTS), held_out_examples(2))
+    assert len(cases) >= 12
+    all_things = summary(cases)[0]["mean_iou"]
+    assert all_things["sam:tiny"]["value"] > all_things["box filled"]["value"] + 0.1
+    assert contact_sheet(cases, each=2).shape == (6 * data.SIZE_PX, 2 * data.SIZE_PX, 3)
+
+
+def test_the_shipped_metrics_are_those_of_the_shipped_weights() -> None:
+    metrics = json.loads(WEIGHTS.with_suffix(".json").read_bytes())
+    assert metrics["weights_sha256"] == sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert metrics["made"] == read_metadata(WEIGHTS)
+    assert WEIGHTS.stat().st_size <= 8_000_000
+    first = metrics["rows"][0]
+    assert metrics["reached"] == first["mean_iou"]["sam:tiny"]["value"] >= GOAL
+    assert (first["data"], first["size"]) == ("all", "all")
+
+
+def test_a_summary_is_of_things_by_kind_and_size() -> None:
+    def case(kind: data.Kind, picture: int, side_px: int, iou: float) -> Case:
+        truth = np.zeros((256, 256), dtype=np.bool_)
+        truth[:side_px, :side_px] = True
+        return Case(kind, picture, np.zeros((256, 256, 3), np.uint8), truth, truth, {"sam:tiny": iou})
+
+    cases = [case("scene", 0, 31, 0.2), case("scene", 0, 32, 0.4), case("pasted", 1, 96, 0.9)]
+    rows = {(row["data"], row["size"]): row for row in summary(cases)}
+    assert rows["all", "all"]["mean_iou"]["sam:tiny"]["value"] == pytest.approx(0.5)
+    assert {key for key in rows if key[0] == "all"} == {("all", size) for size in ("all", "small", "medium", "large")}
+    assert rows["scene", "medium"]["mean_iou"]["sam:tiny"]["value"] == pytest.approx(0.4)
+    assert rows["scene", "all"]["things"] == 2
+    assert rows["scene", "all"]["pictures"] == 1

@@ -1,0 +1,1 @@
+"""Pictures to look at: sheets of edits, curves of trainings, scored pairs."""

@@ -1,0 +1,1 @@
+"""Scoring pairs and runs with any reward: what `regionwise score` and `push --reward` ask."""
