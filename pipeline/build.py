@@ -14,12 +14,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS, RUNTIME_SETTINGS, BuildConfig, config_digest
+from pipeline.config import RUNTIME_SETTINGS, BuildConfig, config_digest
 from pipeline.editors.plugins import is_embedded, loaded_editor
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import Editor
 from pipeline.models.protocols import Detector, PromptSegmenter, Segmenter
-from pipeline.models.registry import BatchSize, loaded_detector, loaded_prompt_segmenter
+from pipeline.models.registry import (
+    MODEL_DETECTORS,
+    PROMPT_SEGMENTERS,
+    BatchSize,
+    loaded_detector,
+    loaded_prompt_segmenter,
+)
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_request_file, request_file
 from pipeline.requests.scenes import TEXTURES

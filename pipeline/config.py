@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pipeline.editors.plugins import EMBEDDED, check_editor, is_embedded
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.gates.measures import GateSettings
+from pipeline.models.registry import MODEL_DETECTORS, PROMPT_SEGMENTERS
 from pipeline.requests.scenes.plain import PLAIN
 from pipeline.requests.scenes.textures import TEXTURES, check_textures
 from runtime.specs import parse_spec
@@ -17,9 +18,6 @@ from schemas.errors import BadInput
 from schemas.record import canonical_json, first_fault
 from schemas.sample import ImageFormat
 
-#: Models that `pipeline.models.registry` makes.
-MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
-PROMPT_SEGMENTERS = ("sam", "sam2", "sam3")
 #: targets: regions come from the boxes that requests bring. difference: masks come from comparing pixels alone.
 DETECTORS = ("targets", *MODEL_DETECTORS)
 SEGMENTERS = ("difference", *PROMPT_SEGMENTERS)

@@ -19,12 +19,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS
 from pipeline.models.detect import DetectSettings
 from pipeline.models.protocols import Detector, PromptSegmenter
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
 
+#: What a spec may name, in the order in which messages list them; `_DETECTORS` and `_SEGMENTERS` make them.
+MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
+PROMPT_SEGMENTERS = ("sam", "sam2", "sam3")
 #: Images that a model looks at at a time; `auto` is the model's own choice. Either is halved where memory runs out.
 BatchSize = int | Literal["auto"]
 #: Embeddings that `sam` keeps, so that a source is encoded once for its candidates and for the way back.

@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import MODEL_DETECTORS, PROMPT_SEGMENTERS
 from pipeline.models.checkpoint import choose_device, need
-from pipeline.models.registry import _DETECTORS, _SEGMENTERS, make_detector, make_prompt_segmenter
+from pipeline.models.registry import (
+    _DETECTORS,
+    _SEGMENTERS,
+    MODEL_DETECTORS,
+    PROMPT_SEGMENTERS,
+    make_detector,
+    make_prompt_segmenter,
+)
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, MissingPackage
 from tests.cases.model_cases import write_sam2, write_sam3, write_sam3_tracker
