@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.models.batches import is_out_of_memory
 from runtime.files import sha256_of_file
 from schemas.errors import BadInput, MissingPackage
 
@@ -221,8 +222,6 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _raise_if_memory(error: Exception) -> None:
-    from pipeline.models.detect import is_out_of_memory
-
     if is_out_of_memory(error):
         raise error
 

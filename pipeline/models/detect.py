@@ -1,20 +1,18 @@
-"""What all detectors share: thresholds, clipping, suppression of doubles, the check for NaN, and batches that shrink.
+"""What all detectors share: thresholds, clipping, suppression of doubles, and the check for NaN.
 
 Pure functions over numpy arrays; no model and no torch is known here. The adapters beside it bring the models.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.protocols import Detection
-from schemas.errors import BadInput, OutOfMemory
+from schemas.errors import BadInput
 
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 Numbers = NDArray[np.floating[Any]]
 
 #: A box thinner than this after clipping has no pixel whose centre it is sure to hold.
@@ -116,42 +114,3 @@ def check_finite(model: str, **answers: Numbers) -> None:
                 f"answered {bad} of {np.size(numbers)} {name} that are NaN or infinite",
                 "check the checkpoint with another tool, or run it in fp32",
             )
-
-
-def in_batches(
-    items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Answer]], batch_size: int, model: str
-) -> Iterator[Answer]:
-    """One answer per item, in their order. Where memory runs out the batch is halved, for all that follows, too.
-
-    Raises: OutOfMemory, naming the model, where memory runs out on one item.
-    """
-    start = 0
-    while start < len(items):
-        answers = _within_memory(work, items[start : start + batch_size])
-        if answers is not None:
-            yield from answers
-            start += batch_size
-        elif batch_size == 1:
-            raise OutOfMemory(model, "runs out of memory on one image", "take a smaller model, or --device cpu")
-        else:
-            batch_size = max(1, min(batch_size, len(items) - start) // 2)
-
-
-def _within_memory(
-    work: Callable[[Sequence[Item]], Sequence[Answer]], batch: Sequence[Item]
-) -> Sequence[Answer] | None:
-    try:
-        return work(batch)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            return None
-        raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the host or on a device (torch says so by a RuntimeError's kind or its words)."""
-    if isinstance(error, MemoryError):
-        return True
-    return type(error).__name__ == "OutOfMemoryError" or any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
-    )

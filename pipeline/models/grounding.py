@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections, in_batches
+from pipeline.models.batches import ShrinkingBatches
+from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections
 from pipeline.models.protocols import Detection
 from runtime.images import ImageU8
 
@@ -81,6 +82,7 @@ class GroundingDetector:
     ) -> None:
         self.name, self.revision, self.settings = name, revision, settings
         self._model, self._offsets, self._fitting = model, offsets, fitting
+        self._batches = ShrinkingBatches(settings.batch_size, self._title())
 
     def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """For each image the things found for its phrases, best first; boxes are finite and inside the image.
@@ -95,9 +97,7 @@ class GroundingDetector:
         ]
         found: list[list[Found]] = [[] for _ in images]
         for same in _alike(jobs):
-            answers = in_batches(
-                same, lambda batch: self._answer(batch, images), self.settings.batch_size, self._title()
-            )
+            answers = self._batches.run(same, lambda batch: self._answer(batch, images))
             for job, (boxes, logits) in zip(same, answers, strict=True):
                 height_px, width_px = images[job.image].shape[:2]
                 found[job.image].append(found_of(boxes, logits, job.caption, width_px, height_px))

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pipeline.models.batches import ShrinkingBatches, out_of_memory
 from pipeline.models.mask_cleaning import without_specks
 from pipeline.models.protocols import Prompt, Segment
 from pipeline.models.sam_architectures import INSTALL
 from pipeline.models.sam_inputs import PreparedImage, PreparedPrompt, prepare_image, prepare_prompt
 from runtime.images import ImageU8, MaskBool
-from schemas.errors import BadInput, MissingPackage, RegionwiseError
+from schemas.errors import BadInput, MissingPackage, OutOfMemory
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ class SamSegmenter:
 
     def __init__(self, checkpoint: "SamCheckpoint", settings: SamSettings = DEFAULT) -> None:
         require_packages()
-        from pipeline.models.sam_forward import Batches, ImageEncoder
+        from pipeline.models.sam_forward import ImageEncoder
 
         self.settings = settings
         self.device = resolve_device(settings.device)
@@ -101,7 +102,8 @@ class SamSegmenter:
         )
         self._encoder = ImageEncoder(self.sam.image_encoder)
         first = FIRST_BATCH.get(self.device.type, 8) if settings.batch_size == "auto" else settings.batch_size
-        self._image_batches, self._prompt_batches = Batches(first), Batches(FIRST_PROMPTS.get(self.device.type, 32))
+        self._image_batches = ShrinkingBatches(first, self._title())
+        self._prompt_batches = ShrinkingBatches(FIRST_PROMPTS.get(self.device.type, 32), self._title())
         self._embeddings: OrderedDict[str, Tensor] = OrderedDict()
 
     @property
@@ -115,7 +117,7 @@ class SamSegmenter:
         `images` may be a sequence that decodes an image when it is asked for it: threads ask, ahead of the device.
         The confidence is the predicted IoU, clipped to 0..1; an empty mask has 0.
         Raises: BadImage for an image that is none, or too narrow to be resized; BadInput for a prompt that is none, a
-        model that gives NaN, or masks beyond `max_answer_bytes`; RegionwiseError where not one image fits the device.
+        model that gives NaN, or masks beyond `max_answer_bytes`; OutOfMemory where one image does not fit.
         """
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} images and prompts for {len(prompts)}")
@@ -128,10 +130,10 @@ class SamSegmenter:
                 self._check_answer_size(bytes_asked)
                 self._segment_batch(batch, prompts, found, pool)
             return [[future.result() for future in row] for row in found]
+        except OutOfMemory:
+            raise
         except MemoryError:
-            raise RegionwiseError(
-                f"segmenter {self.name}", f"not even one image fits the memory of {self.device}", "take a smaller model"
-            ) from None
+            raise out_of_memory(self._title()) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -265,10 +267,13 @@ class SamSegmenter:
         for one, is_finite in zip(group, finite, strict=True):
             if not is_finite:
                 raise BadInput(
-                    f"segmenter {self.name}",
+                    self._title(),
                     f"gave no number for prompt {one.number} of image {one.image.index}",
                     "its checkpoint is damaged, or bf16 is not enough for it: try precision fp32",
                 )
+
+    def _title(self) -> str:
+        return f"segmenter {self.name}"
 
     def _check_answer_size(self, bytes_asked: int) -> None:
         if bytes_asked > self.settings.max_answer_bytes:

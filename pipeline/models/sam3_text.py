@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.models.batches import ShrinkingBatches
 from pipeline.models.checkpoint import (
     check_folder,
     choose_device,
@@ -20,7 +21,7 @@ from pipeline.models.checkpoint import (
     need,
     revision_of,
 )
-from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections, in_batches
+from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections
 from pipeline.models.protocols import Detection
 from runtime.images import ImageU8
 
@@ -52,6 +53,8 @@ class Sam3Detector:
     def __init__(self, model: Any, tokenizer: Any, processor: Any, revision: str, settings: DetectSettings) -> None:
         self.revision, self.settings = revision, settings
         self._model, self._tokenizer, self._processor = model, tokenizer, processor
+        self._image_batches = ShrinkingBatches(settings.batch_size, self.name)
+        self._phrase_batches = ShrinkingBatches(settings.batch_size, self.name)
         self._tokens = int(model.config.text_config.max_position_embeddings)
 
     def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
@@ -63,18 +66,16 @@ class Sam3Detector:
             (image, [(index, phrase) for index, phrase in enumerate(asked) if phrase.strip()])
             for image, asked in zip(images, phrases, strict=True)
         ]
-        return list(in_batches(jobs, self._detect_batch, self.settings.batch_size, self.name))
+        return list(self._image_batches.run(jobs, self._detect_batch))
 
     def _detect_batch(self, batch: Sequence[tuple[ImageU8, list[tuple[int, str]]]]) -> list[list[Detection]]:
         found: list[list[Found]] = [[] for _ in batch]
         pairs = [(row, index, phrase) for row, (_, asked) in enumerate(batch) for index, phrase in asked]
         if pairs:
             seen = self._see([image for image, _ in batch])
-            answers = in_batches(
+            answers = self._phrase_batches.run(
                 pairs,
                 lambda part: self._answer(seen, [row for row, _, _ in part], [phrase for _, _, phrase in part]),
-                self.settings.batch_size,
-                self.name,
             )
             for (row, index, _), (boxes, scores) in zip(pairs, answers, strict=True):
                 height_px, width_px = batch[row][0].shape[:2]

@@ -8,8 +8,8 @@ Notation: B images, P prompts, T tokens of a prompt, C prompt dimension, g grid 
 encoder's input, m = 4 g. This module needs torch; `pipeline.models.sam` imports it only when a segmenter is made.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from segment_anything.modeling.image_encoder import (
@@ -22,9 +22,6 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 def normalised(sam: "Sam", canvas_u8: Tensor, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
@@ -146,39 +143,3 @@ def to_host(tensor: Tensor) -> Tensor:
     host.copy_(tensor, non_blocking=True)
     torch.cuda.current_stream(tensor.device).synchronize()
     return host
-
-
-class Batches:
-    """Cuts work into batches of `size`; where memory runs out, the size is halved for good and the work goes on."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def run(self, items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Made]]) -> list[Made]:
-        """What `work` makes of all items, in their order. Raises: MemoryError where even one item does not fit."""
-        made: list[Made] = []
-        while len(made) < len(items):
-            batch = items[len(made) : len(made) + self.size]
-            done = _unless_memory_runs_out(work, batch)
-            if done is not None:
-                made.extend(done)
-            elif len(batch) == 1:
-                raise MemoryError
-            else:
-                self.size = (len(batch) + 1) // 2
-        return made
-
-
-def _unless_memory_runs_out(
-    work: Callable[[Sequence[Item]], Sequence[Made]], batch: Sequence[Item]
-) -> Sequence[Made] | None:
-    try:
-        return work(batch)
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):  # what torch says on the CPU
-            raise
-    if torch.cuda.is_available():  # after the except block, when nothing of the failed batch is held any more
-        torch.cuda.empty_cache()
-    return None

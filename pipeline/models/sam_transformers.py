@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.models.batches import ShrinkingBatches
 from pipeline.models.checkpoint import (
     check_folder,
     choose_device,
@@ -21,7 +22,7 @@ from pipeline.models.checkpoint import (
     need,
     revision_of,
 )
-from pipeline.models.detect import check_finite, in_batches
+from pipeline.models.detect import check_finite
 from pipeline.models.protocols import Prompt, Segment
 from runtime.images import ImageU8
 
@@ -84,6 +85,8 @@ class TransformersSegmenter:
     def __init__(self, name: str, revision: str, model: Any, processor: Any, settings: SegmentSettings) -> None:
         self.name, self.revision, self.settings = name, revision, settings
         self._model, self._processor = model, processor
+        self._image_batches = ShrinkingBatches(settings.images, self._title())
+        self._prompt_batches = ShrinkingBatches(settings.prompts, self._title())
         self._side_px = _side(model.config.prompt_encoder_config.image_size)
 
     def segment(self, images: Sequence[ImageU8], prompts: Sequence[Sequence[Prompt]]) -> list[list[Segment]]:
@@ -97,7 +100,7 @@ class TransformersSegmenter:
                 check_prompt(prompt)
         jobs = list(zip(images, prompts, strict=True))
         wanted = [job for job in jobs if job[1]]
-        answers = in_batches(wanted, self._segment_batch, self.settings.images, self._title())
+        answers = self._image_batches.run(wanted, self._segment_batch)
         return [next(answers) if asked else [] for _, asked in jobs]
 
     def _segment_batch(self, batch: Sequence[tuple[ImageU8, Sequence[Prompt]]]) -> list[list[Segment]]:
@@ -118,11 +121,8 @@ class TransformersSegmenter:
             kinds.setdefault((prompt.box is not None, len(prompt.points)), []).append(index)
         segments: dict[int, Segment] = {}
         for indices in kinds.values():
-            answers = in_batches(
-                [asked[index] for index in indices],
-                lambda part: self._decode(levels, size, part),
-                self.settings.prompts,
-                self._title(),
+            answers = self._prompt_batches.run(
+                [asked[index] for index in indices], lambda part: self._decode(levels, size, part)
             )
             segments |= dict(zip(indices, answers, strict=True))
         return [segments[index] for index in range(len(asked))]

@@ -1,14 +1,12 @@
-"""What all detectors share: which boxes stay, in what order, and how batches shrink where memory runs out."""
-
-from collections.abc import Sequence
+"""What all detectors share: which boxes stay, and in what order."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.models.detect import DetectSettings, Found, box_iou, check_finite, detections, in_batches
-from schemas.errors import BadInput, OutOfMemory
+from pipeline.models.detect import DetectSettings, Found, box_iou, check_finite, detections
+from schemas.errors import BadInput
 
 ALL = DetectSettings(box_threshold=0, score_threshold=0, nms_iou=1, max_detections=1000)
 
@@ -96,64 +94,6 @@ def test_an_answer_that_is_no_number_names_the_model(bad: float) -> None:
     check_finite("sam3 sha256:1", boxes=np.ones(3))
     with pytest.raises(BadInput, match=r"sam3 sha256:1: answered 1 of 3 boxes that are NaN"):
         check_finite("sam3 sha256:1", boxes=np.array([1, bad, 2]))
-
-
-class OutOfMemoryError(RuntimeError):
-    """Named as torch's."""
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OutOfMemoryError("x"),
-        MemoryError(),
-        RuntimeError("CUDA error: out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
-    ],
-)
-def test_out_of_memory_halves_the_batch_and_goes_on(error: Exception) -> None:
-    sizes: list[int] = []
-
-    def work(batch: Sequence[int]) -> list[int]:
-        sizes.append(len(batch))
-        if len(batch) > 2:
-            raise error
-        return [-item for item in batch]
-
-    assert list(in_batches(range(7), work, 8, "model")) == [0, -1, -2, -3, -4, -5, -6]
-    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-
-
-def test_one_image_beyond_memory_is_a_clear_error() -> None:
-    def work(batch: Sequence[int]) -> list[int]:
-        raise MemoryError
-
-    with pytest.raises(OutOfMemory, match="sam2: runs out of memory on one image"):
-        list(in_batches([1, 2], work, 2, "sam2"))
-
-
-def test_batches_within_batches_halve_the_outer_one_where_the_inner_cannot() -> None:
-    outer: list[int] = []
-
-    def inner(batch: Sequence[int]) -> list[int]:
-        if outer[-1] > 1:
-            raise MemoryError
-        return [-item for item in batch]
-
-    def work(batch: Sequence[int]) -> list[int]:
-        outer.append(len(batch))
-        return list(in_batches(batch, inner, 8, "sam3"))
-
-    assert list(in_batches([1, 2, 3], work, 8, "sam3")) == [-1, -2, -3]
-    assert outer == [3, 1, 1, 1]
-
-
-def test_another_error_of_the_model_is_not_swallowed() -> None:
-    def work(batch: Sequence[int]) -> list[int]:
-        raise RuntimeError("shapes differ")
-
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        list(in_batches([1], work, 2, "sam2"))
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,12 @@ class Written:
     def __init__(self, score: float = 0.9, queries: int = 12, most: int = 99, bad: float | None = None) -> None:
         self.score, self.queries, self.most, self.bad = score, queries, most, bad
         self.shapes: list[tuple[int, ...]] = []
+        self.refused = 0
 
     def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Numbers, Numbers]:
         """Logits as written."""
         if len(captions) > self.most:
+            self.refused += 1
             raise MemoryError
         self.shapes.append(pixels.shape)
         boxes = np.zeros((len(captions), self.queries, 4))
@@ -142,11 +144,13 @@ def test_nan_among_scores_names_the_model_and_padding_does_not() -> None:
 def test_out_of_memory_gives_the_same_answers_in_smaller_batches() -> None:
     images, phrases = [picture(60, 60, seed) for seed in range(5)], [["cat", "dog"]] * 5
     whole, halved = Written(), Written(most=2)
-    assert detector(halved, batch_size=8).detect(images, phrases) == detector(whole, batch_size=8).detect(
-        images, phrases
-    )
+    short_of_memory = detector(halved, batch_size=8)
+    assert short_of_memory.detect(images, phrases) == detector(whole, batch_size=8).detect(images, phrases)
     assert len(whole.shapes) == 1
     assert len(halved.shapes) == 3
+    halved.refused = 0
+    short_of_memory.detect(images, phrases)
+    assert halved.refused == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pipeline.models.sam_architectures import SamSizes
 from pipeline.models.sam_checkpoint import TINY_WEIGHTS, read_checkpoint, write_checkpoint
 from pipeline.requests.scenes import render_scene
 from runtime.images import BadImage, ImageU8
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import BadInput, OutOfMemory
 from tests.cases.sam_cases import (
     AS_IT_IS,
     SMALL,
@@ -219,7 +219,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(sam: Sam, where: str, error:
 
 def test_a_device_without_room_for_one_image_is_an_error(sam: Sam) -> None:
     sam.image_encoder.patch_embed = Cramped(sam.image_encoder.patch_embed, 0, NO_MEMORY[0])
-    with pytest.raises(RegionwiseError, match="not even one image fits the memory of cpu"):
+    with pytest.raises(OutOfMemory, match=r"^segmenter sam:custom: runs out of memory on one image; take a smaller"):
         segmenter(sam).segment([scene(0)], [[BOX]])
 
 

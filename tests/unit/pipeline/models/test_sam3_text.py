@@ -84,7 +84,10 @@ def test_out_of_memory_halves_the_pairs(detector: sam3_text.Sam3Detector, monkey
 
     monkeypatch.setattr(detector, "_answer", short_of_memory)
     halved = detector.detect(images, asked)
-    assert sizes == [5, 2, 2, 1]
+    assert sizes == [5, 3, 2, 2, 1]
+    sizes.clear()
+    detector.detect(images, asked)
+    assert sizes == [2, 2, 1]
     for one, other in zip(whole, halved, strict=True):
         assert [each.score for each in one] == pytest.approx([each.score for each in other], abs=1e-4)
 
