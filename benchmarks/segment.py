@@ -25,13 +25,14 @@ from segment_anything.modeling import Sam
 
 from benchmarks.difference import iou
 from benchmarks.result import row, write_result
+from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Prompt
 from pipeline.models.sam import SamSegmenter, SamSettings
 from pipeline.models.sam_architectures import ARCHITECTURES, build_sam
 from pipeline.models.sam_checkpoint import SamCheckpoint
 from pipeline.requests.scenes import render_scene
 from runtime.images import ImageU8, MaskBool, decode_image, encode_image
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import RegionwiseError
 
 SEED = 4
 BOXES_EACH = 8
@@ -303,16 +304,14 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="the GPU: cuda, cuda:1; cpu for none; auto where there is one")
     parser.add_argument("--architecture", default="vit_h", choices=list(ARCHITECTURES), help="what the GPU runs")
     options = parser.parse_args()
-    has_gpu = torch.cuda.is_available() and options.device != "cpu"
-    if options.device.startswith("cuda") and not has_gpu:
-        raise BadInput(f"device {options.device!r}", "is not there", "leave --device out to measure the CPU alone")
+    device = choose_device(options.device, "benchmark segment")
+    has_gpu = device.type == "cuda"
     load = os.getloadavg()[0]
     rows, same = cpu_rows()
     notes: dict[str, Any] = {"weights": "random", "cpu_threads": CPU_THREADS, "rounds": ROUNDS}
     notes |= {"load_average_before": load, "cpu_images": CPU_IMAGES, "gpu_images": GPU_IMAGES, "boxes_each": BOXES_EACH}
     notes |= {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY")}
     if has_gpu:
-        device = torch.device("cuda" if options.device == "auto" else options.device)
         on_gpu, same_on_gpu = gpu_rows(device, options.architecture)
         rows, same, notes = [*rows, *on_gpu], same | same_on_gpu, notes | {"gpu": torch.cuda.get_device_name(device)}
     else:

@@ -234,19 +234,3 @@ def load_local(loader: Any, folder: Path, what: str, page: str) -> Any:
         _raise_if_memory(error)
         fault = f"holds no {what} that can be loaded: {_first_line(error)}"
         raise BadInput(str(folder), fault, f"download its files from {page}") from None
-
-
-def choose_device(device: str, what: str) -> str:
-    """`device` as torch names it; `auto` is the first GPU where there is one, else the CPU.
-
-    Raises: BadInput where this machine has none of it.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadInput(what, f"cannot use device {device!r}: {_first_line(error)}", "give --device cpu") from None
-    return device

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.models.checkpoint import (
     Weights,
     check_fits,
-    choose_device,
     go_offline,
     load_local,
     need,
@@ -29,6 +28,7 @@ from pipeline.models.checkpoint import (
     revision_of,
 )
 from pipeline.models.detect import DetectSettings, Numbers
+from pipeline.models.devices import choose_device
 from pipeline.models.grounding import Fitting, GroundingDetector, Offsets, Pixels
 from pipeline.models.groundingdino_keys import SWIN, UNUSED
 from schemas.errors import BadInput
@@ -60,7 +60,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     need_file(place, "a GroundingDINO checkpoint", PAGE)
     bert = place.parent / BERT_FOLDER
     tokenizer, text_config = load_bert(bert)
-    device = choose_device(device, f"{NAME}:{place}")
+    torch_device = choose_device(device, f"{NAME}:{place}")
     weights = read_weights(place)
     used = model_settings(place, weights)
     model = build(used, text_config, tokenizer)
@@ -69,7 +69,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     return GroundingDetector(
         NAME,
         revision_of(sources),
-        PackageModel(model.to(device)),
+        PackageModel(model.to(torch_device)),
         offsets_of(tokenizer),
         settings or DetectSettings(),
         Fitting(),

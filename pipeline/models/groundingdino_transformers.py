@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.models.checkpoint import (
     check_folder,
-    choose_device,
     go_offline,
     load_folder,
     load_local,
@@ -16,6 +15,7 @@ from pipeline.models.checkpoint import (
     revision_of,
 )
 from pipeline.models.detect import DetectSettings, Numbers
+from pipeline.models.devices import choose_device
 from pipeline.models.grounding import Fitting, GroundingDetector, Pixels
 from pipeline.models.groundingdino import offsets_of
 from schemas.errors import BadInput
@@ -37,12 +37,12 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     transformers = need("transformers", NAME, "pip install transformers torch")
     tokenizer = load_local(transformers.BertTokenizerFast, place, "tokenizer", PAGE)
     fitting = read_fitting(place / PREPROCESSING)
-    device = choose_device(device, f"{NAME}:{place}")
+    torch_device = choose_device(device, f"{NAME}:{place}")
     model = load_folder(transformers.GroundingDinoForObjectDetection, place)
     if tokenizer.convert_tokens_to_ids(list(_ENDS)) != model.model.special_tokens.tolist():
         fault = f"has another vocabulary than GroundingDINO's BERT: {', '.join(_ENDS)} have other numbers"
         raise BadInput(str(place), fault, f"download its tokenizer files from {PAGE}")
-    answers = TransformersModel(model.to(device), tokenizer)
+    answers = TransformersModel(model.to(torch_device), tokenizer)
     revision = revision_of(model_files(place))
     return GroundingDetector(NAME, revision, answers, offsets_of(tokenizer), settings or DetectSettings(), fitting)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pipeline.models.batches import ShrinkingBatches, out_of_memory
+from pipeline.models.devices import choose_device
 from pipeline.models.mask_cleaning import without_specks
 from pipeline.models.protocols import Prompt, Segment
 from pipeline.models.sam_architectures import INSTALL
@@ -27,7 +28,6 @@ from runtime.images import ImageU8, MaskBool
 from schemas.errors import BadInput, MissingPackage, OutOfMemory
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from pipeline.models.sam_checkpoint import SamCheckpoint
@@ -92,7 +92,7 @@ class SamSegmenter:
         from pipeline.models.sam_forward import ImageEncoder
 
         self.settings = settings
-        self.device = resolve_device(settings.device)
+        self.device = choose_device(settings.device, "segmenter sam")
         self.sam = checkpoint.sam.to(self.device)
         self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and self.device.type == "cuda")
         self.name = f"sam:{checkpoint.architecture}"
@@ -309,26 +309,6 @@ def require_packages() -> None:
     for name in PACKAGES:
         if find_spec(name) is None:
             raise MissingPackage("segmenter sam", f"needs the package {name.replace('_', '-')}", INSTALL)
-
-
-def resolve_device(name: str) -> "torch.device":
-    """The device of a name as torch writes it, or `auto`. Raises: BadInput for one that is not there."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    there = device is not None and (
-        device.type == "cpu"
-        or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
-        or (device.type == "mps" and torch.backends.mps.is_available())
-    )
-    if device is None or not there:
-        raise BadInput(f"device {name!r}", "is not there", "give cpu, or auto to take a GPU where there is one")
-    return device
 
 
 def _finish(mask: MaskBool, confidence: float, hole_share: float, island_share: float) -> Segment:

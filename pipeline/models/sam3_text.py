@@ -13,7 +13,6 @@ import numpy as np
 from pipeline.models.batches import ShrinkingBatches
 from pipeline.models.checkpoint import (
     check_folder,
-    choose_device,
     go_offline,
     load_folder,
     load_local,
@@ -22,6 +21,7 @@ from pipeline.models.checkpoint import (
     revision_of,
 )
 from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections
+from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Detection
 from runtime.images import ImageU8
 
@@ -40,8 +40,8 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     transformers = need("transformers", NAME, "pip install transformers torch torchvision")
     tokenizer = load_local(transformers.AutoTokenizer, place, "tokenizer", PAGE)
     processor = load_local(transformers.Sam3ImageProcessor, place, "image processor", PAGE)
-    device = choose_device(device, f"{NAME}:{place}")
-    model = load_folder(transformers.Sam3Model, place).to(device)
+    torch_device = choose_device(device, f"{NAME}:{place}")
+    model = load_folder(transformers.Sam3Model, place).to(torch_device)
     return Sam3Detector(model, tokenizer, processor, revision_of(model_files(place)), settings or SETTINGS)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from pipeline.models.batches import ShrinkingBatches
 from pipeline.models.checkpoint import (
     check_folder,
-    choose_device,
     go_offline,
     load_folder,
     load_local,
@@ -23,6 +22,7 @@ from pipeline.models.checkpoint import (
     revision_of,
 )
 from pipeline.models.detect import check_finite
+from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Prompt, Segment
 from runtime.images import ImageU8
 
@@ -73,8 +73,8 @@ def load(
     check_folder(place, family.model_types, family.page)
     transformers = need("transformers", family.name, "pip install transformers torch torchvision")
     processor = load_local(getattr(transformers, family.processor_class), place, "image processor", family.page)
-    device = choose_device(device, f"{family.name}:{place}")
-    model = load_folder(getattr(transformers, family.model_class), place).to(device)
+    torch_device = choose_device(device, f"{family.name}:{place}")
+    model = load_folder(getattr(transformers, family.model_class), place).to(torch_device)
     revision = revision_of(model_files(place))
     return TransformersSegmenter(family.name, revision, model, processor, settings or SegmentSettings())
 

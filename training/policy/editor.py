@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from transformers.utils import logging as transformers_logging
 
 from pipeline.editors.protocol import CannotEdit, Edit
-from pipeline.models.checkpoint import choose_device
+from pipeline.models.devices import choose_device
 from runtime.files import sha256_of_file
 from runtime.images import ImageU8, pixels_sha256
 from schemas.errors import BadInput
@@ -53,7 +53,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
             alpha=config.lora_alpha,
             guidance=config.guidance,
             dtype=config.dtype,
-            device=choose_device(device, "editor policy"),
+            device=str(choose_device(device, "editor policy")),
         )
     if policy.revision != document.get("revision"):
         fault = f"was trained on revision {str(document.get('revision'))[:40]} of {config.policy}"

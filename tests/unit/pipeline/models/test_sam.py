@@ -12,7 +12,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from pipeline.models.protocols import Prompt
-from pipeline.models.sam import SamSettings, load_sam, resolve_device
+from pipeline.models.sam import SamSettings, load_sam
 from pipeline.models.sam_architectures import SamSizes
 from pipeline.models.sam_checkpoint import TINY_WEIGHTS, read_checkpoint, write_checkpoint
 from pipeline.requests.scenes import render_scene
@@ -277,10 +277,9 @@ def test_a_setting_out_of_its_range_is_refused(setting: dict[str, Any]) -> None:
         SamSettings(**setting)
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "abacus", ""])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(BadInput, match="is not there; give cpu"):
-        resolve_device(name)
+def test_a_device_that_is_not_there_is_refused(sam: Sam) -> None:
+    with pytest.raises(BadInput, match=r"^segmenter sam: cannot use device 'cuda:99': there is cpu"):
+        segmenter(sam, replace(AS_IT_IS, device="cuda:99"))
 
 
 def test_what_makes_other_masks_is_another_revision(sam: Sam) -> None:
