@@ -4,19 +4,17 @@ A package offers an editor as an entry point of the group `regionwise.editors`: 
 docs/decisions/0011-editors-are-plug-ins.md.
 """
 
-from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from threading import Lock
 from typing import Protocol
 
 from pipeline.editors.protocol import Editor
+from pipeline.models.cache import ModelCache
 from runtime.specs import parse_spec
 from schemas.errors import BadInput, MissingPackage
 
 GROUP = "regionwise.editors"
 EMBEDDED = "procedural"
-_LOADING = Lock()
+_LOADED: ModelCache[Editor] = ModelCache()
 
 
 class EditorMaker(Protocol):
@@ -44,12 +42,10 @@ def loaded_editor(spec: str, device: str) -> Editor:
     Raises: BadInput for a spec that is not known or a place that is no good; MissingPackage for a plug-in that does not
     import.
     """
-    with _LOADING:
-        return _editor(spec, device, _files(spec))
+    return _LOADED.get(spec, (device,), lambda: _make_editor(spec, device))
 
 
-@lru_cache(maxsize=1)
-def _editor(spec: str, device: str, _files: tuple[tuple[str, int, int], ...]) -> Editor:
+def _make_editor(spec: str, device: str) -> Editor:
     entry = _entry_point(spec)
     try:
         make: EditorMaker = entry.load()
@@ -67,10 +63,3 @@ def _entry_point(spec: str) -> EntryPoint:
         values = " and ".join(sorted({first.value, *(other.value for other in others)}))
         raise BadInput(f"editor {name}", f"is offered by several packages: {values}", "uninstall all but one")
     return first
-
-
-def _files(spec: str) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every file at the place of a spec: another file there is loaded anew."""
-    place = Path(spec.partition(":")[2] or "/dev/null")
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
-    return tuple((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file())

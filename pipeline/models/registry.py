@@ -14,11 +14,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
+from pipeline.models.cache import ModelCache
 from pipeline.models.detect import DetectSettings
 from pipeline.models.protocols import Detector, PromptSegmenter
 from runtime.specs import parse_spec
@@ -31,7 +30,8 @@ PROMPT_SEGMENTERS = ("sam", "sam2", "sam3")
 BatchSize = int | Literal["auto"]
 #: Embeddings that `sam` keeps, so that a source is encoded once for its candidates and for the way back.
 CACHED_IMAGES = 64
-_LOADING = Lock()
+_LOADED_DETECTOR: ModelCache[Detector] = ModelCache()
+_LOADED_SEGMENTER: ModelCache[PromptSegmenter] = ModelCache()
 
 
 def make_detector(
@@ -53,33 +53,12 @@ def make_prompt_segmenter(spec: str, device: str = "cpu", batch_size: BatchSize 
 
 def loaded_detector(spec: str, device: str, batch_size: BatchSize) -> Detector:
     """As `make_detector`; in one process the same files are loaded once."""
-    with _LOADING:
-        return _detector(spec, device, batch_size, _files(spec))
+    return _LOADED_DETECTOR.get(spec, (device, batch_size), lambda: make_detector(spec, device, batch_size=batch_size))
 
 
 def loaded_prompt_segmenter(spec: str, device: str, batch_size: BatchSize) -> PromptSegmenter:
     """As `make_prompt_segmenter`; in one process the same files are loaded once."""
-    with _LOADING:
-        return _prompt_segmenter(spec, device, batch_size, _files(spec))
-
-
-@lru_cache(maxsize=1)
-def _detector(spec: str, device: str, batch_size: BatchSize, _files: tuple[tuple[str, int, int], ...]) -> Detector:
-    return make_detector(spec, device, batch_size=batch_size)
-
-
-@lru_cache(maxsize=1)
-def _prompt_segmenter(
-    spec: str, device: str, batch_size: BatchSize, _files: tuple[tuple[str, int, int], ...]
-) -> PromptSegmenter:
-    return make_prompt_segmenter(spec, device, batch_size)
-
-
-def _files(spec: str) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every file at the place of a spec: another file there is loaded anew."""
-    place = Path(spec.partition(":")[2] or "/dev/null")
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
-    return tuple((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file())
+    return _LOADED_SEGMENTER.get(spec, (device, batch_size), lambda: make_prompt_segmenter(spec, device, batch_size))
 
 
 def _path(what: str, place: str | None, page: str) -> Path:

@@ -10,10 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -285,23 +283,14 @@ class SamSegmenter:
 
 
 def load_sam(place: str | None, settings: SamSettings = DEFAULT) -> SamSegmenter:
-    """The segmenter that `sam:<place>` means; the same file and settings give the same object, loaded once.
+    """The segmenter that `sam:<place>` means.
 
     Raises: MissingPackage; BadInput for a file that is not there, cannot be read, or is no Sam.
     """
     require_packages()
-    from pipeline.models.sam_checkpoint import checkpoint_path
+    from pipeline.models.sam_checkpoint import checkpoint_path, read_checkpoint
 
-    path = checkpoint_path(place)
-    state = path.stat()
-    return _load(path.resolve(), (state.st_size, state.st_mtime_ns), settings)
-
-
-@lru_cache(maxsize=1)
-def _load(path: Path, state: tuple[int, int], settings: SamSettings) -> SamSegmenter:
-    from pipeline.models.sam_checkpoint import read_checkpoint
-
-    return SamSegmenter(read_checkpoint(path), settings)
+    return SamSegmenter(read_checkpoint(checkpoint_path(place)), settings)
 
 
 def require_packages() -> None:

@@ -291,11 +291,10 @@ def test_what_makes_other_masks_is_another_revision(sam: Sam) -> None:
     assert segmenter(sam, replace(AS_IT_IS, workers=1, batch_size=3)).revision in revisions
 
 
-def test_a_checkpoint_is_loaded_once_until_it_changes(sam: Sam, tmp_path: Path) -> None:
+def test_a_segmenter_is_made_of_its_checkpoint(sam: Sam, tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     write_checkpoint(path, sam, SMALL)
     first = load_sam(str(path), AS_IT_IS)
-    assert load_sam(str(path), AS_IT_IS) is first
     (segment,) = first.segment([scene(0)], [[BOX]])[0]
     assert (segment.mask == segmenter(sam).segment([scene(0)], [[BOX]])[0][0].mask).all()
     write_checkpoint(path, random_sam(seed=1), SMALL)

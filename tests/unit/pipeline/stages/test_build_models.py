@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.build import make_models, prepare_run, run_parts, stages_of
 from pipeline.config import BuildConfig, load_config
 from pipeline.models import registry as models
+from pipeline.models.cache import ModelCache
 from pipeline.models.sam_checkpoint import DOWNLOAD_PAGE, write_checkpoint
 from pipeline.requests.scenes import render_scene
 from pipeline.run.folder import locked, read_build_info, read_rows
@@ -75,7 +76,7 @@ def test_a_build_without_a_box_runs_through_and_every_reject_says_why(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "DetectSettings", _taking_anything)
-    models._detector.cache_clear()
+    monkeypatch.setattr(models, "_LOADED_DETECTOR", ModelCache())
     run = tmp_path / "run"
     build(run, config(folder, batch_size=3))
     rows = list(read_rows(run, "requests", 0))
