@@ -19,10 +19,10 @@ from benchmarks.result import row, write_result
 from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import LOWERS, construction_score, pixel_oracle
 from pipeline.editors.procedural import ProceduralEditor
-from pipeline.editors.protocol import CannotEdit, Edit
+from pipeline.editors.protocol import CannotEdit, Edit, candidate_record
 from pipeline.requests.scenes import scene_at, scene_edit_request
-from runtime.images import ImageU8, MaskBool, pixels_sha256
-from schemas.candidate import Candidate, Defect, candidate_id
+from runtime.images import ImageU8, MaskBool
+from schemas.candidate import Defect
 from schemas.region import region_id
 from schemas.request import EditRequest
 from schemas.score import CandidateScore, aesthetics, phi, region_reward
@@ -49,23 +49,10 @@ class Case:
 
     def both(self) -> tuple[CandidateScore, CandidateScore]:
         """(construction, pixels): the scores of the two oracles."""
-        made, image = self.edit, self.edit.image
-        candidate = Candidate(
-            id=candidate_id(self.request.id, "procedural", "1", made.seed, made.parameters),
-            request=self.request.id,
-            index=self.index,
-            editor="procedural",
-            revision="1",
-            seed=made.seed,
-            parameters=made.parameters,
-            pixels_sha256=pixels_sha256(image),
-            width_px=image.shape[1],
-            height_px=image.shape[0],
-            synthetic=True,
-            edits=made.edits,
-            defects=made.defects,
+        candidate = candidate_record(
+            self.request, self.edit, index=self.index, editor="procedural", revision="1", synthetic=True
         )
-        seen = pixel_oracle(self.source, self.wanted, image, self.masks, candidate_id=candidate.id)
+        seen = pixel_oracle(self.source, self.wanted, self.edit.image, self.masks, candidate_id=candidate.id)
         return construction_score(self.request, candidate), seen
 
     def nearness(self, mask: MaskBool) -> float:

@@ -1,10 +1,10 @@
-"""What an editor has to offer: a Protocol, the edit that it makes, and the error for a request that it cannot do."""
+"""What an editor has to offer: a Protocol, the edit that it makes with its record, and the error where it cannot."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.images import ImageU8
-from schemas.candidate import AppliedEdit, Defect
+from runtime.images import ImageU8, pixels_sha256
+from schemas.candidate import AppliedEdit, Candidate, Defect, candidate_id
 from schemas.record import Scalar
 from schemas.request import EditRequest
 
@@ -21,6 +21,30 @@ class Edit:
     parameters: dict[str, Scalar]
     edits: tuple[AppliedEdit, ...] = ()
     defects: tuple[Defect, ...] = ()
+
+
+def candidate_record(
+    request: EditRequest, edit: Edit, *, index: int, editor: str, revision: str | None, synthetic: bool
+) -> Candidate:
+    """The record of an edit that `editor` (its name) made as candidate number `index` of `request`.
+
+    Its id hangs on the edit's seed and parameters, its pixels' hash on the edit's image.
+    """
+    return Candidate(
+        id=candidate_id(request.id, editor, revision, edit.seed, edit.parameters),
+        request=request.id,
+        index=index,
+        editor=editor,
+        revision=revision,
+        seed=edit.seed,
+        parameters=edit.parameters,
+        pixels_sha256=pixels_sha256(edit.image),
+        width_px=edit.image.shape[1],
+        height_px=edit.image.shape[0],
+        synthetic=synthetic,
+        edits=edit.edits,
+        defects=edit.defects,
+    )
 
 
 class Editor(Protocol):

@@ -1,12 +1,12 @@
 """The second stage: K candidates for every request, made by an editor, or the ones that the user brought along."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from pipeline.editors.oracle import construction_score
-from pipeline.editors.protocol import CannotEdit, Edit, Editor
+from pipeline.editors.protocol import CannotEdit, Edit, Editor, candidate_record
 from pipeline.run.stage import PartImages
-from runtime.images import pixels_sha256
-from schemas.candidate import Candidate, candidate_id
+from schemas.candidate import Candidate
 from schemas.record import short_hash
 from schemas.request import EditRequest
 from schemas.sample import Rejection, Sample
@@ -58,22 +58,8 @@ def _sample(
     row: Sample, images: PartImages, made: Edit, index: int, editor: str, revision: str | None, synthetic: bool
 ) -> Sample:
     request, stored = row.request, images.add(made.image)
-    parameters = made.parameters | {"index": index}
-    candidate = Candidate(
-        id=candidate_id(request.id, editor, revision, made.seed, parameters),
-        request=request.id,
-        index=index,
-        editor=editor,
-        revision=revision,
-        seed=made.seed,
-        parameters=parameters,
-        pixels_sha256=pixels_sha256(stored.pixels),
-        width_px=made.image.shape[1],
-        height_px=made.image.shape[0],
-        synthetic=synthetic,
-        edits=made.edits,
-        defects=made.defects,
-    )
+    as_stored = replace(made, image=stored.pixels, parameters=made.parameters | {"index": index})
+    candidate = candidate_record(request, as_stored, index=index, editor=editor, revision=revision, synthetic=synthetic)
     return row.model_copy(
         update={
             "key": f"{request.id}-{candidate.id}",

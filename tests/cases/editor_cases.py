@@ -3,9 +3,10 @@
 import cv2
 import numpy as np
 
+from pipeline.editors.protocol import candidate_record
 from pipeline.requests.scenes import scene_at
 from runtime.images import ImageU8, MaskBool, mask_to_rle, pixels_sha256
-from schemas.candidate import Candidate, candidate_id
+from schemas.candidate import Candidate
 from schemas.geometry import Box
 from schemas.request import EditRequest, RequestKind, Source, Target, request_id
 
@@ -82,18 +83,4 @@ def scene_request_of(index: int, size_px: int = 128, seed: int = 77) -> tuple[Ed
 
 
 def candidate_of(request: EditRequest, edit, index: int = 0) -> Candidate:
-    return Candidate(
-        id=candidate_id(request.id, "procedural", "1", edit.seed, edit.parameters),
-        request=request.id,
-        index=index,
-        editor="procedural",
-        revision="1",
-        seed=edit.seed,
-        parameters=edit.parameters,
-        pixels_sha256=pixels_sha256(edit.image),
-        width_px=edit.image.shape[1],
-        height_px=edit.image.shape[0],
-        synthetic=True,
-        edits=edit.edits,
-        defects=edit.defects,
-    )
+    return candidate_record(request, edit, index=index, editor="procedural", revision="1", synthetic=True)
