@@ -48,7 +48,8 @@ from pipeline.gates.measures import (
     unchanged,
 )
 from pipeline.regions.difference import changed_mask, compare
-from pipeline.regions.fuse import explained_mask, fuse, plan_regions, planned_mask
+from pipeline.regions.fuse import explained_mask, fuse
+from pipeline.regions.planned import plan_regions, planned_mask
 from pipeline.requests.scenes import scene_at
 from runtime.images import ImageU8, MaskBool, pixels_sha256
 from schemas.candidate import Defect

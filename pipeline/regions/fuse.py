@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.regions.outline import Outline
-from runtime.images import MaskBool, box_mask, mask_box, mask_to_rle, resize_mask, rle_to_mask, scale_box
+from pipeline.regions.planned import grown_box, planned_mask, target_boxes
+from runtime.images import MaskBool, box_mask, mask_box, mask_to_rle, resize_mask, rle_to_mask
 from schemas.geometry import Box
-from schemas.region import MaskOrigin, ObservedMask, PlannedRegion, RegionStatus, region_id
-from schemas.request import EditRequest, Target
+from schemas.region import MaskOrigin, ObservedMask, PlannedRegion, RegionStatus
+from schemas.request import EditRequest
 
 #: `extra-n` has at most three digits.
 MAX_EXTRAS = 999
@@ -71,25 +72,6 @@ class _Place:
     reach: MaskBool
     whole: bool
     outline: Outline | None = None
-
-
-def plan_regions(request: EditRequest, width_px: int, height_px: int) -> tuple[PlannedRegion, ...]:
-    """One planned region per target, in the frame of an image of this size.
-
-    Box: the union of old and new place for a target with a destination; the whole image for a target without a box
-    ("global edit"). Boxes are scaled where sources[0] has another size.
-    """
-    size = (width_px, height_px)
-    return tuple(
-        PlannedRegion(
-            id=region_id(request.id, index),
-            target=index,
-            label=target.label,
-            role=target.role,
-            box=_union(_target_boxes(request, target, size)) or (0, 0, width_px, height_px),
-        )
-        for index, target in enumerate(request.targets)
-    )
 
 
 def fuse(
@@ -148,42 +130,12 @@ def background_mask(observed: tuple[ObservedMask, ...], shape: tuple[int, int]) 
     return background
 
 
-def planned_mask(planned: tuple[PlannedRegion, ...], shape: tuple[int, int], margin_px: int = 0) -> MaskBool:
-    """Mask (H, W) of the planned boxes, each grown by `margin_px`."""
-    mask = np.zeros(shape, dtype=np.bool_)
-    for region in planned:
-        mask |= box_mask(_grown(region.box, margin_px), *shape)
-    return mask
-
-
 def explained_mask(
     planned: tuple[PlannedRegion, ...], observed: tuple[ObservedMask, ...], shape: tuple[int, int]
 ) -> MaskBool:
     """Mask (H, W) of what the request explains: the planned boxes and what was observed of planned regions."""
     of_planned = tuple(region for region in observed if region.status != "unplanned")
     return planned_mask(planned, shape) | ~background_mask(of_planned, shape)
-
-
-def _target_boxes(request: EditRequest, target: Target, size: tuple[int, int]) -> list[Box]:
-    """The target's old and new place in an image of `size` (width, height); empty for a global edit."""
-    source = (request.sources[0].width_px, request.sources[0].height_px)
-    box = target.box
-    if box is None and target.mask is not None:
-        box = mask_box(rle_to_mask(target.mask))
-    if box is None:
-        return []
-    return [scale_box(place, source, size) for place in (box, target.destination) if place is not None]
-
-
-def _union(boxes: list[Box]) -> Box | None:
-    if not boxes:
-        return None
-    x1, y1, x2, y2 = zip(*boxes, strict=True)
-    return min(x1), min(y1), max(x2), max(y2)
-
-
-def _grown(box: Box, margin_px: int) -> Box:
-    return max(0, box[0] - margin_px), max(0, box[1] - margin_px), box[2] + margin_px, box[3] + margin_px
 
 
 def _margin_px(box: Box, shape: tuple[int, int], settings: FusionSettings) -> int:
@@ -200,7 +152,7 @@ def _place(
 ) -> _Place:
     height, width = shape
     target = request.targets[region.target]
-    boxes = _target_boxes(request, target, (width, height))
+    boxes = target_boxes(request, target, (width, height))
     exact = None if target.mask is None else resize_mask(rle_to_mask(target.mask), width, height)
     exact = None if exact is None or not exact.any() else exact
     outlined = outline.mask if outline is not None else None
@@ -211,7 +163,7 @@ def _place(
     for box in (boxes or [region.box]) if exact is None else boxes[1:] if outlined is None else []:
         core |= box_mask(box, height, width)
     for box in boxes or [region.box]:
-        reach |= box_mask(_grown(box, _margin_px(box, shape, settings)), height, width)
+        reach |= box_mask(grown_box(box, _margin_px(box, shape, settings)), height, width)
     return _Place(region, core, exact, reach, whole, outline)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from pipeline.gates.measures import GateSettings
 from pipeline.models.protocols import PromptSegmenter, Segmenter
 from pipeline.regions.difference import compare
-from pipeline.regions.fuse import fuse, plan_regions
+from pipeline.regions.fuse import fuse
 from pipeline.regions.outline import Outline, Pair, outline
+from pipeline.regions.planned import plan_regions
 from pipeline.run.stage import PartImages
 from runtime.images import ImageU8
 from schemas.request import EditRequest

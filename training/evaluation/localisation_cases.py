@@ -19,19 +19,20 @@ import numpy as np
 from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.procedural import IN_REGION_ONLY, ProceduralEditor
-from pipeline.editors.protocol import CannotEdit, Edit
+from pipeline.editors.protocol import CannotEdit, Edit, candidate_record
 from pipeline.gates.measures import GateSettings
 from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
-from pipeline.regions.fuse import fuse, plan_regions
+from pipeline.regions.fuse import fuse
+from pipeline.regions.planned import plan_regions
 from pipeline.requests.scenes import TEXTURES, render_scene
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import ImageTar, read_image
 from pipeline.run.plan import scene_lines
 from pipeline.run.stage import PartImages
 from pipeline.stages.requests import ingest
-from runtime.images import ImageU8, pixels_sha256, rle_to_mask
-from schemas.candidate import Candidate, Defect, candidate_id
+from runtime.images import ImageU8, rle_to_mask
+from schemas.candidate import Defect
 from schemas.record import short_hash
 from schemas.region import region_id
 from schemas.request import EditRequest
@@ -264,20 +265,13 @@ def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | No
 
 def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin: Question) -> Case:
     defect = edit.defects[0]
-    candidate = Candidate(
-        id=candidate_id(request.id, ProceduralEditor.name, ProceduralEditor.revision, edit.seed, edit.parameters),
-        request=request.id,
+    candidate = candidate_record(
+        request,
+        edit,
         index=0,
         editor=ProceduralEditor.name,
         revision=ProceduralEditor.revision,
-        seed=edit.seed,
-        parameters=edit.parameters,
-        pixels_sha256=pixels_sha256(edit.image),
-        width_px=edit.image.shape[1],
-        height_px=edit.image.shape[0],
-        synthetic=True,
-        edits=edit.edits,
-        defects=edit.defects,
+        synthetic=ProceduralEditor.synthetic,
     )
     return Case(
         key=f"{request.id}-{candidate.id}",

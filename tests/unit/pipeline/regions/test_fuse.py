@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.regions.fuse import FusionSettings, background_mask, fuse, plan_regions, planned_mask
+from pipeline.regions.fuse import FusionSettings, background_mask, fuse
+from pipeline.regions.planned import plan_regions, planned_mask
 from runtime.images import MaskBool, box_mask, mask_to_rle, rle_to_mask
 from schemas.geometry import Box
 from schemas.region import region_id

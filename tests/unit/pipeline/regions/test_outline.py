@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.regions.fuse import fuse, plan_regions
+from pipeline.regions.fuse import fuse
 from pipeline.regions.outline import Outline, Pair, outline
+from pipeline.regions.planned import plan_regions
 from runtime.images import MaskBool, box_mask, rle_to_mask
 from schemas.errors import BadInput
 from schemas.geometry import Box
