@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.editors.defects import DEFECT_KINDS, apply_defect, defect_place, is_visible
+from pipeline.editors.defect_strength import defect_place
+from pipeline.editors.defects import DEFECT_KINDS, apply_defect, is_visible
 from pipeline.editors.operations import to_lab
 from pipeline.editors.plan import grown, make_plan
 from pipeline.editors.protocol import CannotEdit
