@@ -14,14 +14,12 @@ from importlib.util import find_spec
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from pipeline.models.batches import ShrinkingBatches, out_of_memory
 from pipeline.models.devices import choose_device
 from pipeline.models.mask_cleaning import without_specks
 from pipeline.models.protocols import Prompt, Segment
 from pipeline.models.sam_architectures import INSTALL
-from pipeline.models.sam_inputs import PreparedImage, PreparedPrompt, prepare_image, prepare_prompt
+from pipeline.models.sam_inputs import PreparedImage, PreparedPrompt, prepare_image, prepare_prompt, prompt_tokens
 from runtime.images import ImageU8, MaskBool
 from schemas.errors import BadInput, MissingPackage, OutOfMemory
 
@@ -211,7 +209,7 @@ class SamSegmenter:
 
         with torch.no_grad():
             image_of = torch.tensor([one.slot for one in group], device=self.device)
-            logits, iou = decode(self.sam, embeddings, image_of, self._sparse(group))
+            logits, iou = decode(self.sam, embeddings, image_of, prompt_tokens(self.sam, group, self.device))
             ambiguous = group[0].box is None and len(group[0].points) == 1
             if self.settings.multimask == "always" or (self.settings.multimask == "ambiguous" and ambiguous):
                 best = 1 + iou[:, 1:].argmax(dim=1)
@@ -227,25 +225,6 @@ class SamSegmenter:
             pool.submit(_finish, mask, confidence, settings.hole_share, settings.island_share)
             for mask, confidence in zip(masks, iou.tolist(), strict=True)
         ]
-
-    def _sparse(self, group: Sequence[PreparedPrompt]) -> "Tensor":
-        """(P, T, C): the prompts as tokens."""
-        import torch
-
-        boxes, points = None, None
-        if group[0].box is not None:
-            boxes = torch.as_tensor(
-                np.stack([one.box for one in group if one.box is not None]), dtype=torch.float32, device=self.device
-            )
-        if len(group[0].points):
-            coordinates = np.stack([one.points for one in group])
-            labels = np.stack([one.labels for one in group])
-            points = (
-                torch.as_tensor(coordinates, dtype=torch.float32, device=self.device),
-                torch.as_tensor(labels, dtype=torch.int32, device=self.device),
-            )
-        sparse: Tensor = self.sam.prompt_encoder(points=points, boxes=boxes, masks=None)[0]
-        return sparse
 
     def _masks(self, group: Sequence[PreparedPrompt], logits: "Tensor") -> list[MaskBool]:
         """The masks (H, W) at the size of their images."""

@@ -12,6 +12,8 @@ from runtime.images import BadImage, ImageU8, pixels_sha256
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
+    import torch
+    from segment_anything.modeling import Sam
     from torch import Tensor
 
 
@@ -82,3 +84,21 @@ def prepare_prompt(image: PreparedImage, slot: int, number: int, prompt: Prompt)
     labels = np.array([int(point[2]) for point in prompt.points], dtype=np.int64)
     box = None if corners is None else (corners * scale).reshape(4)
     return PreparedPrompt(image, slot, number, box, points * scale, labels)
+
+
+def prompt_tokens(sam: "Sam", prompts: Sequence[PreparedPrompt], device: "torch.device") -> "Tensor":
+    """(P, T, C): prompts, which all have a box or none and the same number of points, as the decoder's tokens."""
+    import torch
+
+    boxes, points = None, None
+    if prompts[0].box is not None:
+        corners = np.stack([one.box for one in prompts if one.box is not None])
+        boxes = torch.as_tensor(corners, dtype=torch.float32, device=device)
+    if len(prompts[0].points):
+        coordinates, labels = np.stack([one.points for one in prompts]), np.stack([one.labels for one in prompts])
+        points = (
+            torch.as_tensor(coordinates, dtype=torch.float32, device=device),
+            torch.as_tensor(labels, dtype=torch.int32, device=device),
+        )
+    sparse: Tensor = sam.prompt_encoder(points=points, boxes=boxes, masks=None)[0]
+    return sparse
