@@ -41,7 +41,7 @@ class Weights:
     left_out: tuple[str, ...] = ()
 
 
-def need(package: str, what: str, install: str) -> Any:
+def require_package(package: str, what: str, install: str) -> Any:
     """The module `package`. Raises: MissingPackage with the install line where it is not installed."""
     try:
         return importlib.import_module(package)
@@ -56,7 +56,7 @@ def go_offline() -> None:
         os.environ[name] = "1"
 
 
-def need_file(path: Path, what: str, page: str) -> Path:
+def require_file(path: Path, what: str, page: str) -> Path:
     """`path`. Raises: BadInput, naming the file and the download page, where there is no such file."""
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "does not exist"
@@ -170,13 +170,13 @@ def check_folder(folder: Path, model_types: Sequence[str], page: str) -> dict[st
     if not folder.is_dir():
         fault = "is a file, not a folder" if folder.exists() else "does not exist"
         raise BadInput(str(folder), fault, f"download the folder from {page}; nothing is fetched here")
-    config = read_json(need_file(folder / "config.json", "the model's settings", page))
+    config = read_json(require_file(folder / "config.json", "the model's settings", page))
     found = str(config.get("model_type"))[:80]
     if found not in model_types:
         remedy = f"give a folder from {page}"
         raise BadInput(str(folder), f"holds a model of type {found!r}, expected {' or '.join(model_types)}", remedy)
     if not any(folder.glob("*.safetensors")):
-        need_file(folder / "model.safetensors", "the model's weights", page)
+        require_file(folder / "model.safetensors", "the model's weights", page)
     return config
 
 

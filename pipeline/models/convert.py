@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.models import groundingdino
-from pipeline.models.checkpoint import PTH_SUFFIXES, Weights, need_file, read_json, read_weights
-from pipeline.models.grounding import Fitting
+from pipeline.models.checkpoint import PTH_SUFFIXES, Weights, read_json, read_weights, require_file
+from pipeline.models.grounding import Preprocessing
 from pipeline.models.groundingdino_keys import to_transformers, transformers_config
 from pipeline.models.sam_architectures import sizes_to_metadata
 from runtime.files import sha256_of_file, write_whole
@@ -46,7 +46,7 @@ def convert(source: Path, out: Path, to: str = "safetensors") -> Conversion:
 
     Raises: BadInput where `source` is missing, damaged, a pickle that holds more than tensors, or cannot be written so.
     """
-    need_file(source, "a checkpoint", "its model's page")
+    require_file(source, "a checkpoint", "its model's page")
     _check_out(source, out, to)
     weights = read_weights(source)
     facts = {"source_sha256": sha256_of_file(source), "architecture": architecture_of(weights.tensors)}
@@ -92,18 +92,18 @@ def _to_folder(source: Path, out: Path, weights: Weights, facts: Mapping[str, st
     for file in groundingdino.bert_files(bert):
         if file.name != "config.json":
             write_whole(out / file.name, file.read_bytes())
-    _write_json(out / "preprocessor_config.json", _preprocessing(Fitting()))
+    _write_json(out / "preprocessor_config.json", _preprocessor_config(Preprocessing()))
     config = transformers_config(settings, read_json(bert / "config.json"))
     _write_json(out / "config.json", config)  # last: a folder without it is refused
     return _conversion(out, facts, len(renamed), written, weights)
 
 
-def _preprocessing(fitting: Fitting) -> dict[str, Any]:
+def _preprocessor_config(preprocessing: Preprocessing) -> dict[str, Any]:
     return {
         "image_processor_type": "GroundingDinoImageProcessor",
-        "size": {"shortest_edge": fitting.short_px, "longest_edge": fitting.long_px},
-        "image_mean": fitting.mean,
-        "image_std": fitting.std,
+        "size": {"shortest_edge": preprocessing.short_px, "longest_edge": preprocessing.long_px},
+        "image_mean": preprocessing.mean,
+        "image_std": preprocessing.std,
     }
 
 

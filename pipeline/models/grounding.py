@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.models.batches import ShrinkingBatches
-from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections
+from pipeline.models.detections import DetectSettings, Floats, RawDetections, check_finite, select_detections
 from pipeline.models.protocols import Detection
 from runtime.images import ImageU8
 
@@ -30,7 +30,7 @@ _SEPARATORS = str.maketrans(dict.fromkeys(".?!;[]", " "))
 
 
 @dataclass(frozen=True)
-class Fitting:
+class Preprocessing:
     """How an image becomes pixels: its short side is scaled to short_px, its long side to at most long_px.
 
     mean, std: of each channel, in [0, 1]. The values are those of the published GroundingDINO (ImageNet's).
@@ -53,7 +53,7 @@ class Caption:
 class GroundingModel(Protocol):
     """A GroundingDINO, whoever wrote its code."""
 
-    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Numbers, Numbers]:
+    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Floats, Floats]:
         """Boxes (B, Q, 4) as centre x, y, width, height in shares of the image, and logits (B, Q, T) of the tokens.
 
         pixels: (B, 3, H, W), one size for all. A token that is none has the logit -inf.
@@ -78,10 +78,10 @@ class GroundingDetector:
         model: GroundingModel,
         offsets: Offsets,
         settings: DetectSettings,
-        fitting: Fitting,
+        preprocessing: Preprocessing,
     ) -> None:
         self.name, self.revision, self.settings = name, revision, settings
-        self._model, self._offsets, self._fitting = model, offsets, fitting
+        self._model, self._offsets, self._preprocessing = model, offsets, preprocessing
         self._batches = ShrinkingBatches(settings.batch_size, self._title())
 
     def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
@@ -89,25 +89,25 @@ class GroundingDetector:
 
         Raises: BadInput where the model answers NaN; OutOfMemory where one image does not fit into memory.
         """
-        sizes = [fitted_size(image.shape[1], image.shape[0], self._fitting) for image in images]
+        sizes = [scaled_size(image.shape[1], image.shape[0], self._preprocessing) for image in images]
         jobs = [
             _Job(index, size, caption)
             for index, (size, asked) in enumerate(zip(sizes, phrases, strict=True))
             for caption in captions_of(asked, self._offsets)
         ]
-        found: list[list[Found]] = [[] for _ in images]
-        for same in _alike(jobs):
+        found: list[list[RawDetections]] = [[] for _ in images]
+        for same in _batchable(jobs):
             answers = self._batches.run(same, lambda batch: self._answer(batch, images))
             for job, (boxes, logits) in zip(same, answers, strict=True):
                 height_px, width_px = images[job.image].shape[:2]
-                found[job.image].append(found_of(boxes, logits, job.caption, width_px, height_px))
+                found[job.image].append(raw_detections(boxes, logits, job.caption, width_px, height_px))
         return [
-            detections(parts, image.shape[1], image.shape[0], self.settings)
+            select_detections(parts, image.shape[1], image.shape[0], self.settings)
             for parts, image in zip(found, images, strict=True)
         ]
 
-    def _answer(self, batch: Sequence[_Job], images: Sequence[ImageU8]) -> list[tuple[Numbers, Numbers]]:
-        pixels = np.stack([pixels_of(images[job.image], job.size, self._fitting) for job in batch])
+    def _answer(self, batch: Sequence[_Job], images: Sequence[ImageU8]) -> list[tuple[Floats, Floats]]:
+        pixels = np.stack([preprocessed(images[job.image], job.size, self._preprocessing) for job in batch])
         boxes, logits = self._model.answer(pixels, [job.caption.text for job in batch])
         check_finite(self._title(), boxes=boxes)
         for row, job in enumerate(batch):
@@ -163,7 +163,7 @@ def token_span(tokens: Sequence[Span], place: Span) -> Span:
     return inside[0], inside[-1] + 1
 
 
-def found_of(boxes: Numbers, logits: Numbers, caption: Caption, width_px: int, height_px: int) -> Found:
+def raw_detections(boxes: Floats, logits: Floats, caption: Caption, width_px: int, height_px: int) -> RawDetections:
     """Every query's box in pixels, with the phrase it answers: that of the highest mean over its tokens.
 
     A mean tells "red cup" from "blue cup", of which a maximum sees the shared noun alone. The score is the phrase's
@@ -174,7 +174,7 @@ def found_of(boxes: Numbers, logits: Numbers, caption: Caption, width_px: int, h
     means = np.stack([scores[:, start:end].mean(axis=1) for start, end in spans], axis=1)
     highest = np.stack([scores[:, start:end].max(axis=1) for start, end in spans], axis=1)
     chosen = means.argmax(axis=1)
-    return Found(
+    return RawDetections(
         boxes=corners(np.asarray(boxes, dtype=np.float64)) * [width_px, height_px, width_px, height_px],
         best=highest.max(axis=1),
         scores=highest[np.arange(len(chosen)), chosen],
@@ -182,32 +182,32 @@ def found_of(boxes: Numbers, logits: Numbers, caption: Caption, width_px: int, h
     )
 
 
-def corners(boxes: Numbers) -> Numbers:
+def corners(boxes: Floats) -> Floats:
     """Boxes (N, 4) from centre x, y, width, height to x1, y1, x2, y2."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def fitted_size(width_px: int, height_px: int, fitting: Fitting) -> tuple[int, int]:
+def scaled_size(width_px: int, height_px: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """(width, height) that an image is scaled to; an image of any size and shape gets at least one pixel a side."""
     short, long = min(width_px, height_px), max(width_px, height_px)
-    target = fitting.short_px
-    if long / short * target > fitting.long_px:
-        target = round(fitting.long_px * short / long)
-    scale = target / short if target else fitting.long_px / long
+    target = preprocessing.short_px
+    if long / short * target > preprocessing.long_px:
+        target = round(preprocessing.long_px * short / long)
+    scale = target / short if target else preprocessing.long_px / long
     if width_px <= height_px:
         return max(1, target), max(1, int(height_px * scale))
     return max(1, int(width_px * scale)), max(1, target)
 
 
-def pixels_of(image: ImageU8, size: tuple[int, int], fitting: Fitting) -> Pixels:
+def preprocessed(image: ImageU8, size: tuple[int, int], preprocessing: Preprocessing) -> Pixels:
     """`image` (HWC uint8) scaled to `size` (width, height; bilinear) and normalised: (3, height, width)."""
     scaled = np.asarray(Image.fromarray(image, "RGB").resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
-    normalised = (scaled / 255 - np.array(fitting.mean, np.float32)) / np.array(fitting.std, np.float32)
+    normalised = (scaled / 255 - np.array(preprocessing.mean, np.float32)) / np.array(preprocessing.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
-def _alike(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+def _batchable(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
     groups: dict[tuple[tuple[int, int], tuple[Span, ...]], list[_Job]] = {}
     for job in jobs:
         groups.setdefault((job.size, tuple(span for _, span in job.caption.spans)), []).append(job)

@@ -20,16 +20,16 @@ from pipeline.models.checkpoint import (
     check_fits,
     go_offline,
     load_local,
-    need,
-    need_file,
     quiet_transformers,
     read_json,
     read_weights,
+    require_file,
+    require_package,
     revision_of,
 )
-from pipeline.models.detect import DetectSettings, Numbers
+from pipeline.models.detections import DetectSettings, Floats
 from pipeline.models.devices import choose_device
-from pipeline.models.grounding import Fitting, GroundingDetector, Offsets, Pixels
+from pipeline.models.grounding import GroundingDetector, Offsets, Pixels, Preprocessing
 from pipeline.models.groundingdino_keys import SWIN, UNUSED
 from schemas.errors import BadInput
 
@@ -57,7 +57,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     Raises: BadInput, naming the file, where the checkpoint, its settings or BERT's files are missing, damaged or do not
     fit each other; MissingPackage.
     """
-    need_file(place, "a GroundingDINO checkpoint", PAGE)
+    require_file(place, "a GroundingDINO checkpoint", PAGE)
     bert = place.parent / BERT_FOLDER
     tokenizer, text_config = load_bert(bert)
     torch_device = choose_device(device, f"{NAME}:{place}")
@@ -72,7 +72,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
         PackageModel(model.to(torch_device)),
         offsets_of(tokenizer),
         settings or DetectSettings(),
-        Fitting(),
+        Preprocessing(),
     )
 
 
@@ -82,7 +82,7 @@ class PackageModel:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Numbers, Numbers]:
+    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Floats, Floats]:
         """See `GroundingModel`."""
         import torch
         from groundingdino.util.misc import NestedTensor
@@ -104,10 +104,10 @@ def bert_files(folder: Path) -> list[Path]:
 def load_bert(folder: Path) -> tuple[Any, dict[str, Any]]:
     """BERT's tokenizer and settings from a local folder. Raises: BadInput, naming the missing file; MissingPackage."""
     go_offline()
-    transformers = need("transformers", NAME, "pip install transformers")
-    text_config = read_json(need_file(folder / "config.json", "BERT's settings", BERT_PAGE))
+    transformers = require_package("transformers", NAME, "pip install transformers")
+    text_config = read_json(require_file(folder / "config.json", "BERT's settings", BERT_PAGE))
     if not (folder / "tokenizer.json").is_file():
-        need_file(folder / "vocab.txt", "BERT's vocabulary", BERT_PAGE)
+        require_file(folder / "vocab.txt", "BERT's vocabulary", BERT_PAGE)
     if text_config.get("model_type") != "bert":
         fault = f"is of a {str(text_config.get('model_type'))[:80]!r} model, expected 'bert'"
         raise BadInput(str(folder / "config.json"), fault, f"download it from {BERT_PAGE}")
@@ -151,9 +151,9 @@ def model_settings(place: Path, weights: Weights) -> dict[str, Any]:
 
 def published_settings(file: str) -> dict[str, Any]:
     """The settings in a config file of the package groundingdino-py."""
-    package = need("groundingdino", NAME, INSTALL)
+    package = require_package("groundingdino", NAME, INSTALL)
     path = Path(package.__file__).parent / "config" / file
-    return checked_settings(read_literals(need_file(path, "a config of groundingdino-py", PAGE)), path)
+    return checked_settings(read_literals(require_file(path, "a config of groundingdino-py", PAGE)), path)
 
 
 def read_literals(path: Path) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def build(settings: Mapping[str, Any], text_config: Mapping[str, Any], tokenizer
 def import_package() -> None:
     """Imports groundingdino-py. Raises: MissingPackage, naming what is missing, with the install line."""
     with quiet():
-        need("groundingdino.models.GroundingDINO.groundingdino", NAME, INSTALL)
+        require_package("groundingdino.models.GroundingDINO.groundingdino", NAME, INSTALL)
 
 
 @contextmanager

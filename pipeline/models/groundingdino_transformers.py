@@ -10,13 +10,13 @@ from pipeline.models.checkpoint import (
     load_folder,
     load_local,
     model_files,
-    need,
     read_json,
+    require_package,
     revision_of,
 )
-from pipeline.models.detect import DetectSettings, Numbers
+from pipeline.models.detections import DetectSettings, Floats
 from pipeline.models.devices import choose_device
-from pipeline.models.grounding import Fitting, GroundingDetector, Pixels
+from pipeline.models.grounding import GroundingDetector, Pixels, Preprocessing
 from pipeline.models.groundingdino import offsets_of
 from schemas.errors import BadInput
 
@@ -34,9 +34,9 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     """
     go_offline()
     check_folder(place, ("grounding-dino",), PAGE)
-    transformers = need("transformers", NAME, "pip install transformers torch")
+    transformers = require_package("transformers", NAME, "pip install transformers torch")
     tokenizer = load_local(transformers.BertTokenizerFast, place, "tokenizer", PAGE)
-    fitting = read_fitting(place / PREPROCESSING)
+    preprocessing = read_preprocessing(place / PREPROCESSING)
     torch_device = choose_device(device, f"{NAME}:{place}")
     model = load_folder(transformers.GroundingDinoForObjectDetection, place)
     if tokenizer.convert_tokens_to_ids(list(_ENDS)) != model.model.special_tokens.tolist():
@@ -44,17 +44,19 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
         raise BadInput(str(place), fault, f"download its tokenizer files from {PAGE}")
     answers = TransformersModel(model.to(torch_device), tokenizer)
     revision = revision_of(model_files(place))
-    return GroundingDetector(NAME, revision, answers, offsets_of(tokenizer), settings or DetectSettings(), fitting)
+    return GroundingDetector(
+        NAME, revision, answers, offsets_of(tokenizer), settings or DetectSettings(), preprocessing
+    )
 
 
-def read_fitting(path: Path) -> Fitting:
+def read_preprocessing(path: Path) -> Preprocessing:
     """How images are scaled and normalised, of a `preprocessor_config.json`; the published values where there is none.
 
     Raises: BadInput where it says something else than two sides in pixels and three means and deviations.
     """
     if not path.is_file():
-        return Fitting()
-    said, usual = read_json(path), Fitting()
+        return Preprocessing()
+    said, usual = read_json(path), Preprocessing()
     size = said.get("size", {})
     try:
         mean, std = (
@@ -67,7 +69,7 @@ def read_fitting(path: Path) -> Fitting:
             raise ValueError("out of range")
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(str(path), f"has a size, mean or std that cannot be used: {error}", "download it anew") from None
-    return Fitting(short_px, long_px, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    return Preprocessing(short_px, long_px, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 class TransformersModel:
@@ -76,7 +78,7 @@ class TransformersModel:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self._tokenizer = model, tokenizer
 
-    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Numbers, Numbers]:
+    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Floats, Floats]:
         """See `GroundingModel`."""
         import torch
 

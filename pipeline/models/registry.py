@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.models.cache import ModelCache
-from pipeline.models.detect import DetectSettings
+from pipeline.models.detections import DetectSettings
 from pipeline.models.protocols import Detector, PromptSegmenter
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
@@ -69,7 +69,7 @@ def _path(what: str, place: str | None, page: str) -> Path:
     return Path(place)
 
 
-def _sized(settings: DetectSettings, batch_size: BatchSize) -> DetectSettings:
+def _with_batch_size(settings: DetectSettings, batch_size: BatchSize) -> DetectSettings:
     return settings if batch_size == "auto" else replace(settings, batch_size=batch_size)
 
 
@@ -79,7 +79,7 @@ def _groundingdino(
     from pipeline.models.groundingdino import PAGE, load
 
     path = _path("detector groundingdino", place, PAGE)
-    return load(path, device, _sized(settings or DetectSettings(), batch_size))
+    return load(path, device, _with_batch_size(settings or DetectSettings(), batch_size))
 
 
 def _grounding_dino(
@@ -88,13 +88,13 @@ def _grounding_dino(
     from pipeline.models.groundingdino_transformers import PAGE, load
 
     path = _path("detector grounding-dino", place, PAGE)
-    return load(path, device, _sized(settings or DetectSettings(), batch_size))
+    return load(path, device, _with_batch_size(settings or DetectSettings(), batch_size))
 
 
 def _sam3_text(place: str | None, device: str, settings: DetectSettings | None, batch_size: BatchSize) -> Detector:
     from pipeline.models.sam3_text import PAGE, SETTINGS, load
 
-    return load(_path("detector sam3", place, PAGE), device, _sized(settings or SETTINGS, batch_size))
+    return load(_path("detector sam3", place, PAGE), device, _with_batch_size(settings or SETTINGS, batch_size))
 
 
 def _sam(place: str | None, device: str, batch_size: BatchSize) -> PromptSegmenter:

@@ -17,10 +17,10 @@ from pipeline.models.checkpoint import (
     load_folder,
     load_local,
     model_files,
-    need,
+    require_package,
     revision_of,
 )
-from pipeline.models.detect import DetectSettings, Found, Numbers, check_finite, detections
+from pipeline.models.detections import DetectSettings, Floats, RawDetections, check_finite, select_detections
 from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Detection
 from runtime.images import ImageU8
@@ -37,7 +37,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     """The detector of a folder. Raises: BadInput, naming the file that is missing or does not fit; MissingPackage."""
     go_offline()
     check_folder(place, MODEL_TYPES, PAGE)
-    transformers = need("transformers", NAME, "pip install transformers torch torchvision")
+    transformers = require_package("transformers", NAME, "pip install transformers torch torchvision")
     tokenizer = load_local(transformers.AutoTokenizer, place, "tokenizer", PAGE)
     processor = load_local(transformers.Sam3ImageProcessor, place, "image processor", PAGE)
     torch_device = choose_device(device, f"{NAME}:{place}")
@@ -69,29 +69,34 @@ class Sam3Detector:
         return list(self._image_batches.run(jobs, self._detect_batch))
 
     def _detect_batch(self, batch: Sequence[tuple[ImageU8, list[tuple[int, str]]]]) -> list[list[Detection]]:
-        found: list[list[Found]] = [[] for _ in batch]
+        found: list[list[RawDetections]] = [[] for _ in batch]
         pairs = [(row, index, phrase) for row, (_, asked) in enumerate(batch) for index, phrase in asked]
         if pairs:
-            seen = self._see([image for image, _ in batch])
+            seen = self._encode_images([image for image, _ in batch])
             answers = self._phrase_batches.run(
                 pairs,
-                lambda part: self._answer(seen, [row for row, _, _ in part], [phrase for _, _, phrase in part]),
+                lambda part: self._score_phrases(seen, [row for row, _, _ in part], [phrase for _, _, phrase in part]),
             )
             for (row, index, _), (boxes, scores) in zip(pairs, answers, strict=True):
                 height_px, width_px = batch[row][0].shape[:2]
                 asked_for = np.full(len(scores), index, dtype=np.intp)
-                found[row].append(Found(boxes * [width_px, height_px, width_px, height_px], scores, scores, asked_for))
+                found[row].append(
+                    RawDetections(boxes * [width_px, height_px, width_px, height_px], scores, scores, asked_for)
+                )
         sizes = [image.shape for image, _ in batch]
-        return [detections(parts, shape[1], shape[0], self.settings) for parts, shape in zip(found, sizes, strict=True)]
+        return [
+            select_detections(parts, shape[1], shape[0], self.settings)
+            for parts, shape in zip(found, sizes, strict=True)
+        ]
 
-    def _see(self, images: Sequence[ImageU8]) -> Any:
+    def _encode_images(self, images: Sequence[ImageU8]) -> Any:
         import torch
 
         pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self._model.device)
         with torch.inference_mode():
             return self._model.get_vision_features(pixel_values=pixels)
 
-    def _answer(self, seen: Any, rows: Sequence[int], phrases: Sequence[str]) -> list[tuple[Numbers, Numbers]]:
+    def _score_phrases(self, seen: Any, rows: Sequence[int], phrases: Sequence[str]) -> list[tuple[Floats, Floats]]:
         """Boxes (Q, 4) in shares of the image and scores (Q,) of every phrase on its image."""
         import torch
 

@@ -18,10 +18,10 @@ from pipeline.models.checkpoint import (
     load_folder,
     load_local,
     model_files,
-    need,
+    require_package,
     revision_of,
 )
-from pipeline.models.detect import check_finite
+from pipeline.models.detections import check_finite
 from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Prompt, Segment
 from runtime.images import ImageU8
@@ -71,7 +71,7 @@ def load(
     """The segmenter of a folder. Raises: BadInput, naming the file that is missing or does not fit; MissingPackage."""
     go_offline()
     check_folder(place, family.model_types, family.page)
-    transformers = need("transformers", family.name, "pip install transformers torch torchvision")
+    transformers = require_package("transformers", family.name, "pip install transformers torch torchvision")
     processor = load_local(getattr(transformers, family.processor_class), place, "image processor", family.page)
     torch_device = choose_device(device, f"{family.name}:{place}")
     model = load_folder(getattr(transformers, family.model_class), place).to(torch_device)

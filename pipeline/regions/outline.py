@@ -66,7 +66,7 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class _Asks:
+class _PromptBoxes:
     """The prompts for one target. before: on the source; after: on the edited image; box: its old place."""
 
     box: Box
@@ -92,7 +92,7 @@ def outline(
     The prompts of a source go through the segmenter together, once for all pairs of its request.
     Raises: BadInput where the segmenter answers NaN or a mask of another size.
     """
-    asks = [_asks(pair) for pair in pairs]
+    prompt_boxes = [_prompt_boxes(pair) for pair in pairs]
     first = {pair.request.id: index for index, pair in reversed(list(enumerate(pairs)))}
     firsts = sorted(first.values())
     before = dict(
@@ -101,7 +101,10 @@ def outline(
             _masks(
                 segmenter,
                 [pairs[index].source for index in firsts],
-                [{number: ask.before for number, ask in asks[index].items() if ask.before} for index in firsts],
+                [
+                    {number: boxes.before for number, boxes in prompt_boxes[index].items() if boxes.before}
+                    for index in firsts
+                ],
                 settings,
             ),
             strict=True,
@@ -111,23 +114,23 @@ def outline(
     afters = _masks(
         segmenter,
         [pair.edited for pair in pairs],
-        [{number: ask.after for number, ask in one.items() if ask.after} for one in asks],
+        [{number: boxes.after for number, boxes in one.items() if boxes.after} for one in prompt_boxes],
         settings,
     )
-    backs = _ways_back(pairs, asks, befores, afters, first, segmenter, settings)
+    backs = _cycle_ious(pairs, prompt_boxes, befores, afters, first, segmenter, settings)
     return [
         {
-            number: _joined(ask, old.get(number), new.get(number), back.get(number), settings)
-            for number, ask in one.items()
+            number: _joined(boxes, old.get(number), new.get(number), back.get(number), settings)
+            for number, boxes in one.items()
         }
-        for one, old, new, back in zip(asks, befores, afters, backs, strict=True)
+        for one, old, new, back in zip(prompt_boxes, befores, afters, backs, strict=True)
     ]
 
 
-def _asks(pair: Pair) -> dict[int, _Asks]:
+def _prompt_boxes(pair: Pair) -> dict[int, _PromptBoxes]:
     height, width = pair.edited.shape[:2]
     canvas = pair.request.sources[0]
-    asks = {}
+    prompt_boxes = {}
     for number, target in enumerate(pair.request.targets):
         given = None if target.mask is None else resize_mask(rle_to_mask(target.mask), width, height)
         place = target.box or (None if target.mask is None else mask_box(rle_to_mask(target.mask)))
@@ -137,14 +140,14 @@ def _asks(pair: Pair) -> dict[int, _Asks]:
         box = scale_box(place, size, (width, height))
         there = None if target.destination is None else scale_box(target.destination, size, (width, height))
         if given is None or there is not None:
-            asks[number] = _asks_of(target, box, there, given)
-    return asks
+            prompt_boxes[number] = _boxes_of_target(target, box, there, given)
+    return prompt_boxes
 
 
-def _asks_of(target: Target, box: Box, destination: Box | None, given: MaskBool | None) -> _Asks:
+def _boxes_of_target(target: Target, box: Box, destination: Box | None, given: MaskBool | None) -> _PromptBoxes:
     before = None if target.role == "add" or given is not None else box
     after = None if target.role == "remove" else destination or box
-    return _Asks(box, before, after, given)
+    return _PromptBoxes(box, before, after, given)
 
 
 def _masks(
@@ -160,16 +163,16 @@ def _masks(
     answers = segmenter.segment(images, prompts)
     return [
         {
-            number: _believed(_checked(segment, image, segmenter), box, settings)
+            number: _accepted(_checked(segment, image, segmenter), box, settings)
             for (number, box), segment in zip(asked.items(), segments, strict=True)
         }
         for image, asked, segments in zip(images, boxes, answers, strict=True)
     ]
 
 
-def _ways_back(
+def _cycle_ious(
     pairs: Sequence[Pair],
-    asks: Sequence[dict[int, _Asks]],
+    prompt_boxes: Sequence[dict[int, _PromptBoxes]],
     befores: Sequence[_Found],
     afters: Sequence[_Found],
     first: dict[str, int],
@@ -179,10 +182,10 @@ def _ways_back(
     """For each pair the `cycle_iou` of its targets with masks on both images."""
     wanted: dict[int, dict[tuple[int, int], Box]] = {}
     for index, pair in enumerate(pairs):
-        for number, ask in asks[index].items():
+        for number, boxes in prompt_boxes[index].items():
             new = afters[index].get(number)
-            if befores[index].get(number) is not None and new is not None and ask.after is not None:
-                box = _brought_back(mask_box(new.mask), ask.after, ask.box, pair.source)
+            if befores[index].get(number) is not None and new is not None and boxes.after is not None:
+                box = _moved_back(mask_box(new.mask), boxes.after, boxes.box, pair.source)
                 wanted.setdefault(first[pair.request.id], {})[index, number] = box
     order = sorted(wanted)
     cycles: list[dict[int, float]] = [{} for _ in pairs]
@@ -194,13 +197,13 @@ def _ways_back(
         for (index, number), segment in zip(wanted[source], segments, strict=True):
             old = befores[index][number]
             assert old is not None
-            box = asks[index][number].box
+            box = prompt_boxes[index][number].box
             back = _checked(segment, pairs[source].source, segmenter).mask & _grown_mask(box, old.mask.shape, settings)
             cycles[index][number] = _iou(old.mask, back)
     return cycles
 
 
-def _brought_back(box: Box | None, there: Box, here: Box, image: ImageU8) -> Box:
+def _moved_back(box: Box | None, there: Box, here: Box, image: ImageU8) -> Box:
     """`box`, which lies about `there`, at the same place about `here`, inside the image."""
     assert box is not None
     sides = []
@@ -214,19 +217,19 @@ def _brought_back(box: Box | None, there: Box, here: Box, image: ImageU8) -> Box
 
 
 def _joined(
-    ask: _Asks, old: _Mask | None, new: _Mask | None, cycle: float | None, settings: OutlineSettings
+    boxes: _PromptBoxes, old: _Mask | None, new: _Mask | None, cycle: float | None, settings: OutlineSettings
 ) -> Outline:
     """The outline from the masks on both images, as the table above has it."""
-    if old is None and ask.given is not None and ask.before is None:
-        old = _Mask(ask.given, 1.0)
+    if old is None and boxes.given is not None and boxes.before is None:
+        old = _Mask(boxes.given, 1.0)
     same = cycle is None or cycle >= settings.min_cycle_iou
     used = [one for one in (old, new if same or old is None else None) if one is not None]
     if not used:
         return Outline(None, settings.unbelieved, cycle)
     mask = np.logical_or.reduce([one.mask for one in used])
     confidence = min(one.confidence for one in used)
-    if ask.after is not None and ask.after != ask.box and (new is None or not same):
-        mask |= box_mask(ask.after, *mask.shape)  # where it went there is a box only
+    if boxes.after is not None and boxes.after != boxes.box and (new is None or not same):
+        mask |= box_mask(boxes.after, *mask.shape)  # where it went there is a box only
         confidence *= settings.unbelieved
     return Outline(mask, confidence * (1.0 if same or cycle is None else cycle / settings.min_cycle_iou), cycle)
 
@@ -242,7 +245,7 @@ def _checked(segment: Segment, image: ImageU8, segmenter: PromptSegmenter) -> Se
     raise BadInput(thing, fault, "check its checkpoint with another tool, or run it in fp32")
 
 
-def _believed(segment: Segment, box: Box, settings: OutlineSettings) -> _Mask | None:
+def _accepted(segment: Segment, box: Box, settings: OutlineSettings) -> _Mask | None:
     mask = segment.mask & _grown_mask(box, segment.mask.shape, settings)
     area, all_of_it = int(mask.sum()), int(segment.mask.sum())
     if not area or area < settings.min_inside_share * all_of_it:

@@ -32,7 +32,7 @@ STEP = 1.1
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Reading:
     """The instructions of a request (one a turn) as read, and what to look for on its source."""
 
     parsed: tuple[Parsed, ...]
@@ -51,22 +51,22 @@ def name_targets(
     while chunk := list(islice(rest, CHUNK_ROWS)):
         read = [_read(row) for row, _ in chunk]
         jobs = [
-            (image, asked.phrases)
-            for (_, image), asked in zip(chunk, read, strict=True)
-            if isinstance(asked, _Asked) and asked.phrases and image is not None
+            (image, reading.phrases)
+            for (_, image), reading in zip(chunk, read, strict=True)
+            if isinstance(reading, _Reading) and reading.phrases and image is not None
         ]
         answers = iter(detector.detect([image for image, _ in jobs], [phrases for _, phrases in jobs]) if jobs else [])
-        for (row, _), asked in zip(chunk, read, strict=True):
-            if isinstance(asked, _Asked) and isinstance(row, Sample):
-                found = next(answers) if asked.phrases else []
+        for (row, _), reading in zip(chunk, read, strict=True):
+            if isinstance(reading, _Reading) and isinstance(row, Sample):
+                found = next(answers) if reading.phrases else []
                 _check_boxes(detector, found)
-                yield _named(row, asked, found)
+                yield _named(row, reading, found)
             else:
-                yield asked if isinstance(asked, Rejection) else row
+                yield reading if isinstance(reading, Rejection) else row
 
 
-def _read(row: Sample | Rejection) -> _Asked | Rejection | None:
-    """What is asked of a row without targets; None for a row that stays as it is."""
+def _read(row: Sample | Rejection) -> _Reading | Rejection | None:
+    """The reading of a row without targets, or why there is none; None for a row that stays as it is."""
     if isinstance(row, Rejection) or row.request.targets:
         return None
     parsed: list[Parsed] = []
@@ -78,16 +78,16 @@ def _read(row: Sample | Rejection) -> _Asked | Rejection | None:
         if unread := parsed[-1].unread:  # what it asks would count as changed but not named
             detail = f"has a part that is not understood ({unread[0]!r}); say it otherwise, or give targets"
             return _rejection(row, "unread_part", f"{_quoted(instruction)} {detail}")
-    return _Asked(tuple(parsed), tuple(dict.fromkeys(phrase for one in parsed for phrase in phrases_for(one))))
+    return _Reading(tuple(parsed), tuple(dict.fromkeys(phrase for one in parsed for phrase in phrases_for(one))))
 
 
-def _named(row: Sample, asked: _Asked, found: Sequence[Detection]) -> Sample | Rejection:
+def _named(row: Sample, reading: _Reading, found: Sequence[Detection]) -> Sample | Rejection:
     source, targets = row.request.sources[0], []
     size_px = (source.width_px, source.height_px)
-    for turn, (instruction, parsed) in enumerate(zip(_turns(row.request), asked.parsed, strict=True)):
+    for turn, (instruction, parsed) in enumerate(zip(_turns(row.request), reading.parsed, strict=True)):
         try:
             for named in parsed.targets:
-                targets += targets_of(named, asked.phrases, found, size_px, turn)
+                targets += targets_of(named, reading.phrases, found, size_px, turn)
         except CannotChoose as error:
             return _rejection(row, error.reason, f"{error.detail}; asked by {_quoted(instruction)}")
     if len(targets) > TARGETS_MAX:

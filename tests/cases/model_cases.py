@@ -20,7 +20,7 @@ BERT = {
     "intermediate_size": 48,
 }
 WORDS = ("cat", "dog", "red", "cup", "##s", "blue", "a")
-#: Numbers that BERT's vocabulary gives its special tokens, which transformers' GroundingDino takes for granted.
+#: Floats that BERT's vocabulary gives its special tokens, which transformers' GroundingDino takes for granted.
 SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}
 
 

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pipeline.models.detect import DetectSettings, Numbers
+from pipeline.models.detections import DetectSettings, Floats
 from pipeline.models.grounding import (
     MAX_TOKENS,
-    Fitting,
     GroundingDetector,
     Pixels,
+    Preprocessing,
     captions_of,
-    fitted_size,
-    found_of,
     phrase_text,
-    pixels_of,
+    preprocessed,
+    raw_detections,
+    scaled_size,
 )
 from schemas.errors import BadInput
 from tests.cases.model_cases import picture
 
-SMALL = Fitting(32, 64)
+SMALL = Preprocessing(32, 64)
 
 
 def offsets(text: str) -> Sequence[tuple[int, int]]:
@@ -37,7 +37,7 @@ class Written:
         self.shapes: list[tuple[int, ...]] = []
         self.refused = 0
 
-    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Numbers, Numbers]:
+    def answer(self, pixels: Pixels, captions: Sequence[str]) -> tuple[Floats, Floats]:
         """Logits as written."""
         if len(captions) > self.most:
             self.refused += 1
@@ -98,7 +98,7 @@ def test_a_box_answers_the_phrase_whose_tokens_fit_it_all() -> None:
     (caption,) = captions_of(["red cup", "blue cup"], offsets)
     logits = np.full((1, 8), -5.0)
     logits[0, [1, 2, 5]] = 1.0, 2.0, 2.5  # "red", "cup" and the second "cup", which is the single best
-    found = found_of(np.array([[0.5, 0.5, 0.2, 0.4]]), logits, caption, 100, 50)
+    found = raw_detections(np.array([[0.5, 0.5, 0.2, 0.4]]), logits, caption, 100, 50)
     assert found.phrases.tolist() == [0]
     assert found.boxes.tolist() == [pytest.approx([40, 15, 60, 35])]
     assert found.scores[0] == pytest.approx(1 / (1 + np.exp(-2.0)))
@@ -164,16 +164,16 @@ def test_out_of_memory_gives_the_same_answers_in_smaller_batches() -> None:
     ],
 )
 def test_images_of_any_size_are_fitted(size: tuple[int, int], fitted: tuple[int, int]) -> None:
-    width_px, height_px = fitted_size(*size, Fitting())
+    width_px, height_px = scaled_size(*size, Preprocessing())
     assert abs(width_px - fitted[0]) <= 1
     assert abs(height_px - fitted[1]) <= 1
 
 
 def test_pixels_are_normalised() -> None:
-    pixels = pixels_of(np.full((4, 6, 3), 255, np.uint8), (3, 2), Fitting())
+    pixels = preprocessed(np.full((4, 6, 3), 255, np.uint8), (3, 2), Preprocessing())
     assert pixels.shape == (3, 2, 3)
     assert pixels[:, 0, 0].tolist() == pytest.approx(
-        [(1 - m) / s for m, s in zip(Fitting().mean, Fitting().std, strict=True)]
+        [(1 - m) / s for m, s in zip(Preprocessing().mean, Preprocessing().std, strict=True)]
     )
 
 

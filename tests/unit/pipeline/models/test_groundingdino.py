@@ -19,8 +19,8 @@ from flows.cli import main
 from pipeline.models import groundingdino, groundingdino_transformers
 from pipeline.models.checkpoint import read_weights
 from pipeline.models.convert import convert
-from pipeline.models.detect import DetectSettings
-from pipeline.models.grounding import Fitting, GroundingDetector, pixels_of
+from pipeline.models.detections import DetectSettings
+from pipeline.models.grounding import GroundingDetector, Preprocessing, preprocessed
 from pipeline.models.groundingdino_keys import RENAMES, to_transformers
 from schemas.errors import BadInput
 from tests.cases.model_cases import SPECIAL, picture, write_bert, write_grounding_dino, write_groundingdino
@@ -28,7 +28,7 @@ from tests.cases.model_cases import SPECIAL, picture, write_bert, write_groundin
 ALL = DetectSettings(box_threshold=0, score_threshold=0, nms_iou=1, max_detections=1000)
 CAPTIONS = ["red cup. dog.", "blue cat. cup."]
 PHRASES = [["red cup", "dog"], ["cat", "a blue cups", "dog"]]
-SMALL = Fitting(64, 107)
+SMALL = Preprocessing(64, 107)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +62,7 @@ def transformers(folder: Path) -> GroundingDetector:
 def small(package: GroundingDetector, transformers: GroundingDetector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both look at images of 64 px instead of 800."""
     for detector in (package, transformers):
-        monkeypatch.setattr(detector, "_fitting", SMALL)
+        monkeypatch.setattr(detector, "_preprocessing", SMALL)
 
 
 def copied(place: Path, to: Path) -> Path:
@@ -79,7 +79,7 @@ def test_both_implementations_answer_alike(package: GroundingDetector, transform
     One thing they do not do alike: a box's corner within .001 of the image's edge is kept off it by groundingdino-py
     (inverse sigmoid with eps 1e-3) more than by transformers (1e-5); no box of this model lies there.
     """
-    pixels = np.stack([pixels_of(picture(80, 60, seed), (80, 64), SMALL) for seed in (0, 1)])
+    pixels = np.stack([preprocessed(picture(80, 60, seed), (80, 64), SMALL) for seed in (0, 1)])
     (boxes, logits), (other_boxes, other_logits) = (
         detector._model.answer(pixels, CAPTIONS) for detector in (package, transformers)
     )
@@ -295,7 +295,7 @@ def test_a_converted_checkpoint_answers_as_before(
     assert all(torch.equal(written.tensors[name], before.tensors[name]) for name in before.tensors)
     write_bert(tmp_path / groundingdino.BERT_FOLDER)
     detector, original = (groundingdino.load(path, settings=ALL) for path in (out, place))
-    detector._fitting = original._fitting = SMALL
+    detector._preprocessing = original._preprocessing = SMALL
     assert detector.detect([picture(64, 64)], [["cat"]]) == original.detect([picture(64, 64)], [["cat"]])
 
 
@@ -404,11 +404,11 @@ def test_another_vocabulary_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_preprocessing_that_cannot_be_is_refused(tmp_path: Path, said: dict[str, Any]) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
     with pytest.raises(BadInput, match=r"preprocessor_config\.json: has a size, mean or std that cannot be used"):
-        groundingdino_transformers.read_fitting(tmp_path / "preprocessor_config.json")
+        groundingdino_transformers.read_preprocessing(tmp_path / "preprocessor_config.json")
 
 
 def test_preprocessing_is_read_and_has_published_defaults(folder: Path, tmp_path: Path) -> None:
-    assert groundingdino_transformers.read_fitting(folder / "preprocessor_config.json") == Fitting()
-    assert groundingdino_transformers.read_fitting(tmp_path / "none.json") == Fitting()
+    assert groundingdino_transformers.read_preprocessing(folder / "preprocessor_config.json") == Preprocessing()
+    assert groundingdino_transformers.read_preprocessing(tmp_path / "none.json") == Preprocessing()
     (tmp_path / "p.json").write_text(json.dumps({"size": {"shortest_edge": 64, "longest_edge": 107}}))
-    assert groundingdino_transformers.read_fitting(tmp_path / "p.json") == SMALL
+    assert groundingdino_transformers.read_preprocessing(tmp_path / "p.json") == SMALL

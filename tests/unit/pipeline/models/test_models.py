@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.models.checkpoint import need
+from pipeline.models.checkpoint import require_package
 from pipeline.models.registry import (
     _DETECTORS,
     _SEGMENTERS,
@@ -54,7 +54,7 @@ def test_an_unknown_detector_is_refused(spec: str) -> None:
 
 def test_a_missing_package_gives_the_install_line() -> None:
     with pytest.raises(MissingPackage, match=r"^sam9: needs no_such_package, which is not installed; pip install it$"):
-        need("no_such_package", "sam9", "pip install it")
+        require_package("no_such_package", "sam9", "pip install it")
 
 
 def test_importing_imports_no_model_package() -> None:

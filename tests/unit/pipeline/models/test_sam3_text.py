@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.models import sam3_text
-from pipeline.models.detect import DetectSettings, clipped
+from pipeline.models.detections import DetectSettings, clipped
 from schemas.errors import BadInput
 from tests.cases.model_cases import picture, write_sam3, write_sam3_tracker
 
@@ -74,7 +74,7 @@ def test_nan_from_the_model_names_it(detector: sam3_text.Sam3Detector) -> None:
 def test_out_of_memory_halves_the_pairs(detector: sam3_text.Sam3Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [["cat", "dog", "cup"], ["red", "blue"]]
     images = [picture(80, 60), picture(80, 60, 1)]
-    whole, answer, sizes = detector.detect(images, asked), detector._answer, []
+    whole, answer, sizes = detector.detect(images, asked), detector._score_phrases, []
 
     def short_of_memory(seen: Any, rows: Any, phrases: Any) -> Any:
         sizes.append(len(phrases))
@@ -82,7 +82,7 @@ def test_out_of_memory_halves_the_pairs(detector: sam3_text.Sam3Detector, monkey
             raise torch.OutOfMemoryError("tried to allocate")
         return answer(seen, rows, phrases)
 
-    monkeypatch.setattr(detector, "_answer", short_of_memory)
+    monkeypatch.setattr(detector, "_score_phrases", short_of_memory)
     halved = detector.detect(images, asked)
     assert sizes == [5, 3, 2, 2, 1]
     sizes.clear()

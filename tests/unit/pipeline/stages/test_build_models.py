@@ -107,7 +107,7 @@ def test_a_build_without_a_box_runs_through_and_every_reject_says_why(
 
 
 def _taking_anything(**settings: Any) -> Any:
-    from pipeline.models.detect import DetectSettings
+    from pipeline.models.detections import DetectSettings
 
     return DetectSettings(**{"box_threshold": 0.0, "score_threshold": 0.0, **settings})
 

@@ -1,4 +1,4 @@
-"""What all detectors share: thresholds, clipping, suppression of doubles, and the check for NaN.
+"""What all detectors share: thresholds, clipping, non-maximum suppression, and the check for NaN.
 
 Pure functions over numpy arrays; no model and no torch is known here. The adapters beside it bring the models.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.models.protocols import Detection
 from schemas.errors import BadInput
 
-Numbers = NDArray[np.floating[Any]]
+Floats = NDArray[np.floating[Any]]
 
 #: A box thinner than this after clipping has no pixel whose centre it is sure to hold.
 MIN_SIDE_PX = 0.5
@@ -45,21 +45,23 @@ class DetectSettings:
 
 
 @dataclass(frozen=True)
-class Found:
+class RawDetections:
     """Boxes as a model answered them for one image, before anything is left out.
 
     boxes: (N, 4) x1, y1, x2, y2 in pixels of the image, perhaps beyond it. best: (N,) score of the box over everything
     asked, 0..1. scores: (N,) score of its phrase, 0..1. phrases: (N,) index of the phrase it answers.
     """
 
-    boxes: Numbers
-    best: Numbers
-    scores: Numbers
+    boxes: Floats
+    best: Floats
+    scores: Floats
     phrases: NDArray[np.intp]
 
 
-def detections(found: Sequence[Found], width_px: int, height_px: int, settings: DetectSettings) -> list[Detection]:
-    """What is kept of an image's boxes, best first: above the thresholds, clipped, without doubles, at most so many."""
+def select_detections(
+    found: Sequence[RawDetections], width_px: int, height_px: int, settings: DetectSettings
+) -> list[Detection]:
+    """The boxes of an image that are kept, best first: above the thresholds, clipped, suppressed, at most so many."""
     if not found:
         return []
     boxes = clipped(np.concatenate([part.boxes for part in found]), width_px, height_px)
@@ -71,20 +73,20 @@ def detections(found: Sequence[Found], width_px: int, height_px: int, settings: 
     boxes, scores, phrases = boxes[good], scores[good], phrases[good]
     order = np.lexsort((*boxes.T[::-1], phrases, -scores))
     boxes, scores, phrases = boxes[order], scores[order], phrases[order]
-    kept = without_doubles(boxes, phrases, settings.nms_iou)[: settings.max_detections]
+    kept = non_maximum_suppression(boxes, phrases, settings.nms_iou)[: settings.max_detections]
     return [
         Detection(tuple(float(side) for side in boxes[index]), float(scores[index]), int(phrases[index]))  # type: ignore[arg-type]
         for index in kept
     ]
 
 
-def clipped(boxes: Numbers, width_px: int, height_px: int) -> Numbers:
+def clipped(boxes: Floats, width_px: int, height_px: int) -> Floats:
     """Boxes (N, 4) cut to the image; one that lies beyond it loses all its area."""
     limits = np.array([width_px, height_px, width_px, height_px], dtype=np.float64)
     return np.clip(np.asarray(boxes, dtype=np.float64).reshape(-1, 4), 0.0, limits)
 
 
-def without_doubles(boxes: Numbers, phrases: NDArray[np.intp], most_iou: float) -> list[int]:
+def non_maximum_suppression(boxes: Floats, phrases: NDArray[np.intp], most_iou: float) -> list[int]:
     """Indices of `boxes` (N, 4, best first) that overlap no better one of the same phrase by more than `most_iou`."""
     left: NDArray[np.intp] = np.arange(len(boxes))
     kept: list[int] = []
@@ -96,7 +98,7 @@ def without_doubles(boxes: Numbers, phrases: NDArray[np.intp], most_iou: float) 
     return kept
 
 
-def box_iou(box: Numbers, others: Numbers) -> Numbers:
+def box_iou(box: Floats, others: Floats) -> Floats:
     """IoU of `box` (4,) with each of `others` (N, 4), 0 where both are empty."""
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
     common = np.prod(np.clip(high - low, 0, None), axis=1)
@@ -104,7 +106,7 @@ def box_iou(box: Numbers, others: Numbers) -> Numbers:
     return np.asarray(common / np.maximum(union, 1e-12))
 
 
-def check_finite(model: str, **answers: Numbers) -> None:
+def check_finite(model: str, **answers: Floats) -> None:
     """Raises: BadInput, naming the model and the answer, where a number is NaN or infinite."""
     for name, numbers in answers.items():
         bad = int(np.size(numbers) - np.isfinite(numbers).sum())
