@@ -138,43 +138,39 @@ def build_sam(architecture: str | SamSizes) -> "Sam":
 
     from torch.nn import LayerNorm
 
-    grid = (sizes.grid_cells, sizes.grid_cells)
-    sam = Sam(
-        image_encoder=ImageEncoderViT(
-            img_size=sizes.image_px,
-            patch_size=sizes.patch_px,
-            embed_dim=sizes.encoder_dim,
-            depth=sizes.encoder_depth,
-            num_heads=sizes.encoder_heads,
-            mlp_ratio=sizes.encoder_mlp_dim / sizes.encoder_dim,
-            out_chans=sizes.prompt_dim,
-            norm_layer=partial(LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=sizes.window_cells,
-            global_attn_indexes=sizes.global_blocks,
-        ),
-        prompt_encoder=PromptEncoder(
-            embed_dim=sizes.prompt_dim,
-            image_embedding_size=grid,
-            input_image_size=(sizes.image_px, sizes.image_px),
-            mask_in_chans=sizes.mask_channels,
-        ),
-        mask_decoder=MaskDecoder(
-            num_multimask_outputs=MULTIMASK_OUTPUTS,
-            transformer=TwoWayTransformer(
-                depth=sizes.decoder_depth,
-                embedding_dim=sizes.prompt_dim,
-                mlp_dim=sizes.decoder_mlp_dim,
-                num_heads=sizes.decoder_heads,
-            ),
-            transformer_dim=sizes.prompt_dim,
-            iou_head_depth=sizes.iou_depth,
-            iou_head_hidden_dim=sizes.iou_hidden_dim,
-        ),
-        pixel_mean=list(PIXEL_MEAN),
-        pixel_std=list(PIXEL_STD),
+    image_encoder = ImageEncoderViT(
+        img_size=sizes.image_px,
+        patch_size=sizes.patch_px,
+        embed_dim=sizes.encoder_dim,
+        depth=sizes.encoder_depth,
+        num_heads=sizes.encoder_heads,
+        mlp_ratio=sizes.encoder_mlp_dim / sizes.encoder_dim,
+        out_chans=sizes.prompt_dim,
+        norm_layer=partial(LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=sizes.window_cells,
+        global_attn_indexes=sizes.global_blocks,
     )
-    return sam.eval()
+    prompt_encoder = PromptEncoder(
+        embed_dim=sizes.prompt_dim,
+        image_embedding_size=(sizes.grid_cells, sizes.grid_cells),
+        input_image_size=(sizes.image_px, sizes.image_px),
+        mask_in_chans=sizes.mask_channels,
+    )
+    transformer = TwoWayTransformer(
+        depth=sizes.decoder_depth,
+        embedding_dim=sizes.prompt_dim,
+        mlp_dim=sizes.decoder_mlp_dim,
+        num_heads=sizes.decoder_heads,
+    )
+    mask_decoder = MaskDecoder(
+        num_multimask_outputs=MULTIMASK_OUTPUTS,
+        transformer=transformer,
+        transformer_dim=sizes.prompt_dim,
+        iou_head_depth=sizes.iou_depth,
+        iou_head_hidden_dim=sizes.iou_hidden_dim,
+    )
+    return Sam(image_encoder, prompt_encoder, mask_decoder, list(PIXEL_MEAN), list(PIXEL_STD)).eval()
 
 
 def named_sizes(architecture: str) -> SamSizes:

@@ -94,23 +94,7 @@ def outline(
     """
     prompt_boxes = [_prompt_boxes(pair) for pair in pairs]
     first = {pair.request.id: index for index, pair in reversed(list(enumerate(pairs)))}
-    firsts = sorted(first.values())
-    before = dict(
-        zip(
-            firsts,
-            _masks(
-                segmenter,
-                [pairs[index].source for index in firsts],
-                [
-                    {number: boxes.before for number, boxes in prompt_boxes[index].items() if boxes.before}
-                    for index in firsts
-                ],
-                settings,
-            ),
-            strict=True,
-        )
-    )
-    befores = [before[first[pair.request.id]] for pair in pairs]
+    befores = _masks_on_sources(pairs, prompt_boxes, first, segmenter, settings)
     afters = _masks(
         segmenter,
         [pair.edited for pair in pairs],
@@ -168,6 +152,21 @@ def _masks(
         }
         for image, asked, segments in zip(images, boxes, answers, strict=True)
     ]
+
+
+def _masks_on_sources(
+    pairs: Sequence[Pair],
+    prompt_boxes: Sequence[dict[int, _PromptBoxes]],
+    first: dict[str, int],
+    segmenter: PromptSegmenter,
+    settings: OutlineSettings,
+) -> list[_Found]:
+    """For each pair the masks of its targets on its source. first: the first pair of each request, which is asked."""
+    asked = sorted(first.values())
+    boxes = [{number: own.before for number, own in prompt_boxes[index].items() if own.before} for index in asked]
+    found = _masks(segmenter, [pairs[index].source for index in asked], boxes, settings)
+    by_pair = dict(zip(asked, found, strict=True))
+    return [by_pair[first[pair.request.id]] for pair in pairs]
 
 
 def _cycle_ious(
