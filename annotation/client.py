@@ -11,7 +11,6 @@ from typing import Annotated, Protocol, TypeVar
 
 from pydantic import Field
 
-from annotation.studio.interface import region_name
 from schemas.errors import RegionwiseError
 from schemas.ranking import Ranking
 from schemas.record import Id, Record
@@ -21,6 +20,8 @@ from schemas.sample import ImageRef
 from schemas.score import Annotation
 
 Side = Annotated[int, Field(gt=0, le=65_535)]
+#: Longest label in the name of a region.
+NAME_CHARS = 80
 
 
 class TaskRegion(Record):
@@ -107,12 +108,12 @@ class SentRanking(Record):
         return self.request
 
 
-#: What can be asked, what is kept of it, and what is answered.
-Asked = Task | RankingTask
-SentAsked = SentTask | SentRanking
+#: A task of either kind, what is kept of it once it is sent, and an answer to it.
+AnyTask = Task | RankingTask
+AnySentTask = SentTask | SentRanking
 Answer = Annotation | Ranking
-AskedT = TypeVar("AskedT", bound=Asked)
-AskedT_contra = TypeVar("AskedT_contra", bound=Asked, contravariant=True)
+TaskT = TypeVar("TaskT", bound=AnyTask)
+TaskT_contra = TypeVar("TaskT_contra", bound=AnyTask, contravariant=True)
 
 
 class RejectedAnnotation(Record):
@@ -154,7 +155,7 @@ class LostAnswer(RegionwiseError):
         self.over = over
 
 
-class AnnotationClient(Protocol[AskedT_contra]):
+class AnnotationClient(Protocol[TaskT_contra]):
     """Where tasks go and answers come from. project: the name of its tasks in the ledger; batch_tasks: for one push."""
 
     project: str
@@ -168,11 +169,11 @@ class AnnotationClient(Protocol[AskedT_contra]):
         """The ids of the tasks that the project has of these keys; one of each, the first."""
         ...
 
-    def get_ready(self, tasks: Sequence[AskedT_contra]) -> None:
+    def get_ready(self, tasks: Sequence[TaskT_contra]) -> None:
         """Says that these tasks will be pushed next or after that, so that they can be made ready meanwhile."""
         ...
 
-    def push(self, tasks: Sequence[AskedT_contra]) -> list[str]:
+    def push(self, tasks: Sequence[TaskT_contra]) -> list[str]:
         """Sends tasks, all or none, and returns their ids there, in order. Raises: LostAnswer."""
         ...
 
@@ -181,8 +182,17 @@ class AnnotationClient(Protocol[AskedT_contra]):
         ...
 
 
+def region_name(index: int, label: str) -> str:
+    """What annotators see the region number `index` (from 0) called, `1 the left cup`; no other of its task has it.
+
+    The label is shown as one line of at most `NAME_CHARS` characters.
+    """
+    line = " ".join(label.split())
+    return f"{index + 1} {line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + '…'}"
+
+
 def sent_task(task: Task) -> SentTask:
-    """What is kept of `task`."""
+    """What is kept of a task with regions."""
     regions = tuple(
         SentRegion(
             region=region.mask.region,
@@ -196,7 +206,7 @@ def sent_task(task: Task) -> SentTask:
     return SentTask(candidate=task.candidate, size_hw=task.size_hw, regions=regions)
 
 
-def kept_of(task: Asked) -> SentAsked:
+def sent_record(task: AnyTask) -> AnySentTask:
     """What is kept of a task of either kind."""
     if isinstance(task, RankingTask):
         return SentRanking(request=task.request, candidates=tuple(one.candidate for one in task.candidates))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from annotation.client import AnnotationClient, AskedT, LostAnswer, kept_of
+from annotation.client import AnnotationClient, LostAnswer, TaskT, sent_record
 from annotation.store import AnnotationStore
 
 #: How long a server may be busy with tasks whose sender is gone.
@@ -40,9 +40,9 @@ class Collected:
 
 
 def send(
-    client: AnnotationClient[AskedT],
+    client: AnnotationClient[TaskT],
     store: AnnotationStore,
-    tasks: Sequence[AskedT],
+    tasks: Sequence[TaskT],
     *,
     settle_s: float = SETTLE_S,
     pause_s: float = PAUSE_S,
@@ -69,9 +69,9 @@ def send(
 
 
 def _send_batch(
-    client: AnnotationClient[AskedT],
+    client: AnnotationClient[TaskT],
     store: AnnotationStore,
-    batch: Mapping[str, AskedT],
+    batch: Mapping[str, TaskT],
     settle_s: float,
     pause_s: float,
 ) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def _send_batch(
         return 0, 0
     doubts = {key: at for key, at in store.in_doubt(client.project).items() if key in left}
     is_known = client.count() == len(placed) and not doubts
-    store.remember(client.project, (kept_of(task) for task in left.values()))
+    store.remember(client.project, (sent_record(task) for task in left.values()))
     store.intend(client.project, left)
     until = max(doubts.values(), default=datetime.min.replace(tzinfo=UTC)) + timedelta(seconds=settle_s)
     found = {} if is_known else _find(client, list(left), list(doubts), until, pause_s)
@@ -95,9 +95,9 @@ def _send_batch(
 
 
 def _push(
-    client: AnnotationClient[AskedT],
+    client: AnnotationClient[TaskT],
     store: AnnotationStore,
-    left: Mapping[str, AskedT],
+    left: Mapping[str, TaskT],
     settle_s: float,
     pause_s: float,
 ) -> tuple[int, bool]:
@@ -122,7 +122,7 @@ def _push(
 
 
 def _find(
-    client: AnnotationClient[AskedT], keys: Sequence[str], doubtful: Sequence[str], until: datetime, pause_s: float
+    client: AnnotationClient[TaskT], keys: Sequence[str], doubtful: Sequence[str], until: datetime, pause_s: float
 ) -> dict[str, str]:
     """Which of `keys` the project has; asked again until it has all the doubtful ones, or the time is over."""
     while True:
@@ -132,7 +132,7 @@ def _find(
         time.sleep(pause_s)
 
 
-def collect(client: AnnotationClient[AskedT], store: AnnotationStore) -> Collected:
+def collect(client: AnnotationClient[TaskT], store: AnnotationStore) -> Collected:
     """Pulls what is new or changed into the store, from where the last one stopped. Raises: what `client` raises."""
     new = rejects = read = 0
     more = True

@@ -33,7 +33,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from annotation.client import Answer, Page, RejectedAnnotation, SentAsked, SentRanking, SentTask
+from annotation.client import Answer, AnySentTask, Page, RejectedAnnotation, SentRanking, SentTask
 from schemas.errors import BadInput, DamagedFile, NewerSchema, RunInUse
 from schemas.ranking import Ranking
 from schemas.score import Annotation, SnapshotName
@@ -189,7 +189,7 @@ class AnnotationStore:
         finally:
             lock.release()
 
-    def remember(self, project: str, tasks: Iterable[SentAsked]) -> None:
+    def remember(self, project: str, tasks: Iterable[AnySentTask]) -> None:
         """Keeps what the answers to these tasks are read by, before they are sent; what is there stays."""
         statement = "INSERT INTO sent (project, candidate, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         with self._whole():

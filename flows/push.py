@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from annotation.client import Asked, RankedImage, RankingTask, Task
+from annotation.client import AnyTask, RankedImage, RankingTask, Task
 from annotation.exchange import Sent, send
 from annotation.raters.consensus import current
 from annotation.raters.gold import GOLD_FILE, choose_gold, gold_answers, random_verdict, read_gold
@@ -105,7 +105,7 @@ def push_run(run: Path, settings: StudioSettings, title: str | None, images: Ima
             if (queue == "ranking") == work.ranking
         }
         queues = [] if work.ranking else _queues(run, info, store, clients, values, placed, work)
-        planned: Iterable[tuple[Queue, Sequence[Asked]]] = (
+        planned: Iterable[tuple[Queue, Sequence[AnyTask]]] = (
             _rankings(run, info, values, placed, work.routing) if work.ranking else _with_tasks(run, info, queues)
         )
         sent: dict[str, Sent] = {}

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from annotation.client import Answer, Asked, LostAnswer, Page, RankingTask, RejectedAnnotation
+from annotation.client import Answer, AnyTask, LostAnswer, Page, RankingTask, RejectedAnnotation
 from annotation.store import MAX_SEQ, AnnotationStore
 from annotation.studio.controls import LABELS, RANKING, compare, read_controls
 from annotation.studio.convert import Unreadable, moment, read_annotation, studio_task
@@ -214,7 +214,7 @@ class StudioClient:
         if not task.total_annotations and not task.cancelled_annotations:
             self._http.ask("DELETE", f"/api/tasks/{task.id}/")
 
-    def get_ready(self, tasks: Sequence[Asked]) -> None:
+    def get_ready(self, tasks: Sequence[AnyTask]) -> None:
         """See `AnnotationClient.get_ready`. Images are read and written in a thread of their own."""
         key = tuple(task.key for task in tasks)
         if key not in self._ready:
@@ -222,7 +222,7 @@ class StudioClient:
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = self._maker.submit(self._body, tuple(tasks))
 
-    def push(self, tasks: Sequence[Asked]) -> list[str]:
+    def push(self, tasks: Sequence[AnyTask]) -> list[str]:
         """See `AnnotationClient.push`. Raises: LostAnswer, or BadInput for a task that does not fit."""
         self.get_ready(tasks)
         body = self._ready.pop(tuple(task.key for task in tasks)).result()
@@ -236,7 +236,7 @@ class StudioClient:
             raise LostAnswer(self._http.thing, f"does not say which tasks {len(tasks)} became", over=True)
         return [str(number) for number in ids]
 
-    def _body(self, tasks: Sequence[Asked]) -> bytes:
+    def _body(self, tasks: Sequence[AnyTask]) -> bytes:
         """The import of these tasks. Raises: BadInput for one that does not fit."""
         sent = [self._as_imported(task) for task in tasks]
         body = json.dumps(sent, separators=(",", ":")).encode()
@@ -245,7 +245,7 @@ class StudioClient:
             raise BadInput(f"{len(tasks)} tasks", fault, "lower batch_tasks")
         return body
 
-    def _as_imported(self, task: Asked) -> dict[str, Any]:
+    def _as_imported(self, task: AnyTask) -> dict[str, Any]:
         source = self._image_url(task.sources[0])
         if isinstance(task, RankingTask):
             return ranking_task(task, source, [self._image_url(one.edited) for one in task.candidates])

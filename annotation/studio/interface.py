@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from xml.sax.saxutils import quoteattr
 
+from annotation.client import region_name
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import LEVEL_SCORES, Issue
 
@@ -25,7 +26,6 @@ CANNOT_JUDGE = "cannot judge"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00")
 #: A key for the mask of each of the first regions, none of them a tool's; with alt and shift it is for the box.
 NAME_KEYS = "qtdfgzcypkl"
-NAME_CHARS = 80
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,6 @@ def ranking_candidates(urls: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
-def region_name(index: int, label: str) -> str:
-    """The name of a region in the annotator's list and in the results, `1 the left cup`: its place from 0, its label.
-
-    The number makes it one of its kind; the label is one line of at most 80 characters.
-    """
-    line = " ".join(label.split())
-    return f"{index + 1} {line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + '…'}"
-
-
 def region_labels(labels: Sequence[str]) -> list[dict[str, str]]:
     """The task's `region_labels`, for masks: name, colour and key of each of its regions, in their order."""
     return _labels(labels, "")
@@ -180,7 +171,7 @@ def main(arguments: list[str]) -> int:
     text = LABELS_FILE.read_text()
     current = filled(text)
     if "--check" in arguments and current != text:
-        raise BadInput(f"annotation/{LABELS_FILE.name}", "is not current", "run `make schemas`")
+        raise BadInput(f"annotation/studio/{LABELS_FILE.name}", "is not current", "run `make schemas`")
     if current != text:
         LABELS_FILE.write_text(current)
     return 0

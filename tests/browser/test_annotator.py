@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page
 
-from annotation.client import RankedImage, RankingTask, Task, TaskRegion, kept_of
+from annotation.client import RankedImage, RankingTask, Task, TaskRegion, region_name, sent_record
 from annotation.exchange import collect, send
 from annotation.store import MAX_SEQ, open_store, store_path
 from annotation.studio.client import open_studio
@@ -19,7 +19,7 @@ from annotation.studio.controls import RANKING, read_controls
 from annotation.studio.convert import Unreadable
 from annotation.studio.http import StudioSettings
 from annotation.studio.image_urls import Ask, LocalImages
-from annotation.studio.interface import labels_config, ranking_config, region_name
+from annotation.studio.interface import labels_config, ranking_config
 from annotation.studio.project import open_project
 from annotation.studio.rankings import ranking_task, read_ranking
 from annotation.studio.server import Studio, asker
@@ -331,7 +331,7 @@ def test_what_was_dragged_into_order_is_the_ranking(
     _submit(page, project)
     (raw,) = project.ask("GET", f"/api/tasks/{project.task}/annotations/", None)
     controls = read_controls(ranking_config(), RANKING, RANKING)
-    arguments = (kept_of(asked), str(project.task), "p", controls, "person:x")
+    arguments = (sent_record(asked), str(project.task), "p", controls, "person:x")
     if len(dragged) == len(COLOURS):
         assert read_ranking(raw, *arguments).candidates == tuple(reversed(dragged))
     else:

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
+from annotation.client import NAME_CHARS, region_name
 from annotation.studio.interface import (
     LABELS_FILE,
-    NAME_CHARS,
     SCALES,
     filled,
     guidelines,
@@ -18,7 +18,6 @@ from annotation.studio.interface import (
     ranking_config,
     region_boxes,
     region_labels,
-    region_name,
 )
 from schemas.errors import BadInput
 from schemas.score import LEVEL_SCORES, Issue

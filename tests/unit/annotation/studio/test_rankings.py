@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation.client import RankedImage, RankingTask, kept_of
+from annotation.client import RankedImage, RankingTask, sent_record
 from annotation.exchange import Collected, Sent, collect, send
 from annotation.raters.consensus import current
 from annotation.raters.routing import Value, plan_rankings
@@ -36,7 +36,7 @@ def _task(number: int = 0) -> RankingTask:
     return RankingTask(request=request, instruction="make it red", sources=(IMAGE,), candidates=candidates)
 
 
-SENT = kept_of(_task())
+SENT = sent_record(_task())
 
 
 def _ranked(*order: str, left: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
