@@ -18,7 +18,8 @@ from scipy.stats import rankdata
 
 from benchmarks.result import once, row
 from flows.commands import export_run
-from flows.people import consensus_run, rate_run
+from flows.consensus import consensus_run
+from flows.rate import rate_run
 from pipeline.dataset.consensus_files import read_consensus
 from pipeline.dataset.shards import read_dataset
 from pipeline.run.folder import read_build_info

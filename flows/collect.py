@@ -1,4 +1,4 @@
-"""`regionwise collect`: what people said of a run's candidates, from Label Studio into the run's annotation store.
+"""`regionwise collect`: annotators' answers on a run's candidates, from Label Studio into the run's annotation store.
 
 It may be stopped and started again at any time, and run beside another.
 """
@@ -17,12 +17,15 @@ from annotation.exchange import Collected, collect
 from annotation.raters.routing import QueueName
 from annotation.store import check_snapshot_name, open_store, store_path
 from annotation.studio.http import StudioSettings
-from annotation.studio.projects_file import the_link
+from annotation.studio.link import require_link
 from annotation.studio.webhook import WebhookReceiver
-from flows.people import show
-from flows.projects import clients_of
+from flows.facts import show_facts
+from flows.studio_clients import open_clients
 from schemas.errors import BadInput, RegionwiseError
 from schemas.sample import ImageRef
+
+#: Takes what a look at the server found.
+Report = Callable[[Mapping[str, object]], None]
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,16 @@ def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> di
     started = time.monotonic()
     if snapshot is not None:
         check_snapshot_name(snapshot)
-    link = the_link(run)
+    link = require_link(run)
     with open_store(store_path(run)) as store:
-        clients = clients_of(link, settings, store, _no_image)
+        clients = open_clients(link, settings, store, _no_image)
         found = {name: collect(client, store) for name, client in clients.items()}
         rejects = [reject for client in clients.values() for reject in store.rejects(client.project)]
         if snapshot is not None:
             store.take_snapshot(snapshot, "label-studio")
         total, rankings = store.count(), store.count_rankings()
     return {
-        **_told(found),
+        **_counts(found),
         "rejected": dict(sorted(Counter(reject.reason for reject in rejects).items())),
         "annotations": total,
         "rankings": rankings,
@@ -71,7 +74,7 @@ def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> di
     }
 
 
-def _told(found: Mapping[QueueName, Collected]) -> dict[str, object]:
+def _counts(found: Mapping[QueueName, Collected]) -> dict[str, object]:
     return {
         "new": sum(one.annotations for one in found.values()),
         "new_rejects": sum(one.rejects for one in found.values()),
@@ -85,15 +88,15 @@ def _no_image(_ref: ImageRef) -> str:
 
 def collect_and_show(run: Path, settings: StudioSettings, snapshot: str | None, as_json: bool) -> None:
     """`collect_run`, and what it did for a person or a program."""
-    show(collect_run(run, settings, snapshot), as_json)
+    show_facts(collect_run(run, settings, snapshot), as_json)
 
 
 def watch_and_show(run: Path, settings: StudioSettings, watch: Watch, snapshot: str | None, as_json: bool) -> None:
-    """`watch_run`, telling of every look that found something. Raises: BadInput, also where a snapshot is asked for."""
+    """`watch_run`, printing every look that found something. Raises: BadInput, also where a snapshot is asked for."""
     if snapshot is not None:
         raise BadInput("--watch", "goes on, and a snapshot has an end", "take it with a `collect` of its own")
 
-    def told(facts: Mapping[str, object]) -> None:
+    def report(facts: Mapping[str, object]) -> None:
         if as_json:
             print(json.dumps(facts), flush=True)
         elif "error" in facts:
@@ -101,32 +104,35 @@ def watch_and_show(run: Path, settings: StudioSettings, watch: Watch, snapshot: 
         elif facts["new"] or facts["new_rejects"]:
             print(f"{facts['new']} new, {facts['new_rejects']} rejected, {facts['annotations']} in all", flush=True)
 
-    watch_run(run, settings, watch, told)
+    watch_run(run, settings, watch, report)
 
 
-def watch_run(run: Path, settings: StudioSettings, watch: Watch, told: Callable[[Mapping[str, object]], None]) -> None:
-    """Collects again and again until interrupted; a server that does not answer is told of and asked again.
+def watch_run(
+    run: Path, settings: StudioSettings, watch: Watch, report: Callable[[Mapping[str, object]], None]
+) -> None:
+    """Collects again and again until interrupted; a server that does not answer is reported and asked again.
 
-    With a webhook the server calls this machine when something changes; polling stays, for calls get lost.
+    report: called with the facts of every look, or with its `error`. With a webhook the server calls this machine when
+    something changes; polling stays, for calls get lost.
     """
-    link = the_link(run)
+    link = require_link(run)
     with ExitStack() as stack:
         receiver = None
         if watch.webhook is not None:
             secret = secrets.token_hex(16)
             receiver = stack.enter_context(WebhookReceiver(secret, *watch.webhook))
             store = stack.enter_context(open_store(store_path(run)))
-            for client in clients_of(link, settings, store, _no_image).values():
+            for client in open_clients(link, settings, store, _no_image).values():
                 client.call(receiver.url, secret)
         looks = 0
         while watch.looks is None or looks < watch.looks:
             looks += 1
             try:
-                told(collect_run(run, settings, None))
+                report(collect_run(run, settings, None))
             except BadInput:
                 raise
             except RegionwiseError as error:
-                told({"error": str(error)})
+                report({"error": str(error)})
             if watch.looks is None or looks < watch.looks:
                 _wait(receiver, watch.every_s)
 

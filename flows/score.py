@@ -23,7 +23,7 @@ CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoreRequest:
     """What the command line names: one pair, or a JSONL of pairs."""
 
     source: Path | None
@@ -34,7 +34,9 @@ class Asked:
     pairs: Path | None = None
 
 
-def score_pairs(asked: Asked, spec: str, out: Path | None, picture: Path | None, size_px: int, as_json: bool) -> None:
+def score_pairs(
+    asked: ScoreRequest, spec: str, out: Path | None, picture: Path | None, size_px: int, as_json: bool
+) -> None:
     """Scores one pair or a list. out: JSONL of scores. picture: a PNG, or for a list the folder of its PNGs.
 
     Raises: BadInput for anything that cannot be used; nothing is written then but the pictures of pairs before it.
@@ -57,7 +59,7 @@ def score_pairs(asked: Asked, spec: str, out: Path | None, picture: Path | None,
     _show(every, as_json, one=asked.pairs is None)
 
 
-def _check(asked: Asked, picture: Path | None) -> None:
+def _check(asked: ScoreRequest, picture: Path | None) -> None:
     """Raises: BadInput where neither one pair nor a list is named, or both are."""
     one = {"--source": asked.source, "--edited": asked.edited, "--instruction": asked.instruction}
     if asked.pairs is not None:
@@ -77,7 +79,7 @@ def _check(asked: Asked, picture: Path | None) -> None:
         raise BadInput(str(picture), "is no PNG name", "end the picture's name with .png")
 
 
-def _chunks(asked: Asked, size_px: int) -> Iterator[list[Pair]]:
+def _chunks(asked: ScoreRequest, size_px: int) -> Iterator[list[Pair]]:
     if asked.pairs is not None:
         lines = list(read_lines(asked.pairs))
         for start in range(0, len(lines), CHUNK):

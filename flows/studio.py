@@ -11,14 +11,12 @@ from typing import NoReturn
 
 import click
 
-from annotation.studio.projects_file import the_link
+from annotation.studio.link import require_link
 from annotation.studio.server import Studio, studio
-from flows.projects import studio_settings
-from flows.push import Images, Work, push_run
+from flows.push import push_run
+from flows.push_settings import PushSettings
 from runtime.checkout import CHECKOUT
 from schemas.errors import RegionwiseError
-
-TOKEN_ENV = "LABEL_STUDIO_API_KEY"
 
 
 def prepare_project(running: Studio, run: Path) -> int:
@@ -26,10 +24,9 @@ def prepare_project(running: Studio, run: Path) -> int:
 
     Raises: BadInput where `run` is no run, RegionwiseError where the server refuses.
     """
-    settings, documents = studio_settings(run, running.url, TOKEN_ENV, running.data)
-    done = push_run(run, settings, None, Images(documents=documents), Work())
+    done = push_run(run, PushSettings(url=running.url, studio=running.data))
     print(f"pushed: {done['new']} new, {done['known']} there before", flush=True)
-    return next(iter(the_link(run).projects.values()))
+    return next(iter(require_link(run).projects.values()))
 
 
 @click.command()

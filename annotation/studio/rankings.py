@@ -1,4 +1,4 @@
-"""Rankings of a request's candidates: the task as Label Studio imports it, the answer read and checked, all together.
+"""Rankings of a request's candidates: the task as Label Studio imports it, and the answer read and checked.
 
 A submitted ranking names each of the request's candidates once, in the one bucket that stands for the order. The editor
 keeps what was not ranked in a list of its own, `_`: an order with gaps says nothing of what was left there, and is a
@@ -7,8 +7,6 @@ reject, but where the annotator skips the task or says that it cannot be judged.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from statistics import fmean
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,15 +25,13 @@ from annotation.studio.convert import (
     words,
 )
 from annotation.studio.interface import ranking_candidates
-from schemas.ranking import PairWins, RankedCandidate, Ranking, RankingConsensus
+from schemas.ranking import Ranking
 from schemas.record import first_fault
 from schemas.score import AnnotationState
 
 TASK_SCHEMA = "studio-ranking/1"
 #: Where the editor keeps what was not dragged into a bucket.
 POOL = "_"
-#: Mean ranks are rounded to this many decimals.
-DECIMALS = 4
 
 
 def ranking_task(task: RankingTask, source_image: str, edited_images: Sequence[str]) -> dict[str, Any]:
@@ -116,38 +112,3 @@ def _state(was_cancelled: bool, items: Sequence[Item], controls: Mapping[str, Co
         return "skipped"
     chosen = [item for item in items if controls[item.from_name].kind == "choices" and item.value["choices"]]
     return "cannot_judge" if chosen else "submitted"
-
-
-def rank_consensus(rankings: Sequence[Ranking], snapshot: str) -> RankingConsensus:
-    """All rankings of one request together. rankings: what stands (`annotation.raters.consensus.current`).
-
-    A candidate's mean rank is the plain mean of its ranks, 1 for the best; a pair is won by whom a rater put first.
-    Raises: ValueError without a ranking, or with rankings of several requests.
-    """
-    (request,) = {ranking.request for ranking in rankings}
-    orders = [ranking.candidates for ranking in rankings if ranking.state == "submitted"]
-    ranks: dict[str, list[int]] = {}
-    for order in orders:
-        for rank, candidate in enumerate(order, 1):
-            ranks.setdefault(candidate, []).append(rank)
-    wins = Counter(pair for order in orders for pair in combinations(order, 2))
-    ranked = [
-        RankedCandidate(
-            candidate=candidate,
-            mean_rank=round(fmean(found), DECIMALS),
-            wins=sum(count for (first, _), count in wins.items() if first == candidate),
-        )
-        for candidate, found in ranks.items()
-    ]
-    return RankingConsensus(
-        request=request,
-        snapshot=snapshot,
-        synthetic=any(ranking.synthetic for ranking in rankings),
-        n_raters=len(orders),
-        n_not_judged=len(rankings) - len(orders),
-        candidates=tuple(sorted(ranked, key=lambda one: (one.mean_rank, one.candidate))),
-        pairs=tuple(
-            PairWins(first=first, second=second, first_wins=wins[first, second], second_wins=wins[second, first])
-            for first, second in combinations(sorted(ranks), 2)
-        ),
-    )

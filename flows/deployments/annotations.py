@@ -11,11 +11,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from annotation.raters.routing import RoutingSettings
 from annotation.studio.http import StudioSettings
 from flows.collect import Watch, collect_run, watch_run
-from flows.projects import studio_settings
-from flows.push import Images, Work, push_run
+from flows.push import push_run
+from flows.push_settings import TOKEN_ENV, PushSettings, push_settings
+from flows.studio_clients import studio_settings
 from pipeline.run.folder import read_build_info
 
 
@@ -24,9 +24,9 @@ def _run_name() -> str:
 
 
 @task(name="push", persist_result=False)
-def push(run: Path, settings: StudioSettings, title: str | None, images: Images, work: Work) -> dict[str, object]:
+def push(run: Path, settings: PushSettings) -> dict[str, object]:
     """See `flows.push.push_run`."""
-    return push_run(run, settings, title, images, work)
+    return push_run(run, settings)
 
 
 @task(name="collect", persist_result=False)
@@ -39,20 +39,23 @@ def collect(run: Path, settings: StudioSettings, snapshot: str | None) -> dict[s
 def push_annotations(
     run: str,
     url: str | None = None,
-    token_env: str = "LABEL_STUDIO_API_KEY",
+    token_env: str = TOKEN_ENV,
     studio: str | None = None,
     title: str | None = None,
     images: Literal["local", "data", "s3"] = "local",
     documents: str | None = None,
     bucket: str | None = None,
+    endpoint: str | None = None,
     raters: int = 3,
     overlap: float = 1.0,
     gold: str | None = None,
     gold_share: float = 0.1,
+    values: str | None = None,
     reward: str | None = None,
     ranking: bool = False,
+    batch: int = 250,
 ) -> dict[str, Any]:
-    """Sends what people shall rate now to Label Studio; run again after a collect, what they disagreed on.
+    """Sends the tasks to rate now to Label Studio; run again after a collect, those that raters disagreed on.
 
     Args:
         run: the run's folder; a relative one lies in the checkout.
@@ -63,20 +66,20 @@ def push_annotations(
         images: how annotators come by them.
         documents: for local images, the server's document root.
         bucket: for images on S3.
+        endpoint: for images on another S3-compatible service than AWS.
         raters: raters of the overlap.
         overlap: share of candidates with several raters.
         gold: known scores to mix in, a file or `oracle`.
         gold_share: gold among the tasks.
+        values: a file of what to rate first (JSONL); empty for no order.
         reward: what it is unsure about comes first, `region` or `region:FOLDER`; empty for no order.
         ranking: each request's candidates side by side, to be ranked, and nothing else.
+        batch: tasks in one import.
     """
+    given = dict(locals())  # the parameters: no other name is there yet
+    settings = push_settings({name: value for name, value in given.items() if name != "run" and value != ""})
     folder = Path(run).resolve()
-    settings, root = studio_settings(folder, url or None, token_env, Path(studio) if studio else None)
-    how = Images(images, Path(documents) if documents else root, bucket or None)
-    routing = RoutingSettings(overlap_raters=raters, overlap_share=overlap, gold_share=gold_share)
-    facts = push(
-        folder, settings, title or None, how, Work(routing, gold or None, ranking=ranking, reward=reward or None)
-    )
+    facts = push(folder, settings)
     return _shown(folder, "pushed", facts)
 
 
@@ -84,7 +87,7 @@ def push_annotations(
 def collect_annotations(
     run: str,
     url: str | None = None,
-    token_env: str = "LABEL_STUDIO_API_KEY",
+    token_env: str = TOKEN_ENV,
     studio: str | None = None,
     snapshot: str | None = None,
     looks: int = 1,
@@ -105,7 +108,7 @@ def collect_annotations(
     settings, _ = studio_settings(folder, url or None, token_env, Path(studio) if studio else None)
     if looks > 1:
         logger = get_run_logger()
-        watch_run(folder, settings, Watch(every_s, looks=looks - 1), lambda told: logger.info("%s", told))
+        watch_run(folder, settings, Watch(every_s, looks=looks - 1), lambda found: logger.info("%s", found))
     facts = collect(folder, settings, snapshot or None)
     return _shown(folder, "collected", facts)
 

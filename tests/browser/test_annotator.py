@@ -20,7 +20,7 @@ from annotation.studio.convert import Unreadable
 from annotation.studio.http import StudioSettings
 from annotation.studio.image_urls import Ask, LocalImages
 from annotation.studio.interface import labels_config, ranking_config
-from annotation.studio.project import open_project
+from annotation.studio.project_setup import open_project
 from annotation.studio.rankings import ranking_task, read_ranking
 from annotation.studio.server import Studio, asker
 from runtime.masks import rle_to_mask

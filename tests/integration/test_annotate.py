@@ -17,9 +17,9 @@ import pytest
 
 from annotation.raters.routing import Value, by_value
 from annotation.store import MAX_SEQ, open_store, store_path
-from annotation.studio.projects_file import the_link
+from annotation.studio.link import require_link
 from annotation.studio.server import Studio
-from flows.push import VALUES_FILE
+from flows.push_values import VALUES_FILE
 from pipeline.dataset.consensus_files import RANKINGS_FILE, consensus_stage
 from pipeline.run.folder import read_build_info, read_kept
 from runtime.checkout import CHECKOUT
@@ -165,7 +165,7 @@ def test_what_two_people_say_comes_back_and_where_they_differ_a_second_round_is_
 
     pushed_on = facts("push", "--run", run, "--studio", running_studio.data, "--raters", 2)
     assert set(pushed_on["new"]) == {"second"}
-    asked = {task["data"]["candidate"] for task in first.tasks(the_link(run).projects["second"])}
+    asked = {task["data"]["candidate"] for task in first.tasks(require_link(run).projects["second"])}
     assert disputed["data"]["candidate"] in asked
     assert not {agreed["data"]["candidate"], half["data"]["candidate"]} & asked
 
@@ -183,7 +183,7 @@ def test_what_people_ranked_comes_back_once_into_the_run(
     again = facts("push", *studio, "--ranking", "--raters", 2)
     assert (again["new"], again["known"]) == ({}, len(several))
     first, second = people("first"), people("second")
-    tasks = first.tasks(the_link(run).projects["ranking"])
+    tasks = first.tasks(require_link(run).projects["ranking"])
     values = [Value(**json.loads(line)) for line in (run / VALUES_FILE).read_text().splitlines()]
     request_of = {sample.candidate.id: sample.request.id for sample in kept if sample.candidate}
     telling = dict.fromkeys(request_of[candidate] for candidate in by_value(values))

@@ -16,9 +16,10 @@ import pytest
 from distributed import LocalCluster
 
 from annotation.store import open_store, store_path
-from annotation.studio.projects_file import the_link
+from annotation.studio.link import require_link
 from annotation.studio.server import Studio
 from flows.deployments.serve import CHECKOUT, PREFECT, Served, serve
+from flows.push_settings import PushSettings
 from pipeline.run.folder import read_build_info, read_kept
 from runtime.processes import free_port
 from schemas.sample import Sample
@@ -84,7 +85,9 @@ def launch(served: Served, flow: str, *parameters: str) -> "subprocess.Completed
 
 def ask(served: Served, path: str) -> Any:
     """What the server lists at `<path>/filter`, newest first."""
-    sort = {"artifacts": "CREATED_DESC", "logs": "TIMESTAMP_DESC"}.get(path, "EXPECTED_START_TIME_DESC")
+    sort = {"artifacts": "CREATED_DESC", "logs": "TIMESTAMP_DESC", "deployments": "NAME_ASC"}.get(
+        path, "EXPECTED_START_TIME_DESC"
+    )
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{served.url}/api/{path}/filter", json.dumps({"sort": sort}).encode(), headers)
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -132,7 +135,7 @@ def test_pushing_and_collecting_are_deployments_too(served: Served, built: Path,
     places = ("--param", f"run={built}", "--param", f"studio={running_studio.data}")
     pushed = launch(served, "push-annotations", *places, "--param", "raters=2")
     assert pushed.returncode == 0, pushed.stdout
-    (project,) = the_link(built).projects.values()
+    (project,) = require_link(built).projects.values()
     with httpx.Client(headers={"Authorization": f"Token {running_studio.account.token}"}, trust_env=False) as http:
         found = http.get(f"{running_studio.url}/api/projects/{project}/").json()
         task = http.get(f"{running_studio.url}/api/tasks/?project={project}&page_size=1").json()["tasks"][0]
@@ -146,6 +149,13 @@ def test_pushing_and_collecting_are_deployments_too(served: Served, built: Path,
     tables = {found["key"]: found["data"] for found in ask(served, "artifacts")}
     assert '"fact": "annotations", "value": "1"' in tables["annotations-collected"]
     assert running_studio.account.token not in json.dumps(tables)
+
+
+def test_the_push_deployment_offers_what_the_command_line_does(served: Served) -> None:
+    (deployment,) = (one for one in ask(served, "deployments") if one["entrypoint"].endswith(":push_annotations"))
+    offered = deployment["parameter_openapi_schema"]["properties"]
+    wanted = {name: field.default for name, field in PushSettings.model_fields.items()}
+    assert {name: one.get("default") for name, one in offered.items() if name != "run"} == wanted
 
 
 def kept(run: Path) -> list[Sample]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from annotation.client import RankedImage, RankingTask, sent_record
 from annotation.exchange import Collected, Sent, collect, send
 from annotation.raters.consensus import current
+from annotation.raters.rankings import rank_consensus
 from annotation.raters.routing import Value, plan_rankings
 from annotation.store import AnnotationStore, open_store, store_path
 from annotation.studio.client import StudioClient, open_studio
@@ -19,7 +20,7 @@ from annotation.studio.controls import RANKING, read_controls
 from annotation.studio.convert import Unreadable
 from annotation.studio.http import StudioSettings
 from annotation.studio.interface import labels_config, ranking_config
-from annotation.studio.rankings import rank_consensus, ranking_task, read_ranking
+from annotation.studio.rankings import ranking_task, read_ranking
 from schemas.errors import BadInput
 from schemas.record import short_hash
 from tests.cases.rater_cases import IMAGE, ranking

@@ -10,7 +10,7 @@ from PIL import Image
 
 from annotation.studio.image_urls import DataImages, ImagePlace, LocalImages, S3Images, file_name
 from annotation.studio.interface import labels_config
-from annotation.studio.project import open_project
+from annotation.studio.project_setup import open_project
 from schemas.errors import BadInput
 from schemas.sample import ImageRef
 from tests.cases.studio import MadeUp

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from annotation.raters.routing import Value, by_value
-from flows.push import VALUES_FILE, Work, ask_values
+from flows.push_values import VALUES_FILE, ask_values
 from flows.train_reward import TrainingFailed
 from pipeline.run.folder import read_build_info, read_kept
-from schemas.errors import BadInput
 from tests.cases.mask_cases import box_rle, outlined
 from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
 from training.scoring.values import mask_doubt, reward_std, values_of_run
@@ -99,10 +98,3 @@ def test_a_reward_that_is_none_writes_nothing(small_run: Path, tmp_path: Path) -
         ask_values(run, "rubbish")
     assert error.value.exit_code == 2
     assert not (run / VALUES_FILE).exists()
-
-
-def test_values_come_from_one_place() -> None:
-    with pytest.raises(BadInput, match="give one of them"):
-        Work(values=Path("x"), reward="region")
-    with pytest.raises(BadInput, match="gold among rankings"):
-        Work(ranking=True, gold="oracle")

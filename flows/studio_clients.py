@@ -11,7 +11,7 @@ from annotation.store import AnnotationStore
 from annotation.studio.client import StudioClient, open_studio
 from annotation.studio.http import StudioSettings
 from annotation.studio.interface import Kind, labels_config, ranking_config
-from annotation.studio.projects_file import StudioLink, read_link
+from annotation.studio.link import StudioLink, read_link
 from annotation.studio.server import account_in, local_address
 from schemas.errors import BadInput
 from schemas.record import first_fault
@@ -41,19 +41,19 @@ def studio_settings(
         raise BadInput("Label Studio", first_fault(error), "see `regionwise push --help`") from None
 
 
-def kind_of(queue: QueueName) -> Kind:
+def task_kind(queue: QueueName) -> Kind:
     """Which interface the tasks of a queue have."""
     return "ranking" if queue == "ranking" else "regions"
 
 
-def clients_of(
+def open_clients(
     link: StudioLink, settings: StudioSettings, store: AnnotationStore, image_url: Callable[[ImageRef], str]
 ) -> dict[QueueName, StudioClient]:
     """A client for each of the link's projects."""
     configs = {"regions": labels_config(), "ranking": ranking_config()}
     return {
         name: open_studio(
-            settings.model_copy(update={"project": number}), store, configs[kind_of(name)], image_url, kind_of(name)
+            settings.model_copy(update={"project": number}), store, configs[task_kind(name)], image_url, task_kind(name)
         )
         for name, number in link.projects.items()
     }

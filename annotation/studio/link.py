@@ -35,7 +35,7 @@ def read_link(run: Path) -> StudioLink | None:
         return None
 
 
-def the_link(run: Path) -> StudioLink:
+def require_link(run: Path) -> StudioLink:
     """The run's link. Raises: BadInput where nothing was pushed."""
     link = read_link(run)
     if link is None:
