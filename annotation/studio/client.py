@@ -20,7 +20,7 @@ from annotation.client import Answer, AnyTask, LostAnswer, Page, RankingTask, Re
 from annotation.store import MAX_SEQ, AnnotationStore
 from annotation.studio.controls import LABELS, RANKING, compare, read_controls
 from annotation.studio.convert import Unreadable, moment, read_annotation, studio_task
-from annotation.studio.http import Failure, StudioHttp, StudioSettings, base_url, connect, read_token
+from annotation.studio.http import StudioFailure, StudioHttp, StudioSettings, base_url, connect, read_token
 from annotation.studio.interface import Kind
 from annotation.studio.rankings import ranking_task, read_ranking
 from annotation.studio.webhook import SECRET_HEADER
@@ -151,7 +151,7 @@ def _authorized(settings: StudioSettings, token: str) -> StudioHttp:
             raise http.status_failure(error.status_code or 401, json.dumps(error.body).encode()) from None
         except (ValueError, RecursionError):
             fault = "answers the exchange of the token with something that is no JSON"
-            raise Failure(fault, "give the URL of Label Studio itself") from None
+            raise StudioFailure(fault, "give the URL of Label Studio itself") from None
         return {"Authorization": headers["Authorization"]}
 
     http = StudioHttp(settings, connections, token, authorize)

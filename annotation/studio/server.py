@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from annotation.studio.image_urls import Ask
 from runtime.checkout import CHECKOUT
+from runtime.http import Bounds, request_once
 from runtime.processes import HOST, Process, choose_port, process, tail, wait_until
 from schemas.errors import BadInput, RegionwiseError, RunInUse
 
@@ -36,7 +37,9 @@ ENVIRONMENT_SETTING = "REGIONWISE_STUDIO_VENV"
 CONSTRAINTS = importlib.resources.files("annotation.studio") / "studio-constraints.txt"
 PORT, USER = 8080, "studio@localhost"
 #: On two cores: a known database 6 to 10 s, a fresh one about a minute, on a slow disk three.
-START_TIMEOUT_S, MIGRATE_TIMEOUT_S, INSTALL_TIMEOUT_S, ANSWER_TIMEOUT_S = 600, 900, 3_600, 60
+START_TIMEOUT_S, MIGRATE_TIMEOUT_S, INSTALL_TIMEOUT_S = 600, 900, 3_600
+#: Of one answer of a server of our own.
+BOUNDS = Bounds(connect_timeout_s=60, read_timeout_s=60, total_timeout_s=600, max_bytes=256 * 1024 * 1024)
 #: What Label Studio gets of this process's environment: it reads names as plain as HOST, PORT, USERNAME and DEBUG.
 KEPT_NAMES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 KEPT_PREFIXES = ("AWS_",)
@@ -265,8 +268,7 @@ def asker(running: Studio) -> Ask:
 
 def _ask(method: str, url: str, account: Account, body: Mapping[str, Any] | None = None) -> httpx.Response:
     """Asks the server on loopback, past any proxy."""
-    headers = {"Authorization": f"Token {account.token}"}
-    return httpx.request(method, url, headers=headers, json=body, timeout=ANSWER_TIMEOUT_S, trust_env=False)
+    return request_once(method, url, BOUNDS, headers={"Authorization": f"Token {account.token}"}, body=body)
 
 
 def _listens_on(started: Process) -> int | None:

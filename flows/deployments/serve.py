@@ -3,14 +3,11 @@
 Everything runs in processes of its own and ends with this one. Not for a network: nothing asks for a password.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,15 +15,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import httpx
 
 from pipeline.run.folder import locked
 from runtime.checkout import CHECKOUT
+from runtime.http import Bounds, parse_json, request_once
 from runtime.processes import HOST, Process, choose_port, process, wait_until
 from schemas.errors import RegionwiseError
 
 PORT, POOL = 4200, "regionwise"
 #: A fresh database took 29 s on two cores, a known one 9 s.
 START_TIMEOUT_S, COMMAND_TIMEOUT_S = 180, 120
+ANSWER_BOUNDS = Bounds(connect_timeout_s=5, read_timeout_s=5, total_timeout_s=30, max_bytes=16 * 1024 * 1024)
 PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
 
 
@@ -105,12 +105,10 @@ def _worker_is_online(url: str) -> bool:
 
 def _answer(url: str, body: dict[str, Any] | None = None) -> Any:
     """What the server answers as JSON, or None where it does not answer."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError):
+        answer = request_once("GET" if body is None else "POST", url, ANSWER_BOUNDS, body=body)
+        return parse_json(answer.content) if answer.is_success else None
+    except (httpx.HTTPError, ValueError):
         return None
 
 

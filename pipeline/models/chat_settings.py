@@ -3,14 +3,12 @@
 The key is never part of the settings. `what` in the functions here is what a message calls the server: "judge".
 """
 
-import os
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from runtime.http import read_secret, split_url
 from schemas.errors import BadInput
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -67,7 +65,7 @@ def parse_endpoint(url: str, what: str) -> Endpoint:
 
     Raises: BadInput for anything but http(s), and for a user, password or query in it (without repeating it).
     """
-    parts = _split(url, what)
+    parts = split_url(url, what, "give one like http://127.0.0.1:8000/v1")
     if parts.username or parts.password or parts.query:
         raise BadInput(
             f"{what} {parts.scheme}://{parts.hostname}",
@@ -78,18 +76,6 @@ def parse_endpoint(url: str, what: str) -> Endpoint:
     return Endpoint(f"{parts.scheme}://{parts.netloc}{path}", parts.fragment or None)
 
 
-def _split(url: str, what: str) -> SplitResult:
-    remedy = "give one like http://127.0.0.1:8000/v1"
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or not url.isascii() or not url.isprintable() or " " in url or len(url) > 2000:
-        raise BadInput(what, "its URL is no http or https URL", remedy)
-    return parts
-
-
 def read_key(endpoint: Endpoint, variable: str | None, what: str) -> str | None:
     """The API key from the environment, or None where none is named.
 
@@ -97,23 +83,8 @@ def read_key(endpoint: Endpoint, variable: str | None, what: str) -> str | None:
     """
     if variable is None:
         return None
-    key = os.environ.get(variable, "").strip()
-    thing = f"environment variable {variable}"
-    if not key:
-        raise BadInput(thing, "is not set", f"put the {what}'s API key into it")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise BadInput(thing, "holds characters that no API key has", f"put the {what}'s API key into it")
-    if endpoint.base_url.startswith("http:") and not _is_loopback(endpoint.base_url):
-        raise BadInput(f"{what} {endpoint.base_url}", "would be sent the API key unencrypted", "use https")
-    return key
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    url = endpoint.base_url
+    return read_secret(variable, "API key", url, f"{what} {url}", f"put the {what}'s API key into it")
 
 
 def named_model(endpoint: Endpoint, settings: ChatSettings, what: str) -> str | None:

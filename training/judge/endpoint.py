@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from pipeline.models.chat_http import FATAL_STATUSES, ChatClient, Completion, Failure, Outcome, open_chat, run_async
+from pipeline.models.chat_http import FATAL_STATUSES, CallFailure, ChatClient, Completion, Outcome, open_chat, run_async
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.judge.judgement import Judgement, assemble, by_key, number_regions, read_call
@@ -118,7 +118,7 @@ class Judge:
             return all_missing(call.asked, "given_up")
         outcome = await self._complete(connections, call)
         result = outcome.result
-        if isinstance(result, Failure):
+        if isinstance(result, CallFailure):
             return self._silent(call, run, result.reason, result.detail, fatal=result.status in FATAL_STATUSES)
         self.tally.add_completion(result)
         if not self._is_the_model(result.model):
@@ -142,7 +142,7 @@ class Judge:
             body = self._body(call) | {"response_format": response_format(call.asked)}
             outcome = self.tally.add_outcome(await self._client.complete(connections, body))
             refusal = outcome.result
-            if not (isinstance(refusal, Failure) and refusal.status in _UNSTRUCTURED_STATUSES):
+            if not (isinstance(refusal, CallFailure) and refusal.status in _UNSTRUCTURED_STATUSES):
                 return outcome
         outcome = self.tally.add_outcome(await self._client.complete(connections, self._body(call)))
         if isinstance(outcome.result, Completion):

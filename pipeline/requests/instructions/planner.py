@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
-from pipeline.models.chat_http import FATAL_STATUSES, ChatClient, Failure, open_chat, run_async
+from pipeline.models.chat_http import FATAL_STATUSES, CallFailure, ChatClient, open_chat, run_async
 from pipeline.models.chat_settings import ChatSettings
 from runtime.images import ImageU8, encode_image, fit_size_px, resize_image
 from runtime.specs import parse_spec
@@ -240,7 +240,7 @@ class EndpointPlanner:
         self, connections: httpx.AsyncClient, question: LayoutQuestion
     ) -> Layout | Refusal | RegionwiseError:
         result = (await self._client.complete(connections, self._body(question))).result
-        if isinstance(result, Failure):
+        if isinstance(result, CallFailure):
             if result.status in FATAL_STATUSES:
                 thing = f"planner {self._client.base_url}"
                 return RegionwiseError(thing, f"refuses ({result.detail})", "check its URL, model and key")
