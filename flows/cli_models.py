@@ -85,9 +85,9 @@ def train_reward(
     as_json: bool,
 ) -> None:
     """Train the region reward on a run's dataset, into RUN/reward. Started again, it goes on where it was."""
-    from flows.train_reward import Training, train_reward_of_run
+    from flows.train_reward import RewardTraining, train_reward_of_run
 
-    train_reward_of_run(run, Training(config_file, minutes, settings), without, with_rivals, as_json)
+    train_reward_of_run(run, RewardTraining(config_file, minutes, settings), without, with_rivals, as_json)
 
 
 @click.command("train-policy")

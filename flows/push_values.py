@@ -1,7 +1,6 @@
 """What is known of a run's candidates before people see them: what a reward doubts, and scores known for certain."""
 
 import json
-import sys
 from pathlib import Path
 
 from annotation.raters.gold import GOLD_FILE, choose_gold, read_gold
@@ -10,6 +9,7 @@ from flows.push_settings import ORACLE_GOLD, PushSettings
 from flows.run_tasks import oracle_score
 from flows.train_reward import outputs
 from pipeline.run.folder import read_kept
+from runtime.child import child_command
 from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
@@ -60,6 +60,6 @@ def candidate_values(run: Path, info: BuildInfo, settings: PushSettings) -> list
 def ask_values(run: Path, reward: str) -> Path:
     """The file of what a reward is unsure about, made by a process of its own. Raises: TrainingFailed."""
     path = run / VALUES_FILE
-    command = [sys.executable, "-m", "training.scoring.values", "--run", str(run.resolve()), "--reward", reward]
+    command = child_command("training.scoring.values", "--run", str(run.resolve()), "--reward", reward)
     outputs([(path, [*command, "--out", str(path.resolve())])])
     return path

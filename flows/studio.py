@@ -3,7 +3,6 @@
 It runs in a process of its own and ends with this one.
 """
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from annotation.studio.server import Studio, studio
 from flows.push import push_run
 from flows.push_settings import PushSettings
 from runtime.checkout import CHECKOUT
+from runtime.processes import interrupt_on_sigterm
 from schemas.errors import RegionwiseError
 
 
@@ -38,10 +38,9 @@ def prepare_project(running: Studio, run: Path) -> int:
 )
 def main(run: Path, data: Path, port: int | None, database: str | None) -> None:
     """Serve Label Studio on loopback until Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         print("starting Label Studio", flush=True)
-        with studio(data, port=port, database=database) as running:
+        with interrupt_on_sigterm(), studio(data, port=port, database=database) as running:
             number = prepare_project(running, run)
             print(_where(running, number), flush=True)
             _watch(running)
@@ -62,11 +61,6 @@ def _where(running: Studio, number: int) -> str:
         "data": str(running.data),
     }
     return "\n".join([*(f"{name + ':':10}{value}" for name, value in lines.items()), "Ctrl-C stops it"])
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _watch(running: Studio) -> NoReturn:

@@ -3,14 +3,12 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +16,8 @@ from rich.table import Table
 from flows.train_reward import TrainingFailed
 from pipeline.dataset.shards import read_manifest
 from runtime.checkout import CHECKOUT
-from runtime.processes import stop
+from runtime.child import child_command
+from runtime.processes import interrupt_on_sigterm, running
 from schemas.edit_benchmarks import PolicyEvaluation
 from schemas.errors import BadInput, printable
 
@@ -30,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class PolicyTraining:
-    """How a policy shall be trained. name: of its folder; settings: `NAME=VALUE`, over the file's."""
+    """The settings of a training run of a policy. name: of its folder; settings: `NAME=VALUE`, over the file's."""
 
     name: str = "policy"
     config_file: Path | None = None
@@ -41,7 +40,7 @@ class PolicyTraining:
 def train_policy_of_run(run: Path, training: PolicyTraining, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains a policy on a run's dataset into `<run>/policy/<name>`, and returns what `outcome` says of it.
 
-    say: told every line of the training's log as it comes. The training ends with this call, however that ends.
+    say: called with every line of the training's log as it comes. The training ends with this call, however that ends.
     Raises: BadInput where the run has no dataset or the name is no name; TrainingFailed, with what its process said;
     KeyboardInterrupt where that was interrupted.
     """
@@ -56,41 +55,32 @@ def train_policy_of_run(run: Path, training: PolicyTraining, say: Callable[[str]
 def _command(run: Path, out: Path, training: PolicyTraining) -> list[str]:
     several = training.processes > 1
     module = ["training.policy.launch", str(training.processes)] if several else ["training.policy.train"]
-    command = [sys.executable, "-m", *module, "--out", str(out)]
+    command = child_command(*module, "--out", str(out))
     for setting in (f"dataset={json.dumps(str((run / 'dataset').resolve()))}", *training.settings):
         command += ["--set", setting]
     return command + (["--config", str(training.config_file)] if training.config_file else [])
 
 
 def follow(command: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
-    """Runs a command that makes `folder` and tells every line of its log; no process of it outlives this call.
+    """Runs a command that makes `folder` and passes every line of its log on; no process of it outlives this call.
 
     It runs where this process runs, so that relative paths in its settings mean what they mean here.
     Raises: TrainingFailed; KeyboardInterrupt.
     """
     path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
-    with subprocess.Popen(
-        command,
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C reaches it only through this process
-    ) as process:
-        try:
-            said = _told(process.stderr or (), say)
-            code = process.wait()
-        finally:
-            stop(process)
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}
+    with running(command, environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        said = _report_log(process.stderr or (), say)
+        code = process.wait()
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     if code:
         raise TrainingFailed(str(folder), code, said)
 
 
-def _told(log: Iterable[bytes], say: Callable[[str], None]) -> str:
-    """Tells every line of a log as it comes, and returns the last error in it, which is not told."""
+def _report_log(log: Iterable[bytes], say: Callable[[str], None]) -> str:
+    """Passes every line of a log to `say` as it comes but errors, of which it returns the last."""
     said = ""
     for raw in log:
         line = printable(raw.decode(errors="replace").rstrip())
@@ -104,9 +94,11 @@ def _told(log: Iterable[bytes], say: Callable[[str], None]) -> str:
 def outcome(folder: Path) -> dict[str, Any]:
     """What became of a training: folder, updates, why it stopped early ('' for not), held-out figures then and now."""
     policy = json.loads((folder / "policy.json").read_bytes())
-    told = PolicyEvaluation.from_json((folder / "evaluation.json").read_bytes(), thing=str(folder / "evaluation.json"))
+    evaluation = PolicyEvaluation.from_json(
+        (folder / "evaluation.json").read_bytes(), thing=str(folder / "evaluation.json")
+    )
     facts = {"policy": str(folder), "updates": policy["updates"], "stopped": policy["stopped"]}
-    return facts | {"evaluation": told.model_dump(mode="json")}
+    return facts | {"evaluation": evaluation.model_dump(mode="json")}
 
 
 def figures(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -124,13 +116,14 @@ def _interval(figure: dict[str, float | None]) -> str:
 
 def train_policy_and_show(run: Path, training: PolicyTraining, as_json: bool) -> None:
     """As `train_policy_of_run`; its log goes to stderr, and what became of it is a table, or one JSON object."""
-    with _ended_by_sigterm():
+    with interrupt_on_sigterm():
         found = train_policy_of_run(run, training, lambda line: print(line, file=sys.stderr, flush=True))
     if as_json:
         print(json.dumps(found))
         return
-    told = found["evaluation"]
-    table = Table(f"{told['n_requests']} held-out requests", told["first"], told["second"], "difference")
+    evaluation = found["evaluation"]
+    names = (evaluation["first"], evaluation["second"], "difference")
+    table = Table(f"{evaluation['n_requests']} held-out requests", *names)
     for row in figures(found):
         table.add_row(*row)
     console = Console()
@@ -138,17 +131,3 @@ def train_policy_and_show(run: Path, training: PolicyTraining, as_json: bool) ->
     facts = {"policy": found["policy"], "updates": found["updates"], "stopped": found["stopped"] or "no"}
     for name, value in facts.items():
         console.print(f"{name:>12}  {value}", highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """While it is open a SIGTERM is an interrupt, so that the training ends with this process."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from rich.table import Table
 
 from pipeline.dataset.shards import read_manifest
 from runtime.checkout import CHECKOUT
+from runtime.child import child_command
+from runtime.processes import end_at_once, running
 from schemas.errors import BadInput, RegionwiseError
 
 #: What a rival goes without -> its folder below the reward's, and the setting.
@@ -35,15 +36,17 @@ class TrainingFailed(RegionwiseError):
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a reward shall be trained. minutes: at most so long; settings: `NAME=VALUE`, over the file's."""
+class RewardTraining:
+    """The settings of a training run of a reward. minutes: at most so long; settings: `NAME=VALUE`, over the file's."""
 
     config_file: Path | None = None
     minutes: float | None = None
     settings: tuple[str, ...] = ()
 
 
-def train_reward_of_run(run: Path, training: Training, without: str | None, with_rivals: bool, as_json: bool) -> None:
+def train_reward_of_run(
+    run: Path, training: RewardTraining, without: str | None, with_rivals: bool, as_json: bool
+) -> None:
     """Trains the reward of a run's dataset into `<run>/reward`, or a rival into a folder below it, or all of them.
 
     Several are trained side by side, each as a process of its own.
@@ -61,10 +64,10 @@ def train_reward_of_run(run: Path, training: Training, without: str | None, with
         _show(folder, json.loads(output.splitlines()[-1]), as_json)
 
 
-def _command(run: Path, out: Path, without: str | None, training: Training) -> list[str]:
+def _command(run: Path, out: Path, without: str | None, training: RewardTraining) -> list[str]:
     given = [f"dataset={json.dumps(str((run / 'dataset').resolve()))}"]
     given += [RIVALS[without][1]] if without is not None else []
-    command = [sys.executable, "-m", "training.reward.train", "--out", str(out.resolve())]
+    command = child_command("training.reward.train", "--out", str(out.resolve()))
     for setting in (*given, *training.settings):
         command += ["--set", setting]
     command += ["--config", str(training.config_file.resolve())] if training.config_file else []
@@ -78,13 +81,12 @@ def outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
     Raises: TrainingFailed, naming what the first that failed should have made, once all have ended.
     """
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    with ExitStack() as running:
-        processes = []
-        for _, command in work:
-            process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True)
-            running.callback(process.kill)  # nothing where it has ended
-            processes.append(process)
-        printed = [process.communicate()[0] for process in processes]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(running(command, environment, folder=CHECKOUT, stdout=subprocess.PIPE, end=end_at_once))
+            for _, command in work
+        ]
+        printed = [process.communicate()[0].decode() for process in processes]
     for (folder, _), process in zip(work, processes, strict=True):
         if process.returncode:
             raise TrainingFailed(str(folder), process.returncode)
@@ -99,7 +101,7 @@ def evaluate_reward_of_run(run: Path, left_out: str | None, sources: int | None,
     reward = run.resolve() / "reward"
     if not (reward / "reward.json").is_file():
         raise BadInput(str(run), "has no trained reward", f"train one: regionwise train-reward --run {run}")
-    command = [sys.executable, "-m", "training.evaluation.run", "--reward", f"region:{reward}", "--out", str(reward)]
+    command = child_command("training.evaluation.run", "--reward", f"region:{reward}", "--out", str(reward))
     for name, (folder, _) in RIVALS.items():
         if (reward / folder / "reward.json").is_file():
             command += ["--rival", f"{name}_blind=region:{reward / folder}"]

@@ -1,11 +1,16 @@
-"""A server in a process of its own on loopback: a free port, a log file, waited for, and ended with this one."""
+"""Processes that this one starts and ends: each in a session of its own, servers on a free port of loopback.
 
+That a child ends where this process is killed is `runtime.child`'s part.
+"""
+
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, NoReturn
 
 import psutil
 
@@ -47,25 +52,49 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path) -> Iterator[Process]:
-    """A process whose output goes to the end of `log`; it ends with the block, and what it started with it.
+def running(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    folder: Path | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    end: Callable[[Process], None] | None = None,
+) -> Iterator[Process]:
+    """A process without input that ends with the block: by `end`, without one by `stop`.
 
-    A Ctrl-C of the terminal reaches it only through this process.
+    folder: where it runs, without one where this process does. A Ctrl-C of the terminal reaches it only through this
+    process.
     """
-    with log.open("ab") as output:
-        started = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    ) as started:
         try:
             yield started
         finally:
-            stop(started)
+            (end or stop)(started)
+
+
+def end_at_once(started: Process) -> None:
+    """Kills a process."""
+    started.kill()  # nothing where it has ended
+    started.wait()
+
+
+@contextmanager
+def process(command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path) -> Iterator[Process]:
+    """A process whose output goes to the end of `log`; it ends with the block, and what it started with it."""
+    with (
+        log.open("ab") as output,
+        running(command, environment, folder=folder, stdout=output, stderr=subprocess.STDOUT) as started,
+    ):
+        yield started
 
 
 def stop(started: Process) -> None:
@@ -128,3 +157,18 @@ def tail(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - 4 * TAIL_CHARS))
         text = " ".join(file.read().decode(errors="replace").split())
     return text[-TAIL_CHARS:] or "nothing was logged"
+
+
+@contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """In the block a SIGTERM is an interrupt, so that what this process started ends with it; more are ignored."""
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,6 @@ Everything runs in processes of its own and ends with this one. Not for a networ
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import httpx
 from pipeline.run.folder import locked
 from runtime.checkout import CHECKOUT
 from runtime.http import Bounds, parse_json, request_once
-from runtime.processes import HOST, Process, choose_port, process, wait_until
+from runtime.processes import HOST, Process, choose_port, interrupt_on_sigterm, process, wait_until
 from schemas.errors import RegionwiseError
 
 PORT, POOL = 4200, "regionwise"
@@ -126,10 +125,9 @@ def run_command(url: str) -> str:
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="the server's port [default: 4200 or free]")
 def main(data: Path, port: int | None) -> None:
     """Serve Prefect on loopback until Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         print("starting a Prefect server, about half a minute the first time", flush=True)
-        with serve(data, port) as served:
+        with interrupt_on_sigterm(), serve(data, port) as served:
             print(f"UI:    {served.url}\ndata:  {data}\nbuild: {run_command(served.url)}\nCtrl-C stops all", flush=True)
             _watch(served, data)
     except KeyboardInterrupt:
@@ -137,11 +135,6 @@ def main(data: Path, port: int | None) -> None:
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _watch(served: Served, data: Path) -> NoReturn:

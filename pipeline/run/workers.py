@@ -5,14 +5,14 @@ All three are a `concurrent.futures.Executor`, so nothing else knows which it is
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context, parent_process
 from typing import Any, cast
 
+from runtime.child import end_with
 from schemas.errors import BadInput, RegionwiseError
 
 
@@ -77,15 +77,9 @@ def _start_processes(pool: ProcessPoolExecutor, count: int) -> None:
 
 def _start_worker() -> None:
     use_one_thread()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot end its workers; each ends itself."""
     parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    if parent is not None and parent.pid is not None:
+        end_with(parent.pid)
 
 
 @contextmanager

@@ -6,13 +6,15 @@ well, but its store listens on every address of the machine, whatever it is told
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from runtime.child import child_command
+from runtime.processes import Process, end_at_once, running
 from schemas.errors import BadInput, RegionwiseError
 
 #: In the environment of each process: the file in which they meet.
@@ -26,21 +28,14 @@ def launch(n_processes: int, arguments: Sequence[str]) -> int:
 
     Returns: 0, or the exit code of the first that failed.
     """
-    with TemporaryDirectory(prefix="regionwise-") as folder:
+    command = child_command("training.policy.launch", "rank", *arguments)
+    with TemporaryDirectory(prefix="regionwise-") as folder, ExitStack() as stack:
+        store = Path(folder) / "store"
         processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "training.policy.launch", "rank", *arguments],
-                env=rank_environment(rank, n_processes, Path(folder) / "store"),
-                start_new_session=True,
-            )
+            stack.enter_context(running(command, rank_environment(rank, n_processes, store), end=end_at_once))
             for rank in range(n_processes)
         ]
-        try:
-            return _first_failure(processes)
-        finally:
-            for process in processes:
-                process.kill()  # nothing where it has ended
-                process.wait()
+        return _first_failure(processes)
 
 
 def rank_environment(rank: int, n_processes: int, store: Path) -> dict[str, str]:
@@ -58,7 +53,7 @@ def rank_environment(rank: int, n_processes: int, store: Path) -> dict[str, str]
     }
 
 
-def _first_failure(processes: Sequence["subprocess.Popen[bytes]"]) -> int:
+def _first_failure(processes: Sequence[Process]) -> int:
     """Waits for all, or for the first that fails. A signal that ended it counts as 1."""
     while True:
         codes = [process.poll() for process in processes]

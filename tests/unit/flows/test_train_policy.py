@@ -11,6 +11,7 @@ import torch
 
 from flows.train_policy import PolicyTraining, figures, follow, outcome, train_policy_and_show, train_policy_of_run
 from flows.train_reward import TrainingFailed
+from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
 from tests.cases.tiny_policy import plain_run, quick, random_tiny
 from training.policy.checkpoint import read_tensors
@@ -167,7 +168,7 @@ def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch,
         (stand_in.parent / "__init__.py", ""),
     ):
         file.write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     started = time.monotonic()
     assert launch(2, []) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.train_reward import Training, TrainingFailed, evaluate_reward_of_run, train_reward_of_run
+from flows.train_reward import RewardTraining, TrainingFailed, evaluate_reward_of_run, train_reward_of_run
 from schemas.errors import BadInput
 from training.reward.region import load
 
@@ -13,7 +13,7 @@ TINY = ("side_px=64", "channels=8", "text=8", "hidden=16", "steps=1", "threads=1
 
 
 def test_it_trains_a_reward_and_a_blind_rival_beside_it(small_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    train_reward_of_run(small_run, Training(settings=TINY), "source", False, True)
+    train_reward_of_run(small_run, RewardTraining(settings=TINY), "source", False, True)
     metrics = json.loads(capfd.readouterr().out)
     assert metrics["steps"] == 1
     assert load(small_run / "reward/source-blind").name == "region:source-blind"
@@ -21,12 +21,12 @@ def test_it_trains_a_reward_and_a_blind_rival_beside_it(small_run: Path, capfd: 
 
 def test_what_is_wrong_comes_with_its_exit_code(small_run: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"manifest\.json"):
-        train_reward_of_run(tmp_path, Training(settings=TINY), None, False, True)
+        train_reward_of_run(tmp_path, RewardTraining(settings=TINY), None, False, True)
     with pytest.raises(TrainingFailed) as error:
-        train_reward_of_run(small_run, Training(settings=("steps=none",)), None, False, True)
+        train_reward_of_run(small_run, RewardTraining(settings=("steps=none",)), None, False, True)
     assert error.value.exit_code == 2
     with pytest.raises(BadInput, match="rival without source and for all"):
-        train_reward_of_run(small_run, Training(settings=TINY), "source", True, True)
+        train_reward_of_run(small_run, RewardTraining(settings=TINY), "source", True, True)
 
 
 def test_a_reward_is_trained_with_its_rivals_and_tested_beside_them(
@@ -34,7 +34,7 @@ def test_a_reward_is_trained_with_its_rivals_and_tested_beside_them(
 ) -> None:
     with pytest.raises(BadInput, match=r"has no trained reward.*train-reward"):
         evaluate_reward_of_run(small_run / "dataset", None, 2, True)
-    train_reward_of_run(small_run, Training(settings=(*TINY, "seed=7")), None, True, True)
+    train_reward_of_run(small_run, RewardTraining(settings=(*TINY, "seed=7")), None, True, True)
     assert len(capfd.readouterr().out.splitlines()) == 3
     evaluate_reward_of_run(small_run, None, 2, True)
     found = json.loads((small_run / "reward/metrics.json").read_bytes())

@@ -1,0 +1,45 @@
+"""A Python module in a process that ends with its parent: `python -m runtime.child PARENT_PID MODULE ARGUMENTS...`.
+
+It runs as `python -m MODULE ARGUMENTS...` would. A parent that was killed cannot end its children, so each looks for
+itself: where its parent is gone it asks itself to end (SIGTERM), and after `GRACE_S` it is gone, too.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+LOOK_S = 0.2
+GRACE_S = 10.0
+
+
+def end_with(parent_pid: int) -> None:
+    """From now on this process ends where its parent does; for a process that is none's child already, at once."""
+    threading.Thread(target=_watch, args=(parent_pid,), name="end-with-parent", daemon=True).start()
+
+
+def _watch(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)
+
+
+def child_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module as a child of this process."""
+    return [sys.executable, "-m", "runtime.child", str(os.getpid()), module, *arguments]
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the module to its end."""
+    parent_pid, module, *rest = arguments
+    end_with(int(parent_pid))
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
