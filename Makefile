@@ -97,7 +97,7 @@ slow: $(STAMP)  ## the long proofs: 20 kills during a build
 
 .PHONY: chromium label-studio
 label-studio: $(STAMP)
-	@$(BIN)/python -m annotation.studio.server
+	@$(BIN)/python -m annotation.studio.installation
 
 chromium:
 	@command -v chromium >/dev/null || { \

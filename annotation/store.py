@@ -1,15 +1,4 @@
-"""The annotations of a run: one append-only SQLite file, `annotations.sqlite`.
-
-    ledger        which candidate was meant for, and placed in, which project: (project, candidate, event) once
-    sent          what the answers to a task are read by: size of its image and regions: (project, candidate) once
-    annotations   every annotation as received: (id, updated_at) once; `seq` grows in the order of arrival, with gaps
-    rankings      every ranking of a request's candidates as received, in the same way
-    rejects       every answer that could not be used, with its reason: (project, annotation, updated_at, reason) once
-    cursors       how far each project was read, with the answers up to there in the same transaction; the last counts
-    secrets       the key of the pseudonyms, made when it is first needed
-    snapshots     a name for everything that had arrived: the highest `seq` of annotations and of rankings at that time
-
-In `ledger` and `sent` a task that ranks the candidates of a request has the request's id in the candidate's place.
+"""The annotations of a run: one append-only SQLite file, `annotations.sqlite` (`annotation.store_tables`).
 
 A rater is `person:` and a keyed hash (HMAC-SHA256) of who it is on the server. The key is in this file alone: whoever
 has the file can find out which user of the server is meant, and must be able to (a rater who answers at random has to
@@ -26,100 +15,29 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
 
 from annotation.client import Answer, AnySentTask, Page, RejectedAnnotation, SentRanking, SentTask
+from annotation.snapshots import Snapshot, check_snapshot_name
+from annotation.store_tables import STATEMENTS_FROM, VERSION
 from schemas.errors import BadInput, DamagedFile, NewerSchema, RunInUse
 from schemas.ranking import Ranking
-from schemas.score import Annotation, SnapshotName
+from schemas.score import Annotation
 
 FILE_NAME = "annotations.sqlite"
-VERSION = 3
 BUSY_TIMEOUT_S = 60.0
 #: How long one who sends waits for its turn; others send a batch at a time.
 TURN_TIMEOUT_S = 900.0
 PSEUDONYM_HEX_DIGITS = 16
 MAX_SEQ = 2**63 - 1
-_TABLES = (
-    """CREATE TABLE ledger (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, candidate TEXT NOT NULL,
-        event TEXT NOT NULL CHECK (event IN ('intended', 'placed')), task TEXT, at TEXT,
-        CHECK ((event = 'placed') = (task IS NOT NULL)), UNIQUE (project, candidate, event))""",
-    """CREATE TABLE annotations (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, updated_at TEXT NOT NULL,
-        candidate TEXT NOT NULL, rater TEXT NOT NULL, record TEXT NOT NULL, UNIQUE (id, updated_at))""",
-    "CREATE INDEX annotations_by_candidate ON annotations (candidate, seq)",
-    "CREATE TABLE snapshots (name TEXT PRIMARY KEY NOT NULL, high_water INTEGER NOT NULL, origin TEXT NOT NULL)",
-)
-_TABLES_2 = (
-    """CREATE TABLE sent (
-        project TEXT NOT NULL, candidate TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (project, candidate))""",
-    """CREATE TABLE rejects (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, annotation TEXT NOT NULL,
-        updated_at TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
-        UNIQUE (project, annotation, updated_at, reason))""",
-    "CREATE TABLE cursors (seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, cursor TEXT NOT NULL)",
-    "CREATE TABLE secrets (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL)",
-)
-
-
-def _guards(*tables: str) -> tuple[str, ...]:
-    """Triggers that refuse whatever is not an addition."""
-    refuse = "BEGIN SELECT RAISE(ABORT, '{} only grows'); END"
-    return tuple(
-        f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} {refuse.format(table)}"
-        for table in tables
-        for verb in ("update", "delete")
-    )
-
-
-_TABLES_3 = (
-    """CREATE TABLE rankings (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, updated_at TEXT NOT NULL,
-        request TEXT NOT NULL, rater TEXT NOT NULL, record TEXT NOT NULL, UNIQUE (id, updated_at))""",
-    "CREATE INDEX rankings_by_request ON rankings (request, seq)",
-    "ALTER TABLE snapshots ADD COLUMN rankings INTEGER NOT NULL DEFAULT 0",
-)
-_TO_2 = (*_TABLES_2, *_guards("sent", "rejects", "cursors", "secrets"))
-_TO_3 = (*_TABLES_3, *_guards("rankings"))
-#: What makes a file of this version of nothing, and of a file of each older version.
-_FROM = {
-    0: (*_TABLES, *_guards("ledger", "annotations", "snapshots"), *_TO_2, *_TO_3),
-    1: ("ALTER TABLE ledger ADD COLUMN at TEXT", *_TO_2, *_TO_3),
-    2: _TO_3,
-}
-_SNAPSHOT_NAME: TypeAdapter[str] = TypeAdapter(SnapshotName)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything up to `high_water`. origin: how its maker describes it, so that making it again can be told apart.
-
-    rankings: the same as `high_water`, of the rankings.
-    """
-
-    name: str
-    high_water: int
-    origin: str
-    rankings: int = 0
 
 
 def store_path(run: Path) -> Path:
     """Where a run's annotations lie."""
     return run / FILE_NAME
-
-
-def check_snapshot_name(name: str) -> str:
-    """The name, if it is one. Raises: BadInput."""
-    try:
-        return _SNAPSHOT_NAME.validate_python(name)
-    except ValidationError:
-        raise BadInput(f"snapshot {name[:80]!r}", "is no name", "use a-z, 0-9, - and _, at most 64") from None
 
 
 @contextmanager
@@ -155,7 +73,7 @@ class AnnotationStore:
         """Makes what is missing in a new or an older file. Raises: NewerSchema for a file of a later version."""
         if self._version() < VERSION:
             with self._whole():
-                for statement in _FROM.get(self._version(), ()):
+                for statement in STATEMENTS_FROM.get(self._version(), ()):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
         if self._version() > VERSION:

@@ -25,10 +25,10 @@ from annotation.store import open_store, store_path
 from annotation.studio.brush_rle import brush_from_coco, coco_from_brush, decode_brush, encode_brush
 from annotation.studio.client import open_studio
 from annotation.studio.controls import read_controls
-from annotation.studio.convert import studio_task
 from annotation.studio.http import StudioSettings
 from annotation.studio.interface import NEW_REGION, labels_config, region_boxes, region_labels
 from annotation.studio.server import Studio, studio
+from annotation.studio.tasks import studio_task
 from benchmarks.mask_cases import mask_case, region_masks
 from benchmarks.result import row, write_result
 from runtime.masks import mask_box, mask_to_rle

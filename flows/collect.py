@@ -15,7 +15,8 @@ from pathlib import Path
 
 from annotation.exchange import Collected, collect
 from annotation.raters.routing import QueueName
-from annotation.store import check_snapshot_name, open_store, store_path
+from annotation.snapshots import check_snapshot_name
+from annotation.store import open_store, store_path
 from annotation.studio.http import StudioSettings
 from annotation.studio.link import require_link
 from annotation.studio.webhook import WebhookReceiver

@@ -8,9 +8,10 @@ from pathlib import Path
 from annotation.raters.agreement import measure_agreement
 from annotation.raters.consensus import METHODS, consensus, current, fit_panel, method_of
 from annotation.raters.gold import GOLD_FILE, gold_answers, gold_summary, read_gold
-from annotation.raters.models import PanelModel
+from annotation.raters.panel_model import PanelModel
 from annotation.raters.rankings import rank_consensus
-from annotation.store import AnnotationStore, Snapshot, open_store, store_path
+from annotation.snapshots import Snapshot
+from annotation.store import AnnotationStore, open_store, store_path
 from flows.facts import show_facts
 from flows.run_tasks import read_gated
 from pipeline.dataset.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus

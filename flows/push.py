@@ -14,7 +14,7 @@ from annotation.client import AnyTask
 from annotation.exchange import Sent, send
 from annotation.raters.routing import Queue, QueueName
 from annotation.store import open_store, store_path
-from annotation.studio.client import open_ask
+from annotation.studio.authorize import open_ask
 from annotation.studio.http import StudioSettings
 from annotation.studio.image_urls import DataImages, ImagePlace, LocalImages, S3Images
 from annotation.studio.link import FILE_NAME, StudioLink, read_link

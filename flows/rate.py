@@ -6,7 +6,8 @@ from pathlib import Path
 
 from annotation.client import AnnotationClient, Task
 from annotation.raters.simulated import Rater, SimulatedClient, panel
-from annotation.store import AnnotationStore, check_snapshot_name, open_store, store_path
+from annotation.snapshots import check_snapshot_name
+from annotation.store import AnnotationStore, open_store, store_path
 from flows.facts import show_facts
 from flows.run_tasks import oracle_score, rating_tasks, read_gated
 from pipeline.run.folder import read_kept

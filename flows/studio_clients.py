@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from annotation.raters.routing import QueueName
 from annotation.store import AnnotationStore
+from annotation.studio.account import account_in, local_address
 from annotation.studio.client import StudioClient, open_studio
 from annotation.studio.http import StudioSettings
 from annotation.studio.interface import Kind, labels_config, ranking_config
 from annotation.studio.link import StudioLink, read_link
-from annotation.studio.server import account_in, local_address
 from schemas.errors import BadInput
 from schemas.record import first_fault
 from schemas.sample import ImageRef

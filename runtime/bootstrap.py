@@ -27,9 +27,12 @@ class Estimate:
     high: float | None
 
 
-def resamples(n_sources: int, samples: int, seed: int) -> Floats:
-    """Weights (1 + samples, n_sources): ones, then how often each source is drawn with replacement."""
-    rng = np.random.default_rng(int(short_hash("bootstrap", seed, n_sources, samples), 16))
+def resamples(n_sources: int, samples: int, seed: int, stream: str = "bootstrap") -> Floats:
+    """Weights (1 + samples, n_sources): ones, then how often each source is drawn with replacement.
+
+    stream: names the sequence of random numbers; another one draws independently of it.
+    """
+    rng = np.random.default_rng(int(short_hash(stream, seed, n_sources, samples), 16))
     drawn = rng.multinomial(n_sources, np.full(n_sources, 1 / max(1, n_sources)), size=samples)
     return np.concatenate([np.ones((1, n_sources)), drawn.astype(np.float64).reshape(samples, n_sources)])
 

@@ -30,7 +30,7 @@ LEVEL_OF = tuple(
 
 
 @dataclass(frozen=True)
-class Question:
+class RatedQuestion:
     """One question with its answers: rater -> level 0..4. region: '' for the whole image."""
 
     dimension: Dimension
@@ -71,11 +71,11 @@ def dimension_of(kind: str, score: str) -> Dimension:
     return _BY_NAME[f"{kind}.{score}"]
 
 
-def questions(annotations: Sequence[Annotation], groups: Sequence[Group]) -> list[Question]:
+def questions(annotations: Sequence[Annotation], groups: Sequence[Group]) -> list[RatedQuestion]:
     """The questions of one candidate that somebody answered; groups: its matched regions."""
     submitted = [annotation.scores for annotation in annotations if annotation.state == "submitted"]
     found = [
-        Question(
+        RatedQuestion(
             dimension_of("image", name), "", _levels((scores.rater, getattr(scores, name)) for scores in submitted)
         )
         for name in IMAGE_SCORES
@@ -83,7 +83,7 @@ def questions(annotations: Sequence[Annotation], groups: Sequence[Group]) -> lis
     for group in groups:
         for name in REGION_SCORES:
             levels = _levels((rater, getattr(score, name)) for rater, score in group.scores.items())
-            found.append(Question(dimension_of("region", name), group.key, levels))
+            found.append(RatedQuestion(dimension_of("region", name), group.key, levels))
     return [question for question in found if question.levels]
 
 

@@ -5,7 +5,7 @@
 | `huber-3.125` | Huber's mean of the answers | where half of the raters name it |
 | `latent-1` | what the answers say once bias, harshness and noise of each rater are known | where its chance is 1/2 |
 
-The second needs a model of the whole panel (`annotation.raters.models`), fitted once over the snapshot; given the
+The second needs a model of the whole panel (`annotation.raters.score_model`), fitted once over the snapshot; given the
 model, a candidate's consensus depends on its own annotations alone, so it is written part by part in any order. A
 snapshot that is too small for a model gets the first. Spreads are those of the answers as they were given, whatever
 the method.
@@ -21,11 +21,13 @@ from typing import TypeVar
 import numpy as np
 
 from annotation.client import Answer
-from annotation.raters.agreement import alpha_parts
-from annotation.raters.answers import IMAGE_SCORES, LEVEL_OF, Question, dimension_of, table
+from annotation.raters.answers import IMAGE_SCORES, LEVEL_OF, RatedQuestion, dimension_of, table
+from annotation.raters.coefficients import alpha_parts
+from annotation.raters.issue_model import fit_issues
 from annotation.raters.masks import area_px, joint_mask, overlaps
 from annotation.raters.matching import Group, match_regions
-from annotation.raters.models import LATENT, PanelModel, fit_issues, fit_scores
+from annotation.raters.panel_model import PanelModel
+from annotation.raters.score_model import LATENT, fit_scores
 from runtime.masks import mask_box, rle_to_mask
 from schemas.agreement import Dimension
 from schemas.ranking import Ranking
@@ -155,7 +157,7 @@ def _summary(dimension: Dimension, given: Sequence[Given], model: PanelModel | N
     levels = {rater: LEVEL_OF[score] for rater, score in given if score is not None}
     if model is None or model.scores is None or not levels:
         return found
-    mean, _ = model.scores.score(Question(dimension, "", levels))
+    mean, _ = model.scores.score(RatedQuestion(dimension, "", levels))
     return found.model_copy(update={"mean": round(mean, DECIMALS)})
 
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from annotation.client import RankingTask, SentRanking
 from annotation.studio.controls import Control
-from annotation.studio.convert import (
+from annotation.studio.interface import ranking_candidates
+from annotation.studio.items import (
     Item,
     Unreadable,
     check_item,
@@ -24,7 +25,6 @@ from annotation.studio.convert import (
     utc,
     words,
 )
-from annotation.studio.interface import ranking_candidates
 from schemas.ranking import Ranking
 from schemas.record import first_fault
 from schemas.score import AnnotationState

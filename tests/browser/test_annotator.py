@@ -16,10 +16,10 @@ from annotation.exchange import collect, send
 from annotation.store import MAX_SEQ, open_store, store_path
 from annotation.studio.client import open_studio
 from annotation.studio.controls import RANKING, read_controls
-from annotation.studio.convert import Unreadable
 from annotation.studio.http import StudioSettings
 from annotation.studio.image_urls import Ask, LocalImages
 from annotation.studio.interface import labels_config, ranking_config
+from annotation.studio.items import Unreadable
 from annotation.studio.project_setup import open_project
 from annotation.studio.rankings import ranking_task, read_ranking
 from annotation.studio.server import Studio, asker

@@ -21,10 +21,10 @@ from annotation.store import MAX_SEQ, AnnotationStore, open_store, store_path
 from annotation.studio.brush_rle import decode_brush, encode_brush
 from annotation.studio.client import StudioClient, open_studio
 from annotation.studio.controls import read_controls
-from annotation.studio.convert import studio_task
 from annotation.studio.http import StudioSettings
 from annotation.studio.interface import labels_config
 from annotation.studio.server import Studio, personal_token, studio
+from annotation.studio.tasks import studio_task
 from annotation.studio.webhook import WebhookReceiver
 from benchmarks.mask_cases import mask_case
 from runtime.masks import rle_to_mask

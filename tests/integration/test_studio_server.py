@@ -6,9 +6,10 @@ import httpx
 import pytest
 from PIL import Image
 
+from annotation.studio.account import account_in
 from annotation.studio.image_urls import DataImages, LocalImages, S3Images
 from annotation.studio.project_setup import open_project
-from annotation.studio.server import Studio, account_in, asker, personal_token, studio
+from annotation.studio.server import Studio, asker, personal_token, studio
 from flows.studio import prepare_project
 from runtime.processes import HOST, free_port
 from schemas.errors import BadInput, RegionwiseError, RunInUse

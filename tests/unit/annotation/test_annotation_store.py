@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from annotation.client import Page, RejectedAnnotation, SentRanking, SentTask
-from annotation.store import FILE_NAME, Snapshot, open_store, store_path
+from annotation.snapshots import Snapshot
+from annotation.store import FILE_NAME, open_store, store_path
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, DamagedFile, NewerSchema
 from schemas.record import short_hash

@@ -65,3 +65,11 @@ def test_intervals_over_sources_hold_the_truth_about_as_often_as_they_say() -> N
         assert found.high is not None
         held += found.low <= 0 <= found.high
     assert 0.88 <= held / 300 <= 0.99
+
+
+def test_a_stream_draws_the_same_each_time_and_unlike_another() -> None:
+    """The sums pin the figures of agreement and of rewards: another draw would move every interval."""
+    drawn = {stream: resamples(7, 50, 0, stream) for stream in ("bootstrap", "agreement")}
+    assert np.array_equal(drawn["bootstrap"], resamples(7, 50, 0))
+    assert not np.array_equal(*drawn.values())
+    assert [int(weights[:, 0].sum()) for weights in drawn.values()] == [44, 65]

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation.raters.agreement import (
+from annotation.raters.agreement import measure_agreement, resamples
+from annotation.raters.answers import DIMENSIONS, table
+from annotation.raters.coefficients import (
     CONSTANT,
     FEW,
     ONE_RATER,
@@ -21,10 +23,7 @@ from annotation.raters.agreement import (
     icc_figure,
     kappa_figure,
     level_counts,
-    measure_agreement,
-    resamples,
 )
-from annotation.raters.answers import DIMENSIONS, table
 from annotation.raters.consensus import consensus, current, fit_panel, method_of
 from annotation.raters.simulated import panel, rate
 from schemas.agreement import Agreement, Figure

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation.raters.answers import LEVEL_OF, Question, table
+from annotation.raters.answers import LEVEL_OF, RatedQuestion, table
 from annotation.raters.consensus import METHOD, consensus, current, fit_panel, method_of, robust_mean
-from annotation.raters.models import LATENT, ScoreModel, fit_scores, level_chances
+from annotation.raters.score_model import LATENT, ScoreModel, fit_scores, level_chances
 from annotation.raters.simulated import CopyingRater, RandomRater, Rater, SteadyRater, level, rate
 from schemas.score import LEVEL_SCORES, Annotation, Issue, RegionScore
 from tests.cases.rater_cases import annotation, scores, truths
@@ -92,7 +92,8 @@ def test_copying_raters_count_as_one() -> None:
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_a_score_is_on_the_scale_whatever_the_answers(levels: list[int]) -> None:
-    mean, error = MODEL.score(Question("image.background", "", dict(zip(sorted(MODEL.raters), levels, strict=False))))
+    question = RatedQuestion("image.background", "", dict(zip(sorted(MODEL.raters), levels, strict=False)))
+    mean, error = MODEL.score(question)
     assert 0 <= mean <= 25
     assert 0 <= error <= 12.5
 
@@ -100,7 +101,7 @@ def test_a_score_is_on_the_scale_whatever_the_answers(levels: list[int]) -> None
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_where_all_agree_the_score_rises_with_them_and_is_near(n: int) -> None:
     names = sorted(MODEL.raters)[:n]
-    found = [MODEL.score(Question("image.background", "", dict.fromkeys(names, one)))[0] for one in range(5)]
+    found = [MODEL.score(RatedQuestion("image.background", "", dict.fromkeys(names, one)))[0] for one in range(5)]
     assert found == sorted(found)
     assert found == pytest.approx(LEVEL_SCORES, abs=3)
 
@@ -109,8 +110,8 @@ MODEL = _model(*HONEST)
 
 
 def test_a_rater_that_the_model_does_not_know_counts_as_the_prior() -> None:
-    known = MODEL.score(Question("image.success", "", {HONEST[0].name: 2}))
-    stranger = MODEL.score(Question("image.success", "", {"stranger": 2}))
+    known = MODEL.score(RatedQuestion("image.success", "", {HONEST[0].name: 2}))
+    stranger = MODEL.score(RatedQuestion("image.success", "", {"stranger": 2}))
     assert abs(known[0] - stranger[0]) < 3
     assert stranger[1] > known[1]
 

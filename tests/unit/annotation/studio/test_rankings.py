@@ -17,9 +17,9 @@ from annotation.raters.routing import Value, plan_rankings
 from annotation.store import AnnotationStore, open_store, store_path
 from annotation.studio.client import StudioClient, open_studio
 from annotation.studio.controls import RANKING, read_controls
-from annotation.studio.convert import Unreadable
 from annotation.studio.http import StudioSettings
 from annotation.studio.interface import labels_config, ranking_config
+from annotation.studio.items import Unreadable
 from annotation.studio.rankings import ranking_task, read_ranking
 from schemas.errors import BadInput
 from schemas.record import short_hash

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from annotation.client import Task, TaskRegion, sent_task
+from annotation.studio.annotations import LEVELS, read_annotation
 from annotation.studio.brush_rle import decode_brush, encode_brush
 from annotation.studio.controls import compare, read_controls
-from annotation.studio.convert import LEVELS, Unreadable, read_annotation, studio_task
 from annotation.studio.interface import labels_config
+from annotation.studio.items import Unreadable
+from annotation.studio.tasks import studio_task
 from runtime.masks import MaskBool, rle_to_mask
 from schemas.errors import BadInput
 from schemas.geometry import CocoRle

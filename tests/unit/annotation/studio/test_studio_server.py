@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from annotation.studio.server import ENVIRONMENT_SETTING, Account, account_in, set_up, studio_environment
+from annotation.studio.account import Account, account_in
+from annotation.studio.installation import ENVIRONMENT_SETTING, set_up
+from annotation.studio.server_environment import studio_environment
 from runtime.processes import choose_port, free_port, process, tail, wait_until
 from schemas.errors import BadInput, RegionwiseError
 
@@ -68,7 +70,7 @@ def test_another_address_is_refused_without_its_password(tmp_path: Path, address
 
 
 def test_an_environment_without_label_studio_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("annotation.studio.server.ENVIRONMENT", tmp_path / "own")
+    monkeypatch.setattr("annotation.studio.installation.ENVIRONMENT", tmp_path / "own")
     monkeypatch.setenv(ENVIRONMENT_SETTING, str(tmp_path))
     with pytest.raises(BadInput, match="has no Label Studio in it"):
         set_up()

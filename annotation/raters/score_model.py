@@ -1,6 +1,6 @@
-"""What every rater of a snapshot is like, and the scores and issues that follow once that is taken into account.
+"""What every rater of a snapshot is like, and the scores that follow once that is taken into account.
 
-Scores: each question has a true score t in 0..25. A rater hears `25 - h (25 - t) + b + s N(0, 1)` and answers the
+Each question has a true score t in 0..25. A rater hears `25 - h (25 - t) + b + s N(0, 1)` and answers the
 nearest of the five levels, or, for a share p of questions, any level at random. b is the rater's bias, h its harshness.
 A rater is a weight for every (b, h, s, p) of a grid, which begins as the prior and moves with the answers: with few
 answers it stays near the prior, so nobody is corrected on little evidence, and who answers at random loses its say.
@@ -11,29 +11,23 @@ middle at 0 and 1; the prior of t is where the panel's medians lie, for each kin
 first `PRIOR_UPDATES` turns alone, which stops it from running away. A true score between levels shows only in how
 raters of different bias split over them.
 
-Raters who copy count as one: of the questions where one of two is off the median of the others, honest raters say the
-same on less than half, copying ones on all. From `COPY_SHARE` on both lose weight.
+Raters who copy lose weight (`annotation.raters.copied_answers`).
 
-Issues: for each a Dawid-Skene model with two classes; its error rates are shrunk to the panel's.
-
-Sources: A. P. Dawid and A. M. Skene, Maximum likelihood estimation of observer error-rates using the EM algorithm
-(1979); B. Lakshminarayanan and Y. W. Teh, Inferring ground truth from multi-annotator ordinal data: a probabilistic
+Source: B. Lakshminarayanan and Y. W. Teh, Inferring ground truth from multi-annotator ordinal data: a probabilistic
 approach (2013), for a latent score heard with bias and noise and cut into levels. The grid, the anchor of the scale and
 the weights of copying raters are this project's own.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
-from typing import get_args
 
 import numpy as np
 
-from annotation.raters.answers import DIMENSIONS, Answers, Floats, Question
-from annotation.raters.matching import Group
-from schemas.agreement import CopiedAnswers, Dimension
-from schemas.score import LEVEL_SCORES, SCORE_MAX, Issue
+from annotation.raters.answers import DIMENSIONS, Answers, Floats, RatedQuestion
+from annotation.raters.copied_answers import copy_weights
+from schemas.agreement import CopiedAnswers
+from schemas.score import LEVEL_SCORES, SCORE_MAX
 
 LATENT = "latent-1"
 N_LEVELS = len(LEVEL_SCORES)
@@ -56,11 +50,6 @@ MAX_TURNS, PRIOR_UPDATES, STILL = 60, 3, 1e-3
 EVEN_SHARE = 0.04
 #: Questions that several raters must share before anything is said of them.
 MIN_SHARED = 20
-COPY_SHARE, MIN_OFF = 0.85, 20
-#: Of two raters' shared questions so many are looked at for copying; candidates' ids are in no order that matters.
-MAX_COPY_QUESTIONS = 4_000
-#: How many answers of the panel's own kind a rater's error rates on issues begin with.
-ISSUE_PRIOR_ANSWERS = 8.0
 
 TOO_FEW = f"fewer than {MIN_SHARED} questions that two raters answered"
 
@@ -88,7 +77,7 @@ class ScoreModel:
     unknown: Floats
     copies: tuple[CopiedAnswers, ...] = ()
 
-    def score(self, question: Question) -> tuple[float, float]:
+    def score(self, question: RatedQuestion) -> tuple[float, float]:
         """(score 0..25, its standard error) of a question with answers: mean and deviation of what it can be."""
         chances = self.prior[DIMENSIONS.index(question.dimension)].copy()
         for rater in sorted(question.levels):
@@ -131,7 +120,7 @@ def fit_scores(answers: Answers) -> ScoreModel | str:
     raters, logs, log_prior = _grid()
     weights, copies = copy_weights(answers)
     prior = _first_prior(answers)
-    shares = np.repeat(_normal(log_prior[None]), len(answers.raters), axis=0)
+    shares = np.repeat(normal(log_prior[None]), len(answers.raters), axis=0)
     before: Floats = np.full((len(answers.raters), raters.shape[1]), np.inf)
     for turn in range(MAX_TURNS):
         tables = (shares @ logs).reshape(-1, len(SCORES), N_LEVELS)
@@ -139,12 +128,12 @@ def fit_scores(answers: Answers) -> ScoreModel | str:
         if turn < PRIOR_UPDATES:
             prior = _prior_of(answers, chances)
         counts = _counts(answers, chances)
-        shares = _normal(counts.reshape(len(counts), -1) @ logs.T + log_prior)
+        shares = normal(counts.reshape(len(counts), -1) @ logs.T + log_prior)
         if np.abs(shares @ raters - before).max() < STILL:
             break
         before = np.asarray(shares @ raters)
     tables = (shares @ logs).reshape(-1, len(SCORES), N_LEVELS)
-    unknown = (_normal(log_prior[None]) @ logs).reshape(len(SCORES), N_LEVELS)
+    unknown = (normal(log_prior[None]) @ logs).reshape(len(SCORES), N_LEVELS)
     estimates = {name: _estimate(shares[n], float(weights[n])) for n, name in enumerate(answers.raters)}
     return ScoreModel(estimates, dict(zip(answers.raters, tables, strict=True)), np.log(prior), unknown, copies)
 
@@ -198,7 +187,7 @@ def _score_chances(answers: Answers, tables: Floats, prior: Floats, weights: Flo
     for score in range(len(SCORES)):
         said = weights[answers.rater] * tables[answers.rater, score, answers.level]
         logs[:, score] += np.bincount(answers.question, said, answers.n_questions)
-    return _normal(logs)
+    return normal(logs)
 
 
 def _counts(answers: Answers, chances: Floats) -> Floats:
@@ -208,124 +197,7 @@ def _counts(answers: Answers, chances: Floats) -> Floats:
     return np.stack([column.reshape(-1, N_LEVELS) for column in columns], axis=1)
 
 
-def _normal(logs: Floats) -> Floats:
+def normal(logs: Floats) -> Floats:
+    """Shares that sum to 1 in each row, from their logarithms up to a constant."""
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-
-
-def copy_weights(answers: Answers) -> tuple[Floats, tuple[CopiedAnswers, ...]]:
-    """(weights (R,), pairs that copy). Two who always say the same weigh a half each, three a third."""
-    levels = np.full((answers.n_questions, len(answers.raters)), np.nan)
-    levels[answers.question, answers.rater] = answers.level
-    there = ~np.isnan(levels)
-    excess = np.zeros((len(answers.raters), len(answers.raters)))
-    copies = []
-    for one, other in combinations(range(len(answers.raters)), 2):
-        rows = np.flatnonzero(there[:, one] & there[:, other])[:MAX_COPY_QUESTIONS]
-        if len(rows) < MIN_OFF:
-            continue
-        same, n_off = _same_where_off(levels[rows], one, other)
-        if n_off >= MIN_OFF and same >= COPY_SHARE:
-            excess[one, other] = excess[other, one] = (same - COPY_SHARE) / (1 - COPY_SHARE)
-            first, second = answers.raters[one], answers.raters[other]
-            copies.append(CopiedAnswers(first=first, second=second, same=round(same, 4), n_off=n_off))
-    return 1 / (1 + excess.sum(axis=1)), tuple(copies)
-
-
-def _same_where_off(levels: Floats, one: int, other: int) -> tuple[float, int]:
-    """Where either of two is off the others' median: the share on which they agree, and how many there are."""
-    others = np.sort(np.delete(levels, [one, other], axis=1), axis=1)  # NaN comes last
-    n = (~np.isnan(others)).sum(axis=1)
-    rows = np.flatnonzero(n)
-    if not len(rows):
-        return 0.0, 0
-    middle = (others[rows, (n[rows] - 1) // 2] + others[rows, n[rows] // 2]) / 2
-    first, second = levels[rows, one], levels[rows, other]
-    off = (first != middle) | (second != middle)
-    return float((first == second)[off].mean()) if off.any() else 0.0, int(off.sum())
-
-
-@dataclass(frozen=True)
-class IssueModel:
-    """One issue. present: how often it is there; rates: by rater, chance of naming it where it is, and where it is not.
-
-    others: the rates of raters that the model does not know.
-    """
-
-    present: float
-    rates: Mapping[str, tuple[float, float]]
-    others: tuple[float, float]
-
-    def chance(self, named: Mapping[str, bool]) -> float:
-        """Chance that the issue is there. named: by rater, whether it named it."""
-        logs = np.log([self.present, 1 - self.present])
-        for rater in sorted(named):
-            rates = np.array(self.rates.get(rater, self.others))
-            logs += np.log(rates if named[rater] else 1 - rates)
-        return float(_normal(logs[None])[0, 0])
-
-
-def issue_answers(groups: Mapping[str, Sequence[Group]]) -> list[tuple[str, str, frozenset[str]]]:
-    """(region of a candidate, rater, issues named) of everybody who scored a region. groups: by candidate."""
-    return [
-        (f"{candidate}/{group.key}", rater, frozenset(group.scores[rater].issues))
-        for candidate in sorted(groups)
-        for group in groups[candidate]
-        for rater in sorted(group.scores)
-    ]
-
-
-def fit_issues(groups: Mapping[str, Sequence[Group]]) -> dict[Issue, IssueModel]:
-    """A model for each issue that was named at all; empty with fewer than `MIN_SHARED` regions of two raters."""
-    said = issue_answers(groups)
-    shared = sum(len(group.scores) >= 2 for found in groups.values() for group in found)
-    if shared < MIN_SHARED:
-        return {}
-    issues: tuple[Issue, ...] = get_args(Issue)
-    return {issue: _fit_issue(said, issue) for issue in issues if any(issue in named for *_, named in said)}
-
-
-def _fit_issue(said: Sequence[tuple[str, str, frozenset[str]]], issue: str) -> IssueModel:
-    """crowd-kit's Dawid-Skene finds where the issue is; the error rates that follow are shrunk to the panel's."""
-    named = np.array([issue in issues for *_, issues in said], dtype=np.float64)
-    there = _where_present([region for region, *_ in said], [rater for _, rater, _ in said], named)
-    names = sorted({rater for _, rater, _ in said})
-    places = {name: n for n, name in enumerate(names)}
-    place = np.array([places[rater] for _, rater, _ in said], dtype=np.int64)
-    rates = []
-    for chance in (there, 1 - there):
-        asked = np.bincount(place, chance, len(names))
-        hits = np.bincount(place, chance * named, len(names))
-        panel = (hits.sum() + 0.5) / (asked.sum() + 1)
-        rates.append(((hits + ISSUE_PRIOR_ANSWERS * panel) / (asked + ISSUE_PRIOR_ANSWERS), panel))
-    present = float(np.clip(there.mean(), 1e-6, 1 - 1e-6))
-    by_rater = {name: (float(rates[0][0][n]), float(rates[1][0][n])) for n, name in enumerate(names)}
-    return IssueModel(present, by_rater, (float(rates[0][1]), float(rates[1][1])))
-
-
-def _where_present(regions: Sequence[str], raters: Sequence[str], named: Floats) -> Floats:
-    """For each answer, the chance that its region has the issue."""
-    import warnings
-
-    import pandas as pd
-    from crowdkit.aggregation import DawidSkene
-
-    rows = pd.DataFrame({"task": regions, "worker": raters, "label": named.astype(np.int64)})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # crowd-kit calls pandas in ways that it warns of
-        found = DawidSkene(n_iter=50).fit_predict_proba(rows)
-    present = found[1].reindex(list(regions)) if 1 in found else pd.Series(0.0, index=list(regions))
-    return np.asarray(present, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class PanelModel:
-    """All that a consensus takes from the whole snapshot. scores: None where there is too little to tell raters apart.
-
-    reason: why, then. expected: by kind of question, squared distances of levels over what chance would give, (5, 5).
-    """
-
-    scores: ScoreModel | None
-    issues: Mapping[Issue, IssueModel]
-    expected: Mapping[Dimension, Floats] = field(default_factory=dict)
-    reason: str = ""
