@@ -1,8 +1,8 @@
-"""What every source of annotations does, simulated raters and a labelling server alike: takes tasks, gives answers.
+"""The contract of every source of annotations, simulated raters and labelling servers alike: tasks in, answers out.
 
 A task is one candidate with its regions, or one request with all its candidates to rank; its key is the id of what it
-is about. Pulling is incremental: a cursor says what was handed out already, and the one
-who pulls stores the answers with the cursor, so that a crash repeats answers and loses none (`annotation.exchange`).
+is about. Pulling is incremental: a cursor says what was handed out already, and whoever pulls stores the answers with
+the cursor, so that a crash repeats answers and loses none (`annotation.exchange`).
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ class SentRegion(Record):
 
 
 class SentTask(Record):
-    """What is kept of a task that was sent, to read its answers by."""
+    """The record of a rating task that was sent, by which its answers are read."""
 
     candidate: Id
     size_hw: tuple[Side, Side] | None
@@ -97,7 +97,7 @@ class SentTask(Record):
 
 
 class SentRanking(Record):
-    """What is kept of a ranking task that was sent."""
+    """The record of a ranking task that was sent, by which its answers are read."""
 
     request: Id
     candidates: tuple[Id, ...]
@@ -108,7 +108,7 @@ class SentRanking(Record):
         return self.request
 
 
-#: A task of either kind, what is kept of it once it is sent, and an answer to it.
+#: A task of either kind, its record once it is sent, and an answer to it.
 AnyTask = Task | RankingTask
 AnySentTask = SentTask | SentRanking
 Answer = Annotation | Ranking
@@ -192,7 +192,7 @@ def region_name(index: int, label: str) -> str:
 
 
 def sent_task(task: Task) -> SentTask:
-    """What is kept of a task with regions."""
+    """The record of a rating task."""
     regions = tuple(
         SentRegion(
             region=region.mask.region,
@@ -207,7 +207,7 @@ def sent_task(task: Task) -> SentTask:
 
 
 def sent_record(task: AnyTask) -> AnySentTask:
-    """What is kept of a task of either kind."""
+    """The record of a task of either kind."""
     if isinstance(task, RankingTask):
         return SentRanking(request=task.request, candidates=tuple(one.candidate for one in task.candidates))
     return sent_task(task)

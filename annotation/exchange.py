@@ -1,4 +1,4 @@
-"""Tasks to a client and answers from it, through the store, so that no crash loses or doubles anything.
+"""Sends tasks to a client and collects its answers through the store, so that no crash loses or doubles anything.
 
 Sending goes batch by batch, and one process at a time sends one (`AnnotationStore.turn`): it is written down, the
 project is asked which of its tasks it has (unless it has as many tasks as the ledger knows), the rest is sent, and
@@ -48,7 +48,7 @@ def send(
     pause_s: float = PAUSE_S,
     after_batch: Callable[[int], None] = lambda done: None,
 ) -> Sent:
-    """Sends those of `tasks` (one a key) that the project does not have. after_batch: told how many are through.
+    """Sends those of `tasks` (one a key) that the project lacks. after_batch: called with the number of tasks done.
 
     Raises: LostAnswer after `ATTEMPTS` lost answers on a batch, RunInUse, and what `client` raises. Started again it
     goes on.
@@ -101,7 +101,7 @@ def _push(
     settle_s: float,
     pause_s: float,
 ) -> tuple[int, bool]:
-    """Sends `left` until all are there: (how many, whether an answer was lost on the way)."""
+    """Sends `left` until the project has all: (how many, whether an answer was lost on the way)."""
     todo = dict(left)
     for attempt in range(1, ATTEMPTS + 1):
         try:

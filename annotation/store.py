@@ -1,8 +1,9 @@
 """The annotations of a run: one append-only SQLite file, `annotations.sqlite` (`annotation.store_tables`).
 
-A rater is `person:` and a keyed hash (HMAC-SHA256) of who it is on the server. The key is in this file alone: whoever
-has the file can find out which user of the server is meant, and must be able to (a rater who answers at random has to
-be told); whoever has only what is made from it cannot. So the file is for its owner alone (0600) once it has a key.
+A rater is `person:` and a keyed hash (HMAC-SHA256) of the user's identity on the server. The key is in this file alone:
+whoever has the file can find out which user is meant, as one must be able to (a rater who answers at random needs to
+hear of it); whoever has only what is derived from it cannot. So the file is readable by its owner alone (0600) once it
+has a key.
 
 Rows are never changed and never go (triggers refuse it). Every write is one whole transaction that begins by taking the
 file for itself, so processes write one after another and no lower `seq` can turn up behind a snapshot. Reading never
@@ -29,7 +30,7 @@ from schemas.score import Annotation
 
 FILE_NAME = "annotations.sqlite"
 BUSY_TIMEOUT_S = 60.0
-#: How long one who sends waits for its turn; others send a batch at a time.
+#: How long a sender waits for its turn; others send a batch at a time.
 TURN_TIMEOUT_S = 900.0
 PSEUDONYM_HEX_DIGITS = 16
 MAX_SEQ = 2**63 - 1

@@ -124,7 +124,7 @@ def image_place(run: Path, settings: PushSettings, documents: Path | None, folde
 
 
 def _with_project(run: Path, link: StudioLink, settings: StudioSettings, queue: Queue, place: ImagePlace) -> StudioLink:
-    """The link with a project for the queue: made where there is none, and told how many raters a task has."""
+    """The link with a project for the queue: made where there is none, with the number of raters of a task."""
     ask = open_ask(settings)
     number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place, task_kind(queue.name))
     ask("PATCH", f"/api/projects/{number}/", {"maximum_annotations": queue.raters})

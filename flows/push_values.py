@@ -1,4 +1,4 @@
-"""What is known of a run's candidates before people see them: what a reward doubts, and scores known for certain."""
+"""What is known of a run's candidates before annotators see them: a reward's uncertainty, and known scores (gold)."""
 
 import json
 from pathlib import Path
@@ -44,17 +44,17 @@ def known_scores(run: Path, info: BuildInfo, settings: PushSettings) -> dict[str
 
 def candidate_values(run: Path, info: BuildInfo, settings: PushSettings) -> list[Value]:
     """Every kept candidate with what is known of it. Raises: BadInput for a bad line of a file; TrainingFailed."""
-    told: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     path = ask_values(run, settings.reward) if settings.reward is not None else settings.values
     if path is not None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
-                told[json.loads(line)["candidate"]] = Value(**json.loads(line))
+                values[json.loads(line)["candidate"]] = Value(**json.loads(line))
             except (ValueError, TypeError, KeyError):
                 remedy = "write candidate, reward_std and mask_doubt, one object a line"
                 raise BadInput(f"{path} line {number}", "is no value of a candidate", remedy) from None
     candidates = (sample.candidate for part in range(info.n_parts) for sample in read_kept(run, "gates", part))
-    return [told.get(one.id, Value(one.id)) for one in candidates if one is not None]
+    return [values.get(one.id, Value(one.id)) for one in candidates if one is not None]
 
 
 def ask_values(run: Path, reward: str) -> Path:

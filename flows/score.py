@@ -102,16 +102,16 @@ def _show(every: Sequence[ScoredPair], as_json: bool, one: bool) -> None:
 def _table(found: ScoredPair) -> Table:
     table = Table("region", "success", "preserve", "lowest", "R", title=escape(f"{found.id}: {found.instruction}"))
     for region in found.regions:
-        scores = (_told(region.success), _told(region.preserve), _number(region.phi), _number(region.reward, 2))
+        scores = (_as_text(region.success), _as_text(region.preserve), _number(region.phi), _number(region.reward, 2))
         table.add_row(escape(f"{region.label} ({region.origin})"), *scores)
     behind = found.background
-    table.add_row("background", "", _told(behind), _number(behind.mean), _number(found.background_reward, 2))
+    table.add_row("background", "", _as_text(behind), _number(behind.mean), _number(found.background_reward, 2))
     for name in WHOLE:
-        table.add_row(f"whole image: {name}", _told(getattr(found, name)))
+        table.add_row(f"whole image: {name}", _as_text(getattr(found, name)))
     return table
 
 
-def _told(score: PredictedScore) -> str:
+def _as_text(score: PredictedScore) -> str:
     return _number(score.mean) if score.std is None else f"{_number(score.mean)} ± {score.std:.1f}"
 
 

@@ -60,7 +60,7 @@ class RoutingSettings:
 
 @dataclass(frozen=True)
 class Value:
-    """What is known of a candidate before people see it; None where nobody measured it.
+    """What is known of a candidate before annotators see it; None where it was not measured.
 
     reward_std: the reward's standard deviation, points of 25; mask_doubt: 1 less the segmenter's confidence, 0..1.
     """

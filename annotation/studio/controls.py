@@ -20,7 +20,7 @@ CONTROLS = {
     "TextArea": None,
     "Ranker": "Bucket",
 }
-#: Answers that no control of ours gives are faults; these tags give answers, too.
+#: Other tags that give answers; an interface with one of them is not ours.
 OTHER_CONTROLS = (
     "Brush", "Ellipse", "EllipseLabels", "HyperText", "KeyPoint", "KeyPointLabels", "Labels", "Number", "Pairwise",
     "Polygon", "PolygonLabels", "Rating", "Rectangle", "Relations", "Taxonomy",

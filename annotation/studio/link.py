@@ -1,4 +1,4 @@
-"""Which projects of which Label Studio hold a run's tasks: `RUN/studio.json`, written by a push, read by a collect.
+"""A run's link to its Label Studio projects: `RUN/studio.json`, written by a push, read by a collect.
 
 It never holds a token, only the name of the environment variable that does.
 """

@@ -1,4 +1,4 @@
-"""A Label Studio project of regionwise: its labelling interface, its guidelines, and where its images are."""
+"""Finds or makes a Label Studio project, with its labelling interface, its guidelines and its images."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -142,7 +142,7 @@ def _listens_on(started: Process) -> int | None:
 
 
 def _own_port(started: Process, wanted: int | None) -> int:
-    """The server's port: it moves on without a word where the one that it was told is taken in between."""
+    """The server's port: where the wanted one is taken in between, Label Studio silently moves on to another."""
     found = _listens_on(started)
     if found is None or wanted not in (None, found):
         raise RegionwiseError(

@@ -22,7 +22,7 @@ SILENT = {
 def studio_environment(
     data: Path, port: int, account: Account, documents: Path, database: str | None = None
 ) -> dict[str, str]:
-    """What Label Studio's process is told: data in `data`, loopback only, closed sign-up, and silence.
+    """The environment of Label Studio's process: data in `data`, loopback only, closed sign-up, no telemetry.
 
     Raises: BadInput where `database` is no postgresql:// address.
     """

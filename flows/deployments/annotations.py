@@ -80,7 +80,7 @@ def push_annotations(
     settings = push_settings({name: value for name, value in given.items() if name != "run" and value != ""})
     folder = Path(run).resolve()
     facts = push(folder, settings)
-    return _shown(folder, "pushed", facts)
+    return _with_table(folder, "pushed", facts)
 
 
 @flow(name="collect-annotations", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
@@ -110,10 +110,10 @@ def collect_annotations(
         logger = get_run_logger()
         watch_run(folder, settings, Watch(every_s, looks=looks - 1), lambda found: logger.info("%s", found))
     facts = collect(folder, settings, snapshot or None)
-    return _shown(folder, "collected", facts)
+    return _with_table(folder, "collected", facts)
 
 
-def _shown(run: Path, what: str, facts: dict[str, object]) -> dict[str, Any]:
+def _with_table(run: Path, what: str, facts: dict[str, object]) -> dict[str, Any]:
     """The facts, also as a table."""
     name = read_build_info(run).name
     rows = [{"fact": key, "value": str(value)} for key, value in facts.items()]

@@ -1,4 +1,4 @@
-"""What a client of a chat-completions server may be told, where the server stands, and its key.
+"""Settings of a client of a chat-completions server, the server's endpoint, and its API key.
 
 The key is never part of the settings. `what` in the functions here is what a message calls the server: "judge".
 """
