@@ -6,6 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from runtime.files import write_whole
 from schemas.errors import BadInput
 
 USER = "studio@localhost"
@@ -59,9 +60,7 @@ class LocalAddress:
 
 def write_address(address: LocalAddress, data: Path) -> None:
     """Leaves the address in the data folder, for commands on this machine."""
-    temporary = data / f".tmp-address.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(address)))
-    temporary.replace(data / "address.json")
+    write_whole(data / "address.json", json.dumps(asdict(address)))
 
 
 def local_address(data: Path) -> LocalAddress:

@@ -17,6 +17,7 @@ from filelock import FileLock
 from annotation.studio.account import USER, Account
 from annotation.studio.server_environment import studio_environment
 from runtime.checkout import CHECKOUT
+from runtime.files import whole_file
 from runtime.processes import tail
 from schemas.errors import BadInput, RegionwiseError
 
@@ -101,9 +102,9 @@ def _make_template(program: Path, template: Path) -> None:
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    temporary = target.parent / f".tmp-{target.name}.{os.getpid()}"
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    """Copies a file, whole or not at all."""
+    with source.open("rb") as given, whole_file(target) as copy:
+        shutil.copyfileobj(given, copy)
 
 
 def _run(command: list[str], log: Path, settings: dict[str, str], timeout_s: float) -> None:
