@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 REGION_SCORES = ("success", "preserve")
+N_LEVELS = len(LEVEL_SCORES)
 _BY_NAME: dict[str, Dimension] = {str(dimension): dimension for dimension in DIMENSIONS}
 #: The level of every score 0..25; a score between two levels is the nearest one's, of two as near the lower.
 LEVEL_OF = tuple(

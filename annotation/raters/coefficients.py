@@ -11,13 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from annotation.raters.answers import DIMENSIONS, Answers, Floats, Ints
+from annotation.raters.answers import DIMENSIONS, N_LEVELS, Answers, Floats, Ints
 from runtime.bootstrap import estimate
 from schemas.agreement import Dimension, Figure
-from schemas.score import LEVEL_SCORES
 
 Metric = Literal["ordinal", "nominal"]
-N_LEVELS = len(LEVEL_SCORES)
 #: Of fewer questions an intraclass correlation or a kappa says nothing (pingouin refuses, too).
 MIN_QUESTIONS = 5
 #: Figures are rounded to this many decimals: far below their intervals, and the same on every machine.

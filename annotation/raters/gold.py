@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from annotation.raters.answers import IMAGE_SCORES, LEVEL_OF, REGION_SCORES, Floats
+from annotation.raters.answers import IMAGE_SCORES, LEVEL_OF, N_LEVELS, REGION_SCORES, Floats
 from annotation.raters.coefficients import DECIMALS
-from annotation.raters.score_model import N_LEVELS, level_chances
+from annotation.raters.score_model import level_chances
 from schemas.agreement import Figure, GoldSummary
 from schemas.errors import BadInput
 from schemas.score import LEVEL_SCORES, Annotation, CandidateScore

@@ -24,13 +24,12 @@ from functools import cache
 
 import numpy as np
 
-from annotation.raters.answers import DIMENSIONS, Answers, Floats, RatedQuestion
+from annotation.raters.answers import DIMENSIONS, N_LEVELS, Answers, Floats, RatedQuestion
 from annotation.raters.copied_answers import copy_weights
 from schemas.agreement import CopiedAnswers
 from schemas.score import LEVEL_SCORES, SCORE_MAX
 
 LATENT = "latent-1"
-N_LEVELS = len(LEVEL_SCORES)
 SCORES = np.arange(SCORE_MAX + 1, dtype=np.float64)
 CUTS = (np.array(LEVEL_SCORES[1:]) + np.array(LEVEL_SCORES[:-1])) / 2
 

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from annotation.client import Page, Task
+from annotation.raters.answers import IMAGE_SCORES
 from schemas.errors import BadInput
 from schemas.record import Record, short_hash
 from schemas.score import LEVEL_SCORES, SCORE_MAX, Annotation, CandidateScore, RegionScore
@@ -23,7 +24,6 @@ FIRST_TASK_AT = datetime(2000, 1, 1, tzinfo=UTC)
 DRIFT_TASKS = 100
 #: Answers in one pull.
 PAGE_TASKS = 256
-IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 
 #: One answer on each question, in the order of `_questions`: a score of the five levels, or None.
 Answers = list[int | None]

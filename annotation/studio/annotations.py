@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from annotation.client import SentRegion, SentTask
+from annotation.raters.answers import IMAGE_SCORES
 from annotation.studio.brush_rle import decode_brush
 from annotation.studio.controls import Control
 from annotation.studio.interface import NEW_REGION
@@ -37,7 +38,6 @@ from schemas.region import ObservedMask
 from schemas.score import LEVEL_SCORES, Annotation, CandidateScore, Issue, RegionScore
 
 LEVELS = {str(level): score for level, score in enumerate(LEVEL_SCORES)}
-IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 ISSUES: tuple[Issue, ...] = get_args(Issue)
 MAX_EXTRAS = 1_000
 
