@@ -87,8 +87,9 @@ class StudioClient:
         project = self.check()
         self.project = f"label-studio-{project.id}-{short_hash(project.id, project.created_at)[:8]}"
         organization = self._lister.get(_Organization, f"/api/organizations/{project.organization}")
-        server = short_hash(organization.id, organization.created_at)
-        reader = AnswerReader(store, self._controls, self.project, server, kind)
+        #: Stands for the server among the identities of raters.
+        self.server = short_hash(organization.id, organization.created_at)
+        reader = AnswerReader(store, self._controls, self.project, self.server, kind)
         self._puller = Puller(
             settings, self._lister, reader, self.project, lambda: store.tasks(self.project), self.count
         )

@@ -209,7 +209,7 @@ def test_rankings_come_back_once_changed_deleted_and_refused(server: StudioServe
     assert collect(client, store) == Collected(1, 1, 1)
     assert collect(client, store) == Collected(0, 0, 0)
     (found,) = store.rankings(task.request, 10**6)
-    assert (found.candidates, found.rater) == ((B, A, C), store.pseudonym(f"{client._server}/5"))
+    assert (found.candidates, found.rater) == ((B, A, C), store.pseudonym(f"{client.server}/5"))
     (reject,) = store.rejects(client.project)
     assert (reject.task, reject.annotation, reject.reason) == ("1", "71", "incomplete")
     assert "2 of 3 candidates" in reject.detail
