@@ -54,7 +54,7 @@ class OpenedRequest:
     root: Path | None = None
 
 
-def ingest(
+def open_requests(
     rows: Iterable[PlannedLine],
     images: PartImages,
     *,

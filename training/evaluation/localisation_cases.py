@@ -30,7 +30,7 @@ from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import ImageTar, read_image
 from pipeline.run.plan import scene_lines
 from pipeline.run.stage import PartImages
-from pipeline.stages.requests import ingest
+from pipeline.stages.requests import open_requests
 from runtime.images import ImageU8, rle_to_mask
 from schemas.candidate import Defect
 from schemas.record import short_hash
@@ -159,7 +159,7 @@ def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]
     """Scenes with their requests as the pipeline's first stage makes them."""
     images = PartImages(Path(), ImageTar(BytesIO(), "images/sources/part-00000.tar", "png"))
     for planned in scene_lines(seed, count, size_px):
-        for row in ingest([planned], images, size_px=size_px, gates=GateSettings(), scene_textures=textures):
+        for row in open_requests([planned], images, size_px=size_px, gates=GateSettings(), scene_textures=textures):
             if isinstance(row, Sample) and planned.scene is not None:
                 yield row.request, [render_scene(*planned.scene, textures=textures).image_hwc_u8]
 

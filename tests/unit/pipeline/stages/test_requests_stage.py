@@ -14,7 +14,7 @@ from pipeline.gates.measures import GateSettings
 from pipeline.run.image_store import ImageTar
 from pipeline.run.plan import PlannedLine
 from pipeline.run.stage import PartImages
-from pipeline.stages.requests import ingest
+from pipeline.stages.requests import open_requests
 from runtime.images import mask_to_rle
 from schemas.sample import Rejection, Sample
 
@@ -27,10 +27,10 @@ def _line(**fields: Any) -> dict[str, Any]:
     return {"id": "good", "sources": ["good.png"], "instruction": "Make the cup red"} | fields
 
 
-def _ingest(folder: Path, *lines: dict[str, Any], size_px: int = 64) -> list[Sample | Rejection]:
+def _opened(folder: Path, *lines: dict[str, Any], size_px: int = 64) -> list[Sample | Rejection]:
     planned = [PlannedLine(place=f"r:{n}", root=str(folder), line=line) for n, line in enumerate(lines)]
     images = PartImages(folder, ImageTar(io.BytesIO(), "images/sources/part-00000.tar", "png"))
-    return list(ingest(planned, images, size_px=size_px, gates=GateSettings()))
+    return list(open_requests(planned, images, size_px=size_px, gates=GateSettings()))
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ BROUGHT = {"candidates": [{"path": "zero.png"}, {"path": "long.png"}]}
     ],
 )
 def test_a_bad_request_is_one_reject_and_the_rest_goes_on(folder: Path, line: dict[str, Any], reason: str) -> None:
-    bad, good = _ingest(folder, line, _line())
+    bad, good = _opened(folder, line, _line())
     assert isinstance(bad, Rejection)
     assert isinstance(good, Sample)
     assert (bad.reason, bad.stage) == (reason, "requests")
@@ -103,7 +103,7 @@ def test_a_bad_request_is_one_reject_and_the_rest_goes_on(folder: Path, line: di
 
 def test_an_instruction_with_html_stays_as_it_is(folder: Path) -> None:
     text = "<script>alert('x')</script> & make it red"
-    (sample,) = _ingest(folder, _line(instruction=text))
+    (sample,) = _opened(folder, _line(instruction=text))
     assert isinstance(sample, Sample)
     assert sample.request.instruction == text
 
@@ -112,7 +112,7 @@ def test_boxes_and_masks_are_scaled_with_the_image(folder: Path) -> None:
     mask = np.zeros((90, 120), dtype=np.bool_)
     mask[30:60, 60:90] = True
     target = {"label": "cup", "box": [60, 30, 90, 60], "mask": mask_to_rle(mask).model_dump(mode="json")}
-    (sample,) = _ingest(folder, _line(targets=[target]), size_px=60)
+    (sample,) = _opened(folder, _line(targets=[target]), size_px=60)
     assert isinstance(sample, Sample)
     source, scaled = sample.request.sources[0], sample.request.targets[0]
     assert (source.width_px, source.height_px) == (60, 45)
@@ -124,14 +124,14 @@ def test_boxes_and_masks_are_scaled_with_the_image(folder: Path) -> None:
 def test_candidates_brought_along_are_stored_and_bad_ones_are_rejects(folder: Path) -> None:
     _photo(240, 180, seed=3).save(folder / "edited.png")
     line = _line(candidates=[{"path": "edited.png", "editor": "mine", "seed": 4}, {"path": "cut.png"}])
-    (sample,) = _ingest(folder, line)
+    (sample,) = _opened(folder, line)
     assert isinstance(sample, Sample)
     assert [(fault.index, fault.reason) for fault in sample.brought_faults] == [(1, "unreadable")]
     assert (len(sample.brought), sample.request.candidates[0].editor) == (1, "mine")
 
 
 def test_the_same_request_under_another_id_is_a_reject_whatever_lies_between(folder: Path) -> None:
-    first, other, again = _ingest(folder, _line(), _line(instruction="Make it blue"), _line(id="other"))
+    first, other, again = _opened(folder, _line(), _line(instruction="Make it blue"), _line(id="other"))
     assert isinstance(first, Sample)
     assert isinstance(other, Sample)
     assert isinstance(again, Rejection)
@@ -141,7 +141,7 @@ def test_the_same_request_under_another_id_is_a_reject_whatever_lies_between(fol
 
 def test_ids_are_the_same_at_every_size(folder: Path) -> None:
     target = {"label": "cup", "box": [60, 30, 90, 60]}
-    found = [_ingest(folder, _line(targets=[target]), size_px=size)[0] for size in (64, 120)]
+    found = [_opened(folder, _line(targets=[target]), size_px=size)[0] for size in (64, 120)]
     assert len({row.key for row in found}) == 1
     assert len({row.source_fingerprint for row in found if isinstance(row, Sample)}) == 1
 
@@ -149,7 +149,7 @@ def test_ids_are_the_same_at_every_size(folder: Path) -> None:
 def test_a_scene_needs_no_file(tmp_path: Path) -> None:
     planned = [PlannedLine(place="scene 1/2", scene=(1, 2, 96, 0))]
     images = PartImages(tmp_path, ImageTar(io.BytesIO(), "images/sources/part-00000.tar", "png"))
-    (sample,) = ingest(planned, images, size_px=64, gates=GateSettings())
+    (sample,) = open_requests(planned, images, size_px=64, gates=GateSettings())
     assert isinstance(sample, Sample)
     assert sample.request.synthetic
     assert sample.request.sources[0].width_px == 64

@@ -14,9 +14,9 @@ from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.run.image_store import ImageTar
 from pipeline.run.plan import PlannedLine
 from pipeline.run.stage import PartImages
-from pipeline.stages.candidates import edit
-from pipeline.stages.regions import observe
-from pipeline.stages.requests import ingest
+from pipeline.stages.candidates import make_candidates
+from pipeline.stages.regions import find_regions
+from pipeline.stages.requests import open_requests
 from schemas.sample import Sample
 
 
@@ -47,8 +47,10 @@ def test_a_global_edit_is_changed_by_drift_and_not_by_a_codec(tmp_path: Path, ga
     line["targets"] = [{"label": "everything", "operation": "relight", "parameters": {"gain": 1.35}}]
     images = _Kept()
     planned = [PlannedLine(place="r:1", root=str(tmp_path), line=json.loads(json.dumps(line)))]
-    rows = ingest(planned, images, size_px=128, gates=GateSettings())
-    rows = edit((row for row in rows if isinstance(row, Sample)), images, editor=ProceduralEditor(), k=1, seed=0)
-    (found,) = observe(rows, images, segmenter=DifferenceSegmenter(), gates=GateSettings())
+    rows = open_requests(planned, images, size_px=128, gates=GateSettings())
+    rows = make_candidates(
+        (row for row in rows if isinstance(row, Sample)), images, editor=ProceduralEditor(), k=1, seed=0
+    )
+    (found,) = find_regions(rows, images, segmenter=DifferenceSegmenter(), gates=GateSettings())
     assert [region.status for region in found.observed] == [status]
     assert found.observed[0].area_px == 128 * 128
