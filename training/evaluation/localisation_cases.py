@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,12 @@ from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.fuse import fuse
 from pipeline.regions.planned import plan_regions
-from pipeline.requests.scenes import TEXTURES, render_scene
+from pipeline.requests.edit_requests import check_sources, edit_request
+from pipeline.requests.lines import BadRequest, open_line
+from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info, read_kept
-from pipeline.run.image_store import ImageTar, read_image
+from pipeline.run.image_store import read_image
 from pipeline.run.plan import scene_lines
-from pipeline.run.stage import PartImages
-from pipeline.stages.requests import open_requests
 from runtime.images import ImageU8, rle_to_mask
 from schemas.candidate import Defect
 from schemas.record import short_hash
@@ -157,11 +156,13 @@ def _photo_requests(run: Path) -> Iterator[Opened]:
 
 def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]) -> Iterator[Opened]:
     """Scenes with their requests as the pipeline's first stage makes them."""
-    images = PartImages(Path(), ImageTar(BytesIO(), "images/sources/part-00000.tar", "png"))
     for planned in scene_lines(seed, count, size_px):
-        for row in open_requests([planned], images, size_px=size_px, gates=GateSettings(), scene_textures=textures):
-            if isinstance(row, Sample) and planned.scene is not None:
-                yield row.request, [render_scene(*planned.scene, textures=textures).image_hwc_u8]
+        opened = open_line(planned, textures)
+        try:
+            check_sources(opened, GateSettings())
+        except BadRequest:
+            continue
+        yield edit_request(opened, opened.line.targets, opened.images), opened.images
 
 
 def make_cases(

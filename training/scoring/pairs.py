@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_outside_image
-from pipeline.stages.requests import MAX_ASPECT_DIFFERENCE
+from pipeline.requests.scaling import MAX_ASPECT_DIFFERENCE
 from runtime.images import (
     BadImage,
     ImageU8,
