@@ -10,7 +10,8 @@ import webdataset as wds
 
 from pipeline.build import prepare_run, run_parts
 from pipeline.dataset.export import export_dataset
-from pipeline.dataset.shards import ReadPosition, read_dataset, read_manifest, verify
+from pipeline.dataset.shards import ReadPosition, read_dataset, read_manifest
+from pipeline.dataset.verify import verify
 from pipeline.run.folder import locked, read_kept
 from pipeline.run.workers import workers
 from runtime.images import rle_to_mask
