@@ -26,8 +26,9 @@ from annotation.raters.simulated import BimodalRater, CopyingRater, RandomRater,
 from benchmarks.result import row, write_result
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig
-from pipeline.run.folder import locked, read_kept
+from pipeline.run.folder import read_kept
 from pipeline.run.workers import workers
+from runtime.locks import locked
 from schemas.record import short_hash
 from schemas.score import Annotation, CandidateScore
 

@@ -19,8 +19,9 @@ from pipeline.dataset.verify import verify
 from pipeline.report import write_report
 from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
-from pipeline.run.folder import STAGES, locked, read_build_info, read_done
+from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.workers import workers as open_workers
+from runtime.locks import locked
 from schemas.errors import BadInput, TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
 

@@ -17,8 +17,9 @@ from annotation.store import AnnotationStore, check_snapshot_name, open_store, s
 from annotation.studio.rankings import rank_consensus
 from pipeline.dataset.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus
 from pipeline.dataset.scores import ORACLE
-from pipeline.run.folder import locked, read_build_info, read_done, read_kept
+from pipeline.run.folder import read_build_info, read_done, read_kept
 from runtime.files import write_whole
+from runtime.locks import locked
 from schemas.agreement import GoldSummary
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo

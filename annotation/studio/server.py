@@ -24,10 +24,10 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import psutil
-from filelock import FileLock, Timeout
 
 from annotation.studio.image_urls import Ask
 from runtime.checkout import CHECKOUT
+from runtime.locks import locked_file
 from runtime.processes import HOST, Process, choose_port, process, tail, wait_until
 from schemas.errors import BadInput, RegionwiseError, RunInUse
 
@@ -145,15 +145,9 @@ def local_address(data: Path) -> LocalAddress:
 
 @contextmanager
 def _held(data: Path) -> Iterator[None]:
-    lock = FileLock(data / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunInUse(str(data), "is served by another process already", "use that one or end it") from None
-    try:
+    in_use = RunInUse(str(data), "is served by another process already", "use that one or end it")
+    with locked_file(data / ".lock", lambda: in_use):
         yield
-    finally:
-        lock.release()
 
 
 def studio_environment(
@@ -310,7 +304,7 @@ def set_up() -> Installed:
     Raises: RegionwiseError where that fails, BadInput where REGIONWISE_STUDIO_VENV names no such environment.
     """
     ENVIRONMENT.mkdir(exist_ok=True)
-    with FileLock(ENVIRONMENT / ".lock"):
+    with locked_file(ENVIRONMENT / ".lock"):
         given = os.environ.get(ENVIRONMENT_SETTING)
         if not given:
             _install(ENVIRONMENT)

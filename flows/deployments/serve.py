@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.run.folder import locked
 from runtime.checkout import CHECKOUT
+from runtime.locks import locked
 from runtime.processes import HOST, Process, choose_port, process, wait_until
 from schemas.errors import RegionwiseError
 

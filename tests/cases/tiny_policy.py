@@ -8,8 +8,8 @@ import torch
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
-from pipeline.run.folder import locked
 from pipeline.run.workers import workers
+from runtime.locks import locked
 from training.policy.checkpoint import write_json, write_tensors
 from training.policy.config import PolicyConfig
 from training.policy.specs import make_policy

@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.run.folder import locked
+from runtime.locks import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.files import setting

@@ -134,7 +134,7 @@ def test_a_figure_that_is_missing_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_is_being_trained_is_not_trained_twice(base: Path, run: Path) -> None:
-    from pipeline.run.folder import locked
+    from runtime.locks import locked
 
     with locked(run / "policy" / "held"), pytest.raises(TrainingFailed, match="is in use by process") as error:
         train_policy_of_run(run, PolicyTraining(name="held", settings=quick(base)), print)
