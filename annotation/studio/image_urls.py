@@ -8,7 +8,6 @@
 """
 
 import base64
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.sample import ImageFormat, ImageRef
 
@@ -146,7 +146,4 @@ def _write_once(path: Path, read: Callable[[], bytes]) -> None:
     """A file at `path`, whole; what is there already is the same, for the name says what is in it."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{path.name}.{os.getpid()}"
-    temporary.write_bytes(read())
-    temporary.replace(path)
+    write_whole(path, read())

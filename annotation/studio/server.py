@@ -27,6 +27,7 @@ import psutil
 
 from annotation.studio.image_urls import Ask
 from runtime.checkout import CHECKOUT
+from runtime.files import whole_file, write_whole
 from runtime.locks import locked_file
 from runtime.processes import HOST, Process, choose_port, process, tail, wait_until
 from schemas.errors import BadInput, RegionwiseError, RunInUse
@@ -130,9 +131,8 @@ class LocalAddress:
 
 def _tell_address(running: Studio) -> None:
     """Leaves the address in the data folder, for commands on this machine."""
-    temporary = running.data / f".tmp-address.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(LocalAddress(running.url, str(running.documents)))))
-    temporary.replace(running.data / "address.json")
+    address = LocalAddress(running.url, str(running.documents))
+    write_whole(running.data / "address.json", json.dumps(asdict(address)))
 
 
 def local_address(data: Path) -> LocalAddress:
@@ -215,13 +215,7 @@ def account_in(data: Path) -> Account:
 
 def _keep(account: Account, data: Path) -> None:
     """Writes the account whole, readable by its owner alone from its first byte on."""
-    temporary = data / f".tmp-account.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(account), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(data / "account.json")
+    write_whole(data / "account.json", json.dumps(asdict(account)), mode=0o600)
 
 
 def personal_token(running: Studio) -> str:
@@ -345,7 +339,7 @@ def _install(folder: Path) -> None:
     with importlib.resources.as_file(CONSTRAINTS) as constraints:
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, "--constraint", str(constraints), "label-studio"], log, dict(os.environ), INSTALL_TIMEOUT_S)
-    stamp.write_text(wanted)
+    write_whole(stamp, wanted)
     print(f"set-up: Label Studio, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -364,9 +358,8 @@ def _make_template(program: Path, template: Path) -> None:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    temporary = target.parent / f".tmp-{target.name}.{os.getpid()}"
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with source.open("rb") as file, whole_file(target) as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def _run(command: list[str], log: Path, settings: dict[str, str], timeout_s: float) -> None:

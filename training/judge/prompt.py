@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.files import write_whole
 from runtime.images import ImageU8, MaskBool, encode_image, mask_box, resize_image
 from schemas.errors import BadInput
 from schemas.record import short_hash
@@ -199,4 +200,4 @@ def guide_text(guide: str) -> str:
 
 if __name__ == "__main__":
     guide_path = Path(sys.argv[1])
-    guide_path.write_text(guide_text(guide_path.read_text()))
+    write_whole(guide_path, guide_text(guide_path.read_text()))
