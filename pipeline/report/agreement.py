@@ -1,4 +1,4 @@
-"""The report's section on people: how far raters agree, what each is like, and what gold says of them.
+"""The report's section on raters: how far they agree, what each one is like, and how they answer gold questions.
 
 From `<run>/consensus/<snapshot>/agreement.json` alone (`schemas.agreement`); there when a snapshot has one.
 """
@@ -57,7 +57,7 @@ class DimensionView:
 
 @dataclass(frozen=True)
 class RaterView:
-    """One row: a rater, its figures as text, and what is worth a word. gold: None without gold answers."""
+    """One row: a rater, its figures as text, and notes on it. gold: None without gold answers."""
 
     name: str
     answers: str

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.images import ImageU8, MaskBool, decode_image, fit_size_px, resize_image, resize_mask
+from runtime.images import ImageU8, decode_image, fit_size_px, resize_image, resize_mask
+from runtime.masks import MaskBool
 
 THUMBNAIL_PX = 256
 JPEG_QUALITY = 85

@@ -3,16 +3,8 @@
 from typing import Any
 
 from pipeline.requests.lines import BadRequest
-from runtime.images import (
-    BadImage,
-    ImageU8,
-    fit_size_px,
-    mask_to_rle,
-    resize_image,
-    resize_mask,
-    rle_to_mask,
-    scale_box,
-)
+from runtime.images import BadImage, ImageU8, fit_size_px, resize_image, resize_mask, scale_box
+from runtime.masks import mask_to_rle, rle_to_mask
 from schemas.geometry import Box, CocoRle, box_in_image
 from schemas.request import Target
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.dataset import formats
 from pipeline.dataset.formats import FORMATS, EncodedImage, SampleFormat, SampleImages
-from runtime.images import ImageU8, encode_image, mask_box, mask_to_rle, pixels_sha256
+from runtime.images import ImageU8, encode_image, pixels_sha256
+from runtime.masks import mask_box, mask_to_rle
 from schemas.dataset_row import DatasetRegion, DatasetRow
 
 KEY = "0123456789abcdef-0123456789abcdef"

@@ -14,8 +14,8 @@ from pipeline.dataset.shards import ReadPosition, read_dataset, read_manifest
 from pipeline.dataset.verify import verify
 from pipeline.run.folder import read_kept
 from pipeline.run.workers import workers
-from runtime.images import rle_to_mask
 from runtime.locks import locked
+from runtime.masks import rle_to_mask
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.geometry import CocoRle

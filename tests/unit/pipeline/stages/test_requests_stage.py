@@ -15,7 +15,7 @@ from pipeline.run.image_store import ImageTar
 from pipeline.run.plan import PlannedLine
 from pipeline.run.stage import PartImages
 from pipeline.stages.requests import open_requests
-from runtime.images import mask_to_rle
+from runtime.masks import mask_to_rle
 from schemas.sample import Rejection, Sample
 
 
