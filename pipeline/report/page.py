@@ -27,7 +27,7 @@ from pipeline.report.policy import policy_data
 from pipeline.report.rejects import reason_views
 from pipeline.report.reward import reward_data
 from pipeline.report.samples import RequestView, request_views
-from pipeline.run.folder import read_build_info
+from pipeline.run.folder import read_build_info, without_folders
 from runtime.files import write_whole
 from schemas.manifest import BuildInfo, Manifest, StageCount
 
@@ -105,7 +105,7 @@ def page(gathered: Gathered) -> str:
         sections=sections,
         pictures=gathered.pictures.shared.values(),
         lineage=_lineage(gathered),
-        settings=json.dumps(_public(gathered).config, indent=1, sort_keys=True, ensure_ascii=False),
+        settings=json.dumps(without_folders(gathered.info).config, indent=1, sort_keys=True, ensure_ascii=False),
     )
 
 
@@ -247,16 +247,8 @@ SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (
 )
 
 
-def _public(gathered: Gathered) -> BuildInfo:
-    """The build's facts without the folders of the machine that it ran on."""
-    info = gathered.info
-    requests = [Path(path).name for path in info.config.get("requests", ())]
-    inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
-    return info.model_copy(update={"config": info.config | {"requests": requests}, "inputs": inputs})
-
-
 def _lineage(gathered: Gathered) -> list[tuple[str, str]]:
-    info = _public(gathered)
+    info = without_folders(gathered.info)
 
     def pairs(values: dict[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"

@@ -70,6 +70,13 @@ def read_build_info(run: Path) -> BuildInfo:
     return info
 
 
+def without_folders(info: BuildInfo) -> BuildInfo:
+    """A build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
+    requests = [Path(path).name for path in info.config.get("requests", ())]
+    inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
+    return info.model_copy(update={"config": info.config | {"requests": requests}, "inputs": inputs})
+
+
 def read_done(run: Path, stage: str, part: int) -> PartDone | None:
     """The done-file of a part, or None where the part does not exist yet."""
     path = done_path(run, stage, part)

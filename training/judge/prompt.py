@@ -8,14 +8,13 @@ can close the block. `python -m training.judge.prompt docs/judge.md` writes the 
 import json
 import re
 import sys
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.files import write_whole
-from runtime.images import ImageU8, MaskBool, encode_image, mask_box, resize_image
+from runtime.images import ImageU8, MaskBool, data_url, encode_image, mask_box, resize_image
 from schemas.errors import BadInput
 from schemas.record import short_hash
 from schemas.score import SCORE_MAX
@@ -154,7 +153,7 @@ def _pictures(
 def _picture_parts(caption: str, picture: ImageU8 | None) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = [{"type": "text", "text": caption}]
     if picture is not None:
-        url = f"data:image/png;base64,{b64encode(encode_image(picture, 'png')).decode()}"
+        url = data_url(encode_image(picture, "png"), "png")
         parts.append({"type": "image_url", "image_url": {"url": url}})
     return parts
 

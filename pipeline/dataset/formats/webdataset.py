@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.dataset.formats.protocol import EncodedImage, SampleImages
-from pipeline.run.image_store import EXTENSIONS
-from runtime.images import BadImage, decode_image, encode_mask_png, pixels_sha256
+from runtime.images import EXTENSIONS, BadImage, decode_image, encode_mask_png, pixels_sha256
 from runtime.masks import MaskBool, rle_to_mask
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput

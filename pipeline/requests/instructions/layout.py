@@ -7,13 +7,12 @@ command to it.
 
 import json
 import re
-from base64 import b64encode
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
-from runtime.images import ImageU8, encode_image, fit_size_px, resize_image
+from runtime.images import ImageU8, data_url, encode_image, fit_size_px, resize_image
 from schemas.geometry import Box
 from schemas.record import Scalar, short_hash
 from schemas.request import INSTRUCTION_MAX_CHARS, Label, Operation, Role, Target
@@ -162,7 +161,7 @@ def messages(question: LayoutQuestion) -> list[dict[str, Any]]:
     if question.image is not None:
         size = fit_size_px(*question.size_px, LONGEST_SIDE_PX)
         picture = resize_image(question.image, *size) if size != question.size_px else question.image
-        url = f"data:image/png;base64,{b64encode(encode_image(picture, 'png')).decode()}"
+        url = data_url(encode_image(picture, "png"), "png")
         parts.append({"type": "image_url", "image_url": {"url": url}})
     return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": parts}]
 
