@@ -20,7 +20,7 @@ from pipeline.build import stage_counts
 from pipeline.dataset.shards import read_manifest
 from pipeline.report.agreement import agreement_data
 from pipeline.report.charts import share_bar
-from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
+from pipeline.report.entries import DatasetTally, Entry, choose_requests, read_entries
 from pipeline.report.figures import charts, key_numbers, summary, synthetic_note
 from pipeline.report.images import Pictures
 from pipeline.report.policy import policy_data
@@ -47,7 +47,7 @@ class Gathered:
     manifest: Manifest | None
     stages: tuple[StageCount, ...]
     entries: list[Entry]
-    tally: Tally
+    tally: DatasetTally
     views: list[RequestView]
     pictures: Pictures
 
@@ -79,7 +79,7 @@ def gather(run: Path, max_requests: int) -> Gathered:
     info = read_build_info(run)
     dataset = run / "dataset"
     manifest = read_manifest(dataset) if (dataset / "manifest.json").is_file() else None
-    entries, tally = read_entries(dataset, manifest) if manifest else ([], Tally())
+    entries, tally = read_entries(dataset, manifest) if manifest else ([], DatasetTally())
     stages = manifest.stages if manifest else stage_counts(run, info.n_parts)
     pictures = Pictures()
     views = request_views(run, info.n_parts, choose_requests(entries, max_requests), pictures)
