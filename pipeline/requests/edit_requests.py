@@ -2,20 +2,11 @@
 
 from collections.abc import Sequence
 
-from pipeline.gates.measures import GateSettings, blank, size_and_aspect
-from pipeline.requests.lines import BadRequest, OpenedRequest
+from pipeline.requests.lines import OpenedRequest
 from runtime.images import ImageU8, pixels_sha256
 from schemas.request import EditRequest, Source, Target, request_id
 
 NAME_CHARS = 200
-
-
-def check_sources(opened: OpenedRequest, gates: GateSettings) -> None:
-    """Raises: BadRequest for a source that is too small, too long or blank."""
-    for path, image in zip(opened.line.sources, opened.images, strict=True):
-        for result in (size_and_aspect(image.shape[1], image.shape[0], gates), blank(image, gates)):
-            if not result.passed:
-                raise BadRequest(result.gate, f"{path[:100]}: {result.detail}")
 
 
 def edit_request(opened: OpenedRequest, targets: tuple[Target, ...], stored: Sequence[ImageU8]) -> EditRequest:

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.gates.duplicates import perceptual_hash
-from pipeline.gates.measures import GateSettings
+from pipeline.gates.measures import GateSettings, source_fault
 from pipeline.models.protocols import Detector
 from pipeline.regions.targets import name_targets
-from pipeline.requests.edit_requests import check_sources, edit_request
+from pipeline.requests.edit_requests import edit_request
 from pipeline.requests.lines import BadRequest, OpenedRequest, line_name, open_line, printable, read_image_of_line
 from pipeline.requests.scaling import scale_image, scale_targets, scale_to_source
 from pipeline.requests.scenes import TEXTURES
@@ -60,7 +60,9 @@ def _opened(
 def _sample(
     opened: OpenedRequest, images: PartImages, size_px: int, gates: GateSettings
 ) -> tuple[Sample, ImageU8]:  # fmt: skip
-    check_sources(opened, gates)
+    for path, image in zip(opened.line.sources, opened.images, strict=True):
+        if failed := source_fault(image, gates):
+            raise BadRequest(failed.gate, f"{path[:100]}: {failed.detail}")
     scaled = [scale_image(image, size_px) for image in opened.images]
     targets = scale_targets(opened.line.targets, opened.images, scaled)
     stored = [images.add(image) for image in scaled]

@@ -19,13 +19,13 @@ from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.procedural import IN_REGION_ONLY, ProceduralEditor
 from pipeline.editors.protocol import CannotEdit, Edit, candidate_record
-from pipeline.gates.measures import GateSettings
+from pipeline.gates.measures import GateSettings, source_fault
 from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.fuse import fuse
 from pipeline.regions.planned import plan_regions
-from pipeline.requests.edit_requests import check_sources, edit_request
-from pipeline.requests.lines import BadRequest, open_line
+from pipeline.requests.edit_requests import edit_request
+from pipeline.requests.lines import open_line
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import read_image
@@ -158,11 +158,8 @@ def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]
     """Scenes with their requests as the pipeline's first stage makes them."""
     for planned in scene_lines(seed, count, size_px):
         opened = open_line(planned, textures)
-        try:
-            check_sources(opened, GateSettings())
-        except BadRequest:
-            continue
-        yield edit_request(opened, opened.line.targets, opened.images), opened.images
+        if not any(source_fault(image, GateSettings()) for image in opened.images):
+            yield edit_request(opened, opened.line.targets, opened.images), opened.images
 
 
 def make_cases(
