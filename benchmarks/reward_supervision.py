@@ -17,15 +17,15 @@ from pipeline.build import config_of
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info
 from runtime.bootstrap import resamples
-from training.evaluation.answers import ask
 from training.evaluation.localisation import first_rows, lownesses, source_index
 from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, Case, scene_cases
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.evaluation.truth_figures import ranking
+from training.predictions import ask
 from training.reward.config import RewardConfig, Supervision
-from training.reward.protocol import Prediction, Reward
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_protocol import Prediction, Reward
+from training.reward_specs import make_reward
 
 log = logging.getLogger(__name__)
 ARMS: tuple[Supervision, ...] = get_args(Supervision)
@@ -67,7 +67,7 @@ def shares_of(reward: Reward, cases: Sequence[Case], samples: int = BOOTSTRAP_SA
     """The three shares of `WHAT`. Ties are wrong in an order, and shared where a place is named."""
     sources = source_index(cases)
     weights = resamples(int(sources.max()) + 1, samples, 0)
-    flawed = ask(reward, [case.question for case in cases])
+    flawed = ask(reward, [case.query for case in cases])
     twins = ask(reward, [case.twin for case in cases])
     order, n_pairs = ranking(cases, flawed, twins, sources, weights)
     in_region = [place for place, case in enumerate(cases) if case.defect.target is not None]

@@ -27,10 +27,10 @@ from schemas.dataset_row import DatasetRow, ImageScoreName, RegionScoreName
 from schemas.score import SCORE_MAX, Consensus
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.reward.config import RewardConfig
-from training.reward.data import question_of
-from training.reward.protocol import Predicted, Prediction
+from training.reward.data import query_of
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_protocol import Predicted, Prediction
+from training.reward_specs import make_reward
 
 log = logging.getLogger(__name__)
 SNAPSHOT = "panel"
@@ -93,7 +93,7 @@ def beside_spreads(first: Path, second: Path, reward_folder: Path) -> Iterator[S
     reward = make_reward(f"region:{reward_folder}")
     others = consensus_by_candidate(second)
     for _, sample, members in read_dataset(first / "dataset", "test"):
-        (prediction,) = reward.score([question_of(sample, members)])
+        (prediction,) = reward.score([query_of(sample, members)])
         other = _of_consensus(others[sample.candidate]) if sample.candidate in others else {}
         for place, spread in of_row(sample).items():
             predicted = of_prediction(prediction).get(place, Predicted(None))

@@ -21,8 +21,8 @@ from runtime.images import ImageU8
 from schemas.edit_benchmarks import Interval, JudgeReport
 from schemas.errors import BadInput
 from schemas.score import SCORE_MAX
-from training.reward.as_score import as_points
-from training.reward.protocol import Predicted, Prediction, Question, Reward
+from training.predictions import as_points
+from training.reward_protocol import Predicted, Prediction, Reward, RewardQuery
 
 LINE_MAX_BYTES = 1_000_000
 Answer = Mapping[str, object]
@@ -122,10 +122,10 @@ class RewardJudge:
 
     def judge(self, items: Sequence[EditedItem]) -> list[Answer]:
         """As `EditJudge.judge`."""
-        questions = [
-            Question(item.source, at_size_of(item.edited, item.source), item.instruction, {}) for item in items
+        queries = [
+            RewardQuery(item.source, at_size_of(item.edited, item.source), item.instruction, {}) for item in items
         ]
-        return [self._parts(prediction) for prediction in self._reward.score(questions)]
+        return [self._parts(prediction) for prediction in self._reward.score(queries)]
 
 
 def gedit_parts(found: Prediction) -> Answer:

@@ -8,9 +8,9 @@ import numpy as np
 from runtime.files import write_whole
 from runtime.images import encode_image, mask_to_rle
 from schemas.reward import BACKGROUND, ExamplePlace, PredictedScore, RewardExample
-from training.evaluation.answers import phi_of
 from training.evaluation.localisation_cases import Case
-from training.reward.protocol import Prediction
+from training.predictions import phi_of
+from training.reward_protocol import Prediction
 
 PICTURED = 6
 
@@ -35,7 +35,7 @@ def write_examples(folder: Path, cases: Sequence[Case], predictions: Sequence[Pr
 def example(case: Case, prediction: Prediction) -> RewardExample:
     """What `prediction` says of each place of a case, beside the truth."""
     found = {key: phi_of(prediction, key) for key in case.verdicts}
-    outside = ~np.logical_or.reduce(list(case.question.masks.values()))
+    outside = ~np.logical_or.reduce(list(case.query.masks.values()))
     places = tuple(
         ExamplePlace(
             key=key,
@@ -43,7 +43,7 @@ def example(case: Case, prediction: Prediction) -> RewardExample:
             defective=flawed,
             phi=PredictedScore(mean=found[key].mean, std=found[key].std),
             true_phi=case.true_phi[key],
-            mask=mask_to_rle(case.question.masks.get(key, outside)),
+            mask=mask_to_rle(case.query.masks.get(key, outside)),
         )
         for key, flawed in case.verdicts.items()
     )
@@ -53,7 +53,7 @@ def example(case: Case, prediction: Prediction) -> RewardExample:
     margin = min(known) - here if here is not None and known and len(known) == len(sound) else None
     return RewardExample(
         key=case.key,
-        instruction=case.question.instruction,
+        instruction=case.query.instruction,
         defect=case.defect.kind,
         strength=case.defect.strength,
         places=places,
@@ -76,7 +76,7 @@ def _ends(margins: Sequence[tuple[float | None, str]]) -> set[int]:
 
 def _with_pictures(folder: Path, one: RewardExample, case: Case) -> RewardExample:
     names = {}
-    for name, image in (("source_picture", case.question.source), ("edited_picture", case.question.edited)):
+    for name, image in (("source_picture", case.query.source), ("edited_picture", case.query.edited)):
         names[name] = f"pictures/{case.key}-{name.partition('_')[0]}.png"
         write_whole(folder / names[name], encode_image(image, "png"))
     return one.model_copy(update=names)

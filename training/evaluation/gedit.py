@@ -39,7 +39,6 @@ from runtime.images import BadImage, ImageU8, decode_image, encode_image, pixels
 from schemas.edit_benchmarks import GeditAnswer, GeditFigures, GeditResult
 from schemas.errors import BadInput
 from schemas.record import short_hash
-from training.evaluation.answers import in_chunks
 from training.evaluation.edit_judge import (
     EditedItem,
     EditJudge,
@@ -51,6 +50,7 @@ from training.evaluation.edit_judge import (
     read_part,
     report_of,
 )
+from training.predictions import in_chunks
 
 TASKS = (
     "background_change", "color_alter", "material_alter", "motion_change", "ps_human", "style_change",

@@ -35,7 +35,6 @@ from runtime.images import MAX_FILE_BYTES, BadImage, ImageU8, encode_image
 from schemas.edit_benchmarks import ImgeditAnswer, ImgeditFigures, ImgeditResult, Interval
 from schemas.errors import BadInput
 from schemas.request import INSTRUCTION_MAX_CHARS
-from training.evaluation.answers import in_chunks
 from training.evaluation.edit_judge import (
     Answer,
     EditedItem,
@@ -47,6 +46,7 @@ from training.evaluation.edit_judge import (
     report_of,
 )
 from training.evaluation.gedit import Edit, item_seed, read_edit
+from training.predictions import in_chunks
 
 N_SCORES = 3
 BOOTSTRAP_SAMPLES = 1000

@@ -17,9 +17,9 @@ import numpy as np
 
 from runtime.bootstrap import Bools, Floats, Ints, estimate, mean_over, shares_above, weighted_means
 from schemas.reward import BACKGROUND, AurocRow, Band, GapRow, Place, TwinRow
-from training.evaluation.answers import phi_of
 from training.evaluation.localisation_cases import BANDS, Case
-from training.reward.protocol import Prediction
+from training.predictions import phi_of
+from training.reward_protocol import Prediction
 
 MACRO = "macro"
 

@@ -39,8 +39,8 @@ from schemas.request import EditRequest
 from schemas.reward import BACKGROUND, Band
 from schemas.sample import Sample
 from schemas.score import SCORE_MAX, CandidateScore, phi
-from training.reward.protocol import Question
 from training.reward.views import UNPLANNED
+from training.reward_protocol import RewardQuery
 
 #: Never to be trained on: the last four textures, and the seeds of test scenes. Whoever chooses settings by these tests
 #: does it on the development seed, so that the held-out one measures what nothing was fitted to.
@@ -66,8 +66,8 @@ class Case:
     request: EditRequest
     defect: Defect
     band: Band
-    question: Question
-    twin: Question
+    query: RewardQuery
+    twin: RewardQuery
     labels: Mapping[str, str]
     truth: CandidateScore
 
@@ -192,13 +192,13 @@ def _in_turn(used: Counter[Kind], rng: np.random.Generator) -> list[Kind]:
 
 @dataclass(frozen=True)
 class _Maker:
-    """What edits and what finds masks. extras: whether questions hold the masks of unplanned regions."""
+    """What edits and what finds masks. extras: whether queries hold the masks of unplanned regions."""
 
     editor: ProceduralEditor
     segmenter: Segmenter
     extras: bool
 
-    def question(self, opened: Opened, edit: Edit) -> Question:
+    def query(self, opened: Opened, edit: Edit) -> RewardQuery:
         """What a reward is asked about a candidate: the masks of its regions as the pipeline finds them."""
         request, (source, *_) = opened
         height, width = edit.image.shape[:2]
@@ -209,7 +209,7 @@ class _Maker:
             for region in observed
             if self.extras or region.status != "unplanned"
         }
-        return Question(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
+        return RewardQuery(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
 
     def flawed(self, opened: Opened, defect: Defect) -> Edit | None:
         """The flawed rendering; None where the defect has no place or cannot be seen."""
@@ -229,7 +229,7 @@ def _cases_of(
     unmade: Counter[str],
 ) -> list[Case]:
     try:
-        twin = maker.question(opened, maker.editor.render(*opened, 0, ()))
+        twin = maker.query(opened, maker.editor.render(*opened, 0, ()))
     except CannotEdit as error:
         unmade[error.reason] += 1
         return []
@@ -244,15 +244,15 @@ def _cases_of(
         if edit is None:
             unmade[kind.defect] += 1
             continue
-        cases.append(_case(opened[0], kind, edit, _with_masks_of(twin, maker.question(opened, edit)), twin))
+        cases.append(_case(opened[0], kind, edit, _with_masks_of(twin, maker.query(opened, edit)), twin))
     return cases
 
 
-def _with_masks_of(twin: Question, question: Question) -> Question:
-    """`question` with its twin's masks of the planned regions, and its own of the unplanned ones."""
+def _with_masks_of(twin: RewardQuery, query: RewardQuery) -> RewardQuery:
+    """`query` with its twin's masks of the planned regions, and its own of the unplanned ones."""
     planned = {key: mask for key, mask in twin.masks.items() if not key.startswith(UNPLANNED)}
-    own = {key: mask for key, mask in question.masks.items() if key.startswith(UNPLANNED)}
-    return replace(question, masks=planned | own)
+    own = {key: mask for key, mask in query.masks.items() if key.startswith(UNPLANNED)}
+    return replace(query, masks=planned | own)
 
 
 def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | None:
@@ -263,7 +263,7 @@ def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | No
     return Defect(kind=kind.defect, target=target, strength=round(float(rng.uniform(*BANDS[kind.band])), 2))
 
 
-def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin: Question) -> Case:
+def _case(request: EditRequest, kind: Kind, edit: Edit, query: RewardQuery, twin: RewardQuery) -> Case:
     defect = edit.defects[0]
     candidate = candidate_record(
         request,
@@ -279,7 +279,7 @@ def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin
         request=request,
         defect=defect,
         band=kind.band,
-        question=question,
+        query=query,
         twin=twin,
         labels={region_id(request.id, index): target.label for index, target in enumerate(request.targets)},
         truth=construction_score(request, candidate),

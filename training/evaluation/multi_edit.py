@@ -33,10 +33,10 @@ from schemas.edit_benchmarks import (
 from schemas.errors import BadInput
 from schemas.reward import BACKGROUND
 from schemas.score import LEVEL_SCORES, SCORE_MAX, minimum, region_reward
-from training.evaluation.answers import MISSING, count_missing, in_chunks, phi_of, usable
 from training.evaluation.multi_edit_items import Benchmark, Item
 from training.evaluation.multi_edit_scorers import Scorer
-from training.reward.protocol import Prediction, Question
+from training.predictions import MISSING, count_missing, in_chunks, phi_of, usable
+from training.reward_protocol import Prediction, RewardQuery
 
 #: The phi from which a region, and the background score from which a background, is right: what a person says with the
 #: level 3 of 0..4 (19 of 25), and a judge's prompt calls "well, with visible flaws"; so the bar is the same for a
@@ -69,7 +69,7 @@ def score_edits(
     edit = edits if callable(edits) else lambda item: edits.get(item.id)
     answers: list[MultiEditAnswer] = []
     predictions: list[Prediction] = []
-    questions: list[Question] = []
+    queries: list[RewardQuery] = []
     for items in in_chunks(benchmark.items(), CHUNK):
         images = [_edited(item, edit) for item in items]
         predicted = _ask(scorer, items, images)
@@ -77,8 +77,8 @@ def score_edits(
             _answer(item, image is not None, found) for item, image, found in zip(items, images, predicted, strict=True)
         ]
         predictions += predicted
-        questions += [Question(_NO_PIXELS, _NO_PIXELS, "", dict.fromkeys(item.masks, _NO_MASK)) for item in items]
-    coverage, missing = count_missing(predictions, questions)
+        queries += [RewardQuery(_NO_PIXELS, _NO_PIXELS, "", dict.fromkeys(item.masks, _NO_MASK)) for item in items]
+    coverage, missing = count_missing(predictions, queries)
     figures = _Bars(right_from, bootstrap_samples, seed)
     numbers = sorted({len(answer.regions) for answer in answers})
     return MultiEditResult(

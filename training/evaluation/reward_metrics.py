@@ -16,7 +16,6 @@ from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.record import first_fault
 from schemas.reward import AurocRow, GapRow, LeftOut, PhotoRow, RewardMetrics, TwinRow
-from training.evaluation.answers import ask, count_missing
 from training.evaluation.localisation import (
     MACRO,
     Localisation,
@@ -30,8 +29,9 @@ from training.evaluation.localisation import (
 from training.evaluation.localisation_cases import Case
 from training.evaluation.probes import PROBES, probe
 from training.evaluation.truth_figures import calibration, ranking, reliability, scores_beside_truth
+from training.predictions import ask, count_missing
 from training.reward.pixel import PixelDifference
-from training.reward.protocol import Prediction, Reward
+from training.reward_protocol import Prediction, Reward
 
 OWN = "reward"
 PIXELS = "pixel_difference"
@@ -91,7 +91,7 @@ def evaluate(
     beside = scores_beside_truth(cases, own.flawed, own.twins)
     calibration_error, calibration_bins = calibration(beside)
     reliability_error, reliability_bins = reliability(beside)
-    coverage, missing = count_missing(own.flawed, [case.question for case in cases])
+    coverage, missing = count_missing(own.flawed, [case.query for case in cases])
     pairs = own.localisation.pairs
     macro = _macro_row(table, OWN)
     intervals = {"localisation_auroc": (macro.low, macro.high), "ranking_accuracy": (order.low, order.high)}
@@ -132,7 +132,7 @@ def evaluate(
 def photo_row(reward: Reward, photo: str, cases: Sequence[Case]) -> PhotoRow:
     """The macro AUROC on one photograph of a reward that was trained without it."""
     sources = source_index(cases)
-    pairs = pairs_of(cases, ask(reward, [case.question for case in cases]), sources)
+    pairs = pairs_of(cases, ask(reward, [case.query for case in cases]), sources)
     found = Localisation(pairs, resamples(int(sources.max()) + 1, 0, 0))
     return PhotoRow(photo=photo, n_pairs=len(pairs.score), auroc=found.row(OWN, MACRO).auroc)
 
@@ -169,7 +169,7 @@ def _rivals(rivals: Mapping[str, Reward]) -> dict[str, Reward]:
 
 def _answers(name: str, reward: Reward, cases: Sequence[Case], sources: Ints, weights: Floats) -> _Answers:
     """Predictions for all cases; the clean twin of a request is asked about once."""
-    flawed = ask(reward, [case.question for case in cases])
+    flawed = ask(reward, [case.query for case in cases])
     first = {case.request.id: case.twin for case in cases}
     twins = dict(zip(first, ask(reward, list(first.values())), strict=True))
     localisation = Localisation(pairs_of(cases, flawed, sources), weights)

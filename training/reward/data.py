@@ -21,11 +21,12 @@ from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id
 from schemas.request import Split
+from schemas.score import IMAGE_SCORES, REGION_SCORES
 from training.reward.instructions import CARRIED_OUT, CLASSES, SWAP_SHARE, Swap, classes_of, swaps, wordings
-from training.reward.model import ASKED, IMAGE_SCORES, REGION_SCORES, SHOWN, Inputs
-from training.reward.protocol import Question
+from training.reward.model import ASKED, SHOWN, Inputs
 from training.reward.text import encode, place_of, words_of
 from training.reward.views import View, view_of
+from training.reward_protocol import RewardQuery
 
 NOT_TOLD = -100
 _MIRRORED = {"left": "right", "right": "left"}
@@ -71,12 +72,12 @@ class Counts:
         return self.missing / max(1, self.scores)
 
 
-def question_of(row: DatasetRow, members: dict[str, bytes]) -> Question:
-    """The question that a sample of a dataset poses; its regions by key."""
+def query_of(row: DatasetRow, members: dict[str, bytes]) -> RewardQuery:
+    """The query that a sample of a dataset poses; its regions by key."""
     source = next(data for name, data in members.items() if name.startswith("source."))
     edited = next(data for name, data in members.items() if name.startswith("edited."))
     masks = {region.region: rle_to_mask(region.mask) for region in row.regions}
-    return Question(decode_image(source), decode_image(edited), row.instruction, masks)
+    return RewardQuery(decode_image(source), decode_image(edited), row.instruction, masks)
 
 
 def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_source: bool = True) -> Item:
@@ -88,7 +89,7 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
     return Item(
         key=row.key,
         request=row.request,
-        view=view_of(question_of(row, members), side_px, use_source=use_source),
+        view=view_of(query_of(row, members), side_px, use_source=use_source),
         region_scores=np.array(regions, dtype=np.float32).reshape(-1, len(REGION_SCORES)),
         image_scores=np.array([_number(getattr(row, name)) for name in IMAGE_SCORES], dtype=np.float32),
         asked=asked,

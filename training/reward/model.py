@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from schemas.score import IMAGE_SCORES, REGION_SCORES
 from training.reward.backbone import FrozenBackbone
 from training.reward.text import BUCKETS
 from training.reward.views import DETAILS, GEOMETRY, MAPS, PLACES
 
 ARCHITECTURE = "region-net/2"
-#: Scores of a region and of the image, in the order of the network's outputs.
-REGION_SCORES = ("success", "preserve")
-IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 #: What the instruction asks of a region, as far as requests say it: name -> classes; class 0: not said.
 ASKED = {"operation": 12, "color": 13, "shape": 9, "texture": 7}
 #: What the source shows of a region, in the words of its label: name -> classes; class 0 never told.

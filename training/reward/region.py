@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.record import short_hash
-from schemas.score import SCORE_MAX
+from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX
 from training.reward.calibration import Calibration, as_json
 from training.reward.checkpoint import (
     SCHEMA,
@@ -24,9 +24,9 @@ from training.reward.checkpoint import (
 )
 from training.reward.config import RewardConfig, parse_config
 from training.reward.data import views_to_inputs
-from training.reward.model import ARCHITECTURE, IMAGE_SCORES, REGION_SCORES, NetworkConfig, Outputs, RegionNet
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.reward.model import ARCHITECTURE, NetworkConfig, Outputs, RegionNet
 from training.reward.views import View, view_of
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 #: Scores by the names that calibrations go by, in the order of the network's outputs.
 REGION_NAMES = tuple(f"region.{name}" for name in REGION_SCORES)
@@ -61,20 +61,20 @@ class RegionReward:
         numbers = {key: float(tensor.double().abs().sum()) for key, tensor in network.state_dict().items()}
         self.revision = short_hash(ARCHITECTURE, numbers, as_json(self.calibrations))
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        """One prediction per question, in order; a region whose mask is empty is missing.
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        """One prediction per query, in order; a region whose mask is empty is missing.
 
-        Raises: BadInput where source, edited image and masks of a question differ in size.
+        Raises: BadInput where source, edited image and masks of a query differ in size.
         """
         predictions: list[Prediction] = []
-        for start in range(0, len(questions), _BATCH):
-            views = [self.view(question) for question in questions[start : start + _BATCH]]
+        for start in range(0, len(queries), _BATCH):
+            views = [self.view(query) for query in queries[start : start + _BATCH]]
             predictions += self.score_views(views)
         return predictions
 
-    def view(self, question: Question) -> View:
-        """What the network sees of a question."""
-        return view_of(question, self.config.side_px, use_source=self.config.use_source)
+    def view(self, query: RewardQuery) -> View:
+        """What the network sees of a query."""
+        return view_of(query, self.config.side_px, use_source=self.config.use_source)
 
     def score_views(self, views: Sequence[View]) -> list[Prediction]:
         """As `score`, from views that were made before."""

@@ -27,9 +27,9 @@ from runtime.masks import rle_to_mask
 from schemas.errors import RegionwiseError
 from schemas.region import ObservedMask
 from schemas.sample import Sample
-from training.evaluation.answers import ask, usable
-from training.reward.protocol import Prediction, Question, Reward
-from training.rewards import make_reward
+from training.predictions import ask, usable
+from training.reward_protocol import Prediction, Reward, RewardQuery
+from training.reward_specs import make_reward
 
 CHUNK = 32
 
@@ -50,7 +50,7 @@ def values_of_run(run: Path, reward: Reward) -> Iterator[dict[str, object]]:
     """A line for every candidate that the gates kept, in the run's order. Raises: DamagedFile."""
     samples = (sample for part in range(read_build_info(run).n_parts) for sample in read_kept(run, "gates", part))
     while chunk := list(islice(samples, CHUNK)):
-        predictions = ask(reward, [_question(run, sample) for sample in chunk])
+        predictions = ask(reward, [_query(run, sample) for sample in chunk])
         for sample, prediction in zip(chunk, predictions, strict=True):
             yield {
                 "candidate": sample.key.partition("-")[2],
@@ -59,14 +59,14 @@ def values_of_run(run: Path, reward: Reward) -> Iterator[dict[str, object]]:
             }
 
 
-def _question(run: Path, sample: Sample) -> Question:
+def _query(run: Path, sample: Sample) -> RewardQuery:
     """What is asked of a kept sample: all its observed masks, source and edited image of one size."""
     if sample.edited is None:
         raise ValueError(f"{sample.key} has no candidate")
     source, edited = read_image(run, sample.sources[0]), read_image(run, sample.edited)
     height, width = edited.shape[:2]
     masks = {mask.region: rle_to_mask(mask.mask) for mask in sample.observed}
-    return Question(resize_image(source, width, height), edited, sample.request.instruction, masks)
+    return RewardQuery(resize_image(source, width, height), edited, sample.request.instruction, masks)
 
 
 def main(arguments: list[str] | None = None) -> int:

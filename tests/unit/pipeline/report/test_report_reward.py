@@ -105,12 +105,12 @@ def test_examples_are_the_ends_of_the_margins(run: Path, cases: list[Case]) -> N
 def test_margin_by_hand(cases: list[Case]) -> None:
     """The oracle's sound places have 25, so the margin is 25 less the flawed place's true phi."""
     case = cases[0]
-    found = example(case, Known(cases).score([case.question])[0])
+    found = example(case, Known(cases).score([case.query])[0])
     true = case.true_phi[case.place]
     assert true is not None
     assert found.margin == 25 - true > 0
-    assert example(case, Known(cases, turned=True).score([case.question])[0]).margin == true - 25
-    assert example(case, Constant(None).score([case.question])[0]).margin is None
+    assert example(case, Known(cases, turned=True).score([case.query])[0]).margin == true - 25
+    assert example(case, Constant(None).score([case.query])[0]).margin is None
     masks = {place.key: place.mask for place in found.places}
     assert set(masks) == set(case.verdicts)
 

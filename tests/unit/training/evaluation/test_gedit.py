@@ -29,7 +29,7 @@ from training.evaluation.edit_judge import (
 )
 from training.evaluation.gedit import TASKS, GeditItem, evaluate_gedit, read_gedit, saved_edits, write_edits
 from training.judge.endpoint import make_judge
-from training.reward.protocol import Predicted, Prediction
+from training.reward_protocol import Predicted, Prediction
 
 
 def image(level: int, side: int = 8) -> ImageU8:

@@ -14,7 +14,6 @@ from pipeline.requests.scenes import TEXTURES
 from schemas.reward import BACKGROUND, RewardMetrics, TwinRow
 from tests.cases.reward_cases import Constant, Known, WholeImage, prediction
 from tests.unit.conftest import build
-from training.evaluation.answers import ask, mean_reward, phi_of, usable
 from training.evaluation.localisation import share_of_first
 from training.evaluation.localisation_cases import (
     BANDS,
@@ -29,8 +28,9 @@ from training.evaluation.localisation_cases import (
 from training.evaluation.probes import PROBES, Blinded, drop_source, mirror, permute_masks
 from training.evaluation.reward_metrics import evaluate, photo_row, write_metrics
 from training.evaluation.truth_figures import calibration, ranking, reliability
+from training.predictions import ask, mean_reward, phi_of, usable
 from training.reward.pixel import PixelDifference
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def _all(rows: tuple[TwinRow, ...], reward: str) -> TwinRow:
 def test_cases_are_the_same_again_and_cover_kinds_and_bands(cases: list[Case]) -> None:
     again = scene_cases(5, 3, size_px=96)[0]
     assert [case.key for case in again] == [case.key for case in cases[: len(again)]]
-    assert all((a.question.edited == b.question.edited).all() for a, b in zip(again, cases, strict=False))
+    assert all((a.query.edited == b.query.edited).all() for a, b in zip(again, cases, strict=False))
     other = scene_cases(5, 3, size_px=96, seed=DEVELOPMENT_SEED)[0]
     assert not {case.source for case in other} & {case.source for case in cases}
     assert len({(case.defect.kind, case.defect.target is None) for case in cases}) == len(all_kinds()) / len(BANDS)
@@ -64,11 +64,11 @@ def test_a_case_has_one_flawed_place_and_a_twin_without_a_flaw(cases: list[Case]
     for case in cases:
         assert [flawed for flawed in case.verdicts.values()].count(True) == 1
         assert case.verdicts[case.place] is True
-        assert (case.question.edited != case.twin.edited).any()
-        assert set(case.question.masks) == set(case.twin.masks) == set(case.verdicts) - {BACKGROUND}
-        assert all((case.question.masks[key] == mask).all() for key, mask in case.twin.masks.items())
-        assert all(mask.any() for mask in case.question.masks.values())
-        assert len(case.question.masks) == len(case.request.targets)
+        assert (case.query.edited != case.twin.edited).any()
+        assert set(case.query.masks) == set(case.twin.masks) == set(case.verdicts) - {BACKGROUND}
+        assert all((case.query.masks[key] == mask).all() for key, mask in case.twin.masks.items())
+        assert all(mask.any() for mask in case.query.masks.values())
+        assert len(case.query.masks) == len(case.request.targets)
     spilled = [case for case in cases if case.defect.kind == "spill"]
     assert spilled
     assert all(case.verdicts[BACKGROUND] is None for case in spilled)
@@ -97,8 +97,8 @@ def test_seeing_that_an_image_is_bad_is_no_localisation(oracle: RewardMetrics) -
 class DislikesBackgrounds(Constant):
     """Few points for every background, full points for every region, whatever is seen."""
 
-    def score(self, questions: list[Question]) -> list[Prediction]:
-        return [prediction(dict.fromkeys(question.masks, 25.0), 1.0) for question in questions]
+    def score(self, queries: list[RewardQuery]) -> list[Prediction]:
+        return [prediction(dict.fromkeys(query.masks, 25.0), 1.0) for query in queries]
 
 
 def test_flawed_backgrounds_are_compared_with_sound_backgrounds_alone(cases: list[Case]) -> None:
@@ -112,11 +112,11 @@ def test_unplanned_regions_are_shown_on_demand(cases: list[Case]) -> None:
     shown = scene_cases(10, 3, size_px=96, extras=True)[0]
     plain = cases[: len(shown)]
     assert [case.key for case in shown] == [case.key for case in plain]
-    with_extras = [case for case in shown if set(case.question.masks) > set(case.verdicts) - {BACKGROUND}]
+    with_extras = [case for case in shown if set(case.query.masks) > set(case.verdicts) - {BACKGROUND}]
     assert with_extras
     assert all(one.verdicts == other.verdicts for one, other in zip(shown, plain, strict=True))
     for case in with_extras:
-        made = permute_masks(case.question)
+        made = permute_masks(case.query)
         assert made is None or not [key for key in made[1] if key.startswith("extra-")]
     assert evaluate(PixelDifference(), shown, {}, bootstrap_samples=20).metrics.coverage == 1.0
 
@@ -156,16 +156,16 @@ def test_share_of_first_by_hand() -> None:
 
 
 class Half:
-    """The oracle, silent about every second question, and about one region with a score that is no score."""
+    """The oracle, silent about every second query, and about one region with a score that is no score."""
 
     name, revision = "half", "1"
 
     def __init__(self, cases: list[Case]) -> None:
         self._oracle, self._silent = Known(cases), Constant(None)
 
-    def score(self, questions: list[Question]) -> list[Prediction]:
-        told, silent = self._oracle.score(questions), self._silent.score(questions)
-        return [silent[i] if i % 2 else told[i] for i in range(len(questions))]
+    def score(self, queries: list[RewardQuery]) -> list[Prediction]:
+        told, silent = self._oracle.score(queries), self._silent.score(queries)
+        return [silent[i] if i % 2 else told[i] for i in range(len(queries))]
 
 
 def test_missing_scores_are_counted_and_left_out(cases: list[Case]) -> None:
@@ -203,11 +203,11 @@ def test_phi_takes_the_lower_score_with_its_own_std() -> None:
 
 def test_a_reward_that_answers_too_little_is_refused(cases: list[Case]) -> None:
     class Short(Constant):
-        def score(self, questions: list[Question]) -> list[Prediction]:
-            return super().score(questions)[1:]
+        def score(self, queries: list[RewardQuery]) -> list[Prediction]:
+            return super().score(queries)[1:]
 
     with pytest.raises(ValueError, match=r"constant gave 71 answers to 72|gave \d+ answers to \d+"):
-        ask(Short(), [case.question for case in cases])
+        ask(Short(), [case.query for case in cases])
 
 
 def test_ranking_by_hand(cases: list[Case]) -> None:
@@ -216,7 +216,7 @@ def test_ranking_by_hand(cases: list[Case]) -> None:
     own = [case for case in cases if case.request.id == request][:2]
     sources, weights = np.zeros(2, dtype=np.int64), np.ones((3, 1))
     for reward, right in ((Known(own), 1.0), (Known(own, turned=True), None), (Constant(), 0.0)):
-        flawed, twins = ask(reward, [c.question for c in own]), ask(reward, [c.twin for c in own])
+        flawed, twins = ask(reward, [c.query for c in own]), ask(reward, [c.twin for c in own])
         found, number = ranking(own, flawed, twins, sources, weights)
         assert number in (2, 3)
         assert right is None or found.value == right
@@ -235,15 +235,15 @@ def test_calibration_by_hand() -> None:
 
 
 def test_probes_do_what_they_say(cases: list[Case]) -> None:
-    question = cases[0].question
+    query = cases[0].query
     for name, make in PROBES.items():
         tampered = make(cases)
-        assert len(tampered.index) == len(tampered.questions) > 0, name
-        for number, changed in zip(tampered.index, tampered.questions, strict=True):
+        assert len(tampered.index) == len(tampered.queries) > 0, name
+        for number, changed in zip(tampered.index, tampered.queries, strict=True):
             case = cases[number]
-            source = (changed.source != case.question.source).any()
-            words = changed.instruction != case.question.instruction
-            edited = (changed.edited != case.question.edited).any()
+            source = (changed.source != case.query.source).any()
+            words = changed.instruction != case.query.instruction
+            edited = (changed.edited != case.query.edited).any()
             wanted = {
                 "source_swapped": (True, False, False),
                 "source_dropped": (True, False, False),
@@ -252,19 +252,19 @@ def test_probes_do_what_they_say(cases: list[Case]) -> None:
                 "mirrored": (True, False, True),
             }[name]
             assert (source, words, edited) == wanted, name
-    assert (drop_source(question).source == 128).all()
-    assert (mirror(mirror(question)).edited == question.edited).all()
-    assert (mirror(question).edited[:, 0] == question.edited[:, -1]).all()
+    assert (drop_source(query).source == 128).all()
+    assert (mirror(mirror(query)).edited == query.edited).all()
+    assert (mirror(query).edited[:, 0] == query.edited[:, -1]).all()
 
 
 def test_permuted_masks_go_round() -> None:
     masks = {key: np.eye(4, k=k, dtype=bool) for k, key in enumerate("abc")}
-    made = permute_masks(Question(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8), "x", masks))
+    made = permute_masks(RewardQuery(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8), "x", masks))
     assert made is not None
-    question, origin = made
+    query, origin = made
     assert origin == {"a": "b", "b": "c", "c": "a"}
-    assert all((question.masks[key] == masks[origin[key]]).all() for key in "abc")
-    assert permute_masks(Question(question.source, question.edited, "x", {"a": masks["a"]})) is None
+    assert all((query.masks[key] == masks[origin[key]]).all() for key in "abc")
+    assert permute_masks(RewardQuery(query.source, query.edited, "x", {"a": masks["a"]})) is None
 
 
 def test_probe_figures_tell_looking_from_remembering(cases: list[Case]) -> None:
@@ -282,8 +282,8 @@ def test_probe_figures_tell_looking_from_remembering(cases: list[Case]) -> None:
         assert row.auroc is not None
         assert row.before is not None
         assert row.change == pytest.approx(row.auroc - row.before)
-    blind = Blinded(PixelDifference(), "source_blind", drop_source).score([cases[0].question])[0]
-    assert blind == PixelDifference().score([drop_source(cases[0].question)])[0]
+    blind = Blinded(PixelDifference(), "source_blind", drop_source).score([cases[0].query])[0]
+    assert blind == PixelDifference().score([drop_source(cases[0].query)])[0]
 
 
 def test_metrics_have_the_promised_keys_and_are_read_back(oracle: RewardMetrics, tmp_path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
-from training.reward.protocol import Reward
+from training.reward_protocol import Reward
 
 REWARDS = ("region", "untrained", "endpoint", "pixel-difference", "pixel-change")
 
