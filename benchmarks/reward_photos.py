@@ -23,7 +23,7 @@ from schemas.reward import PhotoRow
 from training.evaluation.localisation_cases import Case, photo_cases, photos
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES, PIXELS, photo_row
 from training.reward.config import RewardConfig
-from training.reward.pixel import PixelDifference
+from training.reward.pixel_difference import PixelDifference
 from training.reward.train import train_reward
 from training.reward_specs import make_reward
 

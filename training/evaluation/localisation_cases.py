@@ -39,7 +39,7 @@ from schemas.request import EditRequest
 from schemas.reward import BACKGROUND, Band
 from schemas.sample import Sample
 from schemas.score import SCORE_MAX, CandidateScore, phi
-from training.reward.views import UNPLANNED
+from training.reward.features import UNPLANNED
 from training.reward_protocol import RewardQuery
 
 #: Never to be trained on: the last four textures, and the seeds of test scenes. Whoever chooses settings by these tests

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.reward.data import Batch
+from training.reward.batches import RewardBatch
 from training.reward.losses import bradley_terry, filled, gaussian_nll, masked_mean, share_loss, uncertain_ranking
-from training.reward.model import ASKED, SHOWN, Outputs
+from training.reward.network_io import ASKED, SHOWN, NetworkOutputs
 
 #: A region whose lowest score is at least this share of the full one shows what was asked.
 _CARRIED_OUT = 0.97
@@ -58,7 +58,9 @@ def ordered_pairs(scores: Tensor, groups: Tensor, margin: float) -> Pairs:
     return Pairs(better, worse)
 
 
-def objective(outputs: Outputs, batch: Batch, weights: LossWeights, noise: torch.Generator, rank_scale: float) -> Parts:
+def objective(
+    outputs: NetworkOutputs, batch: RewardBatch, weights: LossWeights, noise: torch.Generator, rank_scale: float
+) -> Parts:
     """All parts of the loss on one batch. noise: draws the samples of the ranking; rank_scale: shares to logits."""
     regions, images = ~torch.isnan(batch.region_scores), ~torch.isnan(batch.image_scores)
     region = share_loss(outputs.region_logit, batch.region_scores, regions)

@@ -18,7 +18,7 @@ from pipeline.run.folder import read_build_info
 from schemas.errors import BadInput, RegionwiseError
 from training.reward.checkpoint import load_weights, read_tensors, write_json
 from training.reward.config import RewardConfig
-from training.reward.region import RegionReward, load
+from training.reward.region_reward import RegionReward, load
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 #: (use_source, use_instruction) -> folder below `WEIGHTS`, and below the trained reward that it is made from.

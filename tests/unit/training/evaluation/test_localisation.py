@@ -29,7 +29,7 @@ from training.evaluation.probes import PROBES, Blinded, drop_source, mirror, per
 from training.evaluation.reward_metrics import evaluate, photo_row, write_metrics
 from training.evaluation.truth_figures import calibration, ranking, reliability
 from training.predictions import ask, mean_reward, phi_of, usable
-from training.reward.pixel import PixelDifference
+from training.reward.pixel_difference import PixelDifference
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 

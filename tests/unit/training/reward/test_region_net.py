@@ -8,22 +8,19 @@ import pytest
 import torch
 
 from schemas.errors import BadInput, MissingPackage
+from schemas.score import IMAGE_SCORES
 from training.reward.backbone import FrozenBackbone
-from training.reward.data import views_to_inputs
-from training.reward.model import (
-    ASKED,
-    EXPECTED,
-    IMAGE_SCORES,
+from training.reward.batches import features_to_inputs
+from training.reward.features import features_of
+from training.reward.network import (
     NetworkConfig,
     RegionNet,
     _agreement,
     _offsets,
-    as_cells,
-    pooled,
-    spread,
 )
-from training.reward.text import encode, word_buckets
-from training.reward.views import view_of
+from training.reward.network_io import ASKED, EXPECTED
+from training.reward.network_layers import as_cells, pooled, spread
+from training.reward.text_encoding import encode, word_buckets
 from training.reward_protocol import RewardQuery
 
 SIDE = 64
@@ -101,7 +98,7 @@ def test_the_network_looks_at_spots_inside_alone() -> None:
 
 @pytest.mark.parametrize("regions", [0, 1, 40])
 def test_any_number_of_regions(regions: int) -> None:
-    outputs = net()(views_to_inputs([view_of(query(regions), SIDE)]))
+    outputs = net()(features_to_inputs([features_of(query(regions), SIDE)]))
     assert outputs.region_logit.shape == outputs.region_log_variance.shape == (1, regions, 2)
     assert outputs.image_logit.shape == (1, len(IMAGE_SCORES))
     assert outputs.expected.shape == (1, regions, EXPECTED)
@@ -111,9 +108,9 @@ def test_any_number_of_regions(regions: int) -> None:
 
 def test_a_query_scores_the_same_alone_and_in_a_batch() -> None:
     network = net()
-    views = [view_of(query(n, seed=n), SIDE) for n in (1, 3)]
-    together = network(views_to_inputs(views))
-    alone = network(views_to_inputs(views[:1]))
+    batch = [features_of(query(n, seed=n), SIDE) for n in (1, 3)]
+    together = network(features_to_inputs(batch))
+    alone = network(features_to_inputs(batch[:1]))
     assert torch.allclose(alone.region_logit[0], together.region_logit[0, :1], atol=1e-4)
     assert torch.allclose(alone.image_logit[0], together.image_logit[0], atol=1e-4)
 
@@ -121,7 +118,7 @@ def test_a_query_scores_the_same_alone_and_in_a_batch() -> None:
 def test_the_order_of_regions_does_not_matter() -> None:
     network, asked = net(), query(3)
     turned = replace(asked, masks=dict(reversed(list(asked.masks.items()))))
-    first, second = (network(views_to_inputs([view_of(q, SIDE)])).region_logit[0] for q in (asked, turned))
+    first, second = (network(features_to_inputs([features_of(q, SIDE)])).region_logit[0] for q in (asked, turned))
     assert torch.allclose(first, second.flip(0), atol=1e-4)
     assert not torch.allclose(first, second, atol=1e-3)
 
@@ -130,7 +127,7 @@ def test_inputs_that_are_left_out_change_nothing_and_others_do() -> None:
     def answer(use_source: bool, use_instruction: bool, **changes: object) -> torch.Tensor:
         network = net(replace(TINY, use_source=use_source, use_instruction=use_instruction))
         asked = replace(query(2), **changes)  # type: ignore[arg-type]
-        return network(views_to_inputs([view_of(asked, SIDE, use_source=use_source)])).region_logit
+        return network(features_to_inputs([features_of(asked, SIDE, use_source=use_source)])).region_logit
 
     other_source = {"source": np.zeros((SIDE, SIDE, 3), dtype=np.uint8)}
     other_words = {"instruction": "Remove the green star, then enlarge the white cross."}

@@ -11,7 +11,7 @@ from schemas.geometry import CocoRle
 from tests.cases.dataset_cases import Fields, of_many_regions, rewritten, unscored
 from training.reward.config import RewardConfig
 from training.reward.data import load_items, query_of
-from training.reward.region import load
+from training.reward.region_reward import load
 from training.reward.train import train_reward
 
 

@@ -50,7 +50,7 @@ from tests.unit.conftest import build
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, Case
 from training.evaluation.reward_metrics import read_photos, write_photos
 from training.reward.config import RewardConfig, load_config
-from training.reward.region import untrained
+from training.reward.region_reward import untrained
 
 TINY = {"side_px": 32, "channels": 8, "text": 8, "hidden": 16, "steps": 1, "batch_requests": 1, "threads": 1}
 

@@ -16,7 +16,7 @@ from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, scene_case
 from training.predictions import ask
 from training.reward.checkpoint import read_tensors
 from training.reward.config import RewardConfig
-from training.reward.region import load, make_network
+from training.reward.region_reward import load, make_network
 from training.reward.shipped import FOLDERS, WEIGHTS, made, ship, shipped_folder, start_from_shipped
 from training.reward.train import train_reward
 from training.reward_specs import make_reward

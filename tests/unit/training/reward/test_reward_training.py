@@ -11,8 +11,8 @@ from pipeline.dataset.shards import read_dataset
 from schemas.errors import BadInput, NewerSchema, RunConflict
 from training.reward.calibration import Calibration, coverage, expected_calibration_error, fit
 from training.reward.config import RewardConfig, load_config
-from training.reward.data import Item, load_items, query_of
-from training.reward.region import RegionReward, load, untrained
+from training.reward.data import TrainingItem, load_items, query_of
+from training.reward.region_reward import RegionReward, load, untrained
 from training.reward.train import learning_rate, main, train_reward, whole_image_scores
 from training.reward_protocol import Reward, RewardQuery
 
@@ -169,7 +169,7 @@ def test_a_saved_reward_comes_back_as_it_was(trained: Path, tmp_path: Path) -> N
 
 
 def test_whole_image_training_sees_no_region_score(built_run: Path) -> None:
-    items: list[Item] = load_items(built_run / "dataset", "train", 64)[0]
+    items: list[TrainingItem] = load_items(built_run / "dataset", "train", 64)[0]
     for item in items:
         blurred = whole_image_scores(item)
         present = ~np.isnan(item.region_scores)

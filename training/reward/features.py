@@ -37,7 +37,7 @@ _THIRDS = np.full(3, 1 / 3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class View:
+class Features:
     """One query as numbers. Rows: its regions in the order of their keys, then the background.
 
     source, edited: (S, S, 3) uint8, black outside the image; maps: (S/2, S/2, MAPS) float16; places: (rows, PLACES,
@@ -55,8 +55,8 @@ class View:
     geometry: Floats
 
 
-def view_of(query: RewardQuery, side_px: int, *, use_source: bool = True) -> View:
-    """The view of a query on a canvas of `side_px`; without the source every trace of its pixels is 0.
+def features_of(query: RewardQuery, side_px: int, *, use_source: bool = True) -> Features:
+    """The features of a query on a canvas of `side_px`; without the source every trace of its pixels is 0.
 
     Raises: BadInput where source, edited image and masks differ in size, or a mask is not bool.
     """
@@ -72,7 +72,7 @@ def view_of(query: RewardQuery, side_px: int, *, use_source: bool = True) -> Vie
     details = detail_maps(source, edited, valid)
     means, spreads = measured(details, places)
     covered = np.stack([~rows[-1], valid], axis=-1).astype(np.float32)
-    return View(
+    return Features(
         keys=tuple(query.masks),
         instruction=query.instruction,
         source=source,
