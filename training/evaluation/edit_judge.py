@@ -16,9 +16,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from runtime.bootstrap import Floats, Ints, estimate
 from runtime.images import ImageU8
-from schemas.edit_benchmarks import Interval, JudgeReport
+from schemas.edit_benchmarks import JudgeReport
 from schemas.errors import BadInput
 from schemas.score import SCORE_MAX
 from training.predictions import as_points
@@ -186,15 +185,3 @@ def report_of(
 def has_fault(parts: Sequence[tuple[float, ...] | str]) -> bool:
     """Whether a part of an answer is missing."""
     return any(isinstance(part, str) for part in parts)
-
-
-def group_index(groups: Sequence[str]) -> Ints:
-    """The index of each item's source, in the order of their first appearance."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(groups))}
-    return np.array([order[name] for name in groups], dtype=np.int64)
-
-
-def interval_of(figures: Floats) -> Interval:
-    """Row 0 of resampled figures with its interval."""
-    found = estimate(figures)
-    return Interval(value=found.value, low=found.low, high=found.high)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from runtime.bootstrap import Bools, Floats, Ints, estimate, mean_over, shares_above, weighted_means
+from runtime.bootstrap import Bools, Floats, Ints, estimate, group_index, mean_over, shares_above, weighted_means
 from schemas.reward import BACKGROUND, AurocRow, Band, GapRow, Place, TwinRow
 from training.evaluation.localisation_cases import BANDS, Case
 from training.predictions import phi_of
@@ -42,8 +42,7 @@ class Pairs:
 
 def source_index(cases: Sequence[Case]) -> Ints:
     """The index (len(cases),) of each case's source, in the order of their first appearance."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(case.source for case in cases))}
-    return np.array([order[case.source] for case in cases], dtype=np.int64)
+    return group_index([case.source for case in cases])
 
 
 Verdicts = Mapping[str, bool | None]
