@@ -18,7 +18,7 @@ from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info
 from runtime.bootstrap import resamples
 from training.evaluation.localisation import first_rows, lownesses, source_index
-from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, Case, scene_cases
+from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, DefectCase, scene_cases
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.evaluation.truth_figures import ranking
 from training.predictions import ask
@@ -52,7 +52,7 @@ class Share:
 Figures = dict[str, Share]
 
 
-def multi_region_cases(sources: int, cases_a_source: int, seed: int = HELD_OUT_SEED) -> list[Case]:
+def multi_region_cases(sources: int, cases_a_source: int, seed: int = HELD_OUT_SEED) -> list[DefectCase]:
     """Test cases on held-out scenes with two targets or more."""
     cases, _ = scene_cases(sources, cases_a_source, seed=seed)
     return [case for case in cases if len(case.request.targets) >= 2]
@@ -63,7 +63,7 @@ def textures_seen(run: Path) -> list[str]:
     return sorted(set(config_of(read_build_info(run)).scene_textures or TEXTURES) & set(HELD_OUT_TEXTURES))
 
 
-def shares_of(reward: Reward, cases: Sequence[Case], samples: int = BOOTSTRAP_SAMPLES) -> Figures:
+def shares_of(reward: Reward, cases: Sequence[DefectCase], samples: int = BOOTSTRAP_SAMPLES) -> Figures:
     """The three shares of `WHAT`. Ties are wrong in an order, and shared where a place is named."""
     sources = source_index(cases)
     weights = resamples(int(sources.max()) + 1, samples, 0)
@@ -81,7 +81,7 @@ def shares_of(reward: Reward, cases: Sequence[Case], samples: int = BOOTSTRAP_SA
     return found
 
 
-def of_regions(case: Case, flawed: Prediction) -> Mapping[str, float | None]:
+def of_regions(case: DefectCase, flawed: Prediction) -> Mapping[str, float | None]:
     """`lownesses` of the regions alone."""
     labels = case.labels
     return {key: value for key, value in lownesses(case, flawed).items() if key in labels}
@@ -91,7 +91,7 @@ def compare(
     config: RewardConfig, work: Path, seeds: Sequence[int], sources: int, cases_a_source: int
 ) -> dict[str, list[Figures]]:
     """arm -> figures by seed; what is trained and tested already is taken from `work`."""
-    cases: list[Case] = []
+    cases: list[DefectCase] = []
     found: dict[str, list[Figures]] = {arm: [] for arm in ARMS}
     for seed in seeds:
         for arm in ARMS:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import DefectCase
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 FULL = 25.0
@@ -14,7 +14,7 @@ class Known:
 
     revision = "1"
 
-    def __init__(self, cases: Sequence[Case], *, turned: bool = False, std: float | None = None) -> None:
+    def __init__(self, cases: Sequence[DefectCase], *, turned: bool = False, std: float | None = None) -> None:
         self.name = "reversed oracle" if turned else "oracle"
         self._turned, self._std = turned, std
         self._cases = {case.query.edited.tobytes(): case for case in cases}
@@ -22,7 +22,7 @@ class Known:
     def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
         return [self._answer(query, self._cases.get(query.edited.tobytes())) for query in queries]
 
-    def _answer(self, query: RewardQuery, case: Case | None) -> Prediction:
+    def _answer(self, query: RewardQuery, case: DefectCase | None) -> Prediction:
         if case is None:
             return prediction(dict.fromkeys(query.masks, FULL), FULL, std=self._std)
         truth = case.truth
@@ -63,7 +63,7 @@ class WholeImage:
 
     name, revision = "whole image", "1"
 
-    def __init__(self, cases: Sequence[Case]) -> None:
+    def __init__(self, cases: Sequence[DefectCase]) -> None:
         self._worst = {
             case.query.edited.tobytes(): min(points for points in case.true_phi.values() if points is not None)
             for case in cases

@@ -8,14 +8,14 @@ import numpy as np
 from runtime.files import write_whole
 from runtime.images import encode_image, mask_to_rle
 from schemas.reward import BACKGROUND, ExamplePlace, PredictedScore, RewardExample
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import DefectCase
 from training.predictions import phi_of
 from training.reward_protocol import Prediction
 
 PICTURED = 6
 
 
-def write_examples(folder: Path, cases: Sequence[Case], predictions: Sequence[Prediction]) -> Path:
+def write_examples(folder: Path, cases: Sequence[DefectCase], predictions: Sequence[Prediction]) -> Path:
     """Writes `predictions.jsonl`, and `pictures/` for the six largest and the six smallest margins.
 
     Of one source one example is pictured at either end, so that they differ. Returns: the path of the list.
@@ -32,7 +32,7 @@ def write_examples(folder: Path, cases: Sequence[Case], predictions: Sequence[Pr
     return path
 
 
-def example(case: Case, prediction: Prediction) -> RewardExample:
+def example(case: DefectCase, prediction: Prediction) -> RewardExample:
     """What `prediction` says of each place of a case, beside the truth."""
     found = {key: phi_of(prediction, key) for key in case.verdicts}
     outside = ~np.logical_or.reduce(list(case.query.masks.values()))
@@ -74,7 +74,7 @@ def _ends(margins: Sequence[tuple[float | None, str]]) -> set[int]:
     return chosen
 
 
-def _with_pictures(folder: Path, one: RewardExample, case: Case) -> RewardExample:
+def _with_pictures(folder: Path, one: RewardExample, case: DefectCase) -> RewardExample:
     names = {}
     for name, image in (("source_picture", case.query.source), ("edited_picture", case.query.edited)):
         names[name] = f"pictures/{case.key}-{name.partition('_')[0]}.png"

@@ -54,7 +54,7 @@ Opened = tuple[EditRequest, list[ImageU8]]
 
 
 @dataclass(frozen=True)
-class Case:
+class DefectCase:
     """One candidate with one defect, and its clean twin: the same request carried out without a flaw.
 
     source: the unit of the bootstrap. labels: region id -> what the request calls it. truth: scores by construction;
@@ -114,14 +114,14 @@ def scene_cases(
     size_px: int = 128,
     textures: tuple[str, ...] = HELD_OUT_TEXTURES,
     extras: bool = False,
-) -> tuple[list[Case], dict[str, int]]:
+) -> tuple[list[DefectCase], dict[str, int]]:
     """Cases on `sources` procedural scenes, kinds and bands evenly; as `make_cases`."""
     return make_cases(opened_scenes(sources, seed, size_px, textures), per_source, seed, extras=extras)
 
 
 def photo_cases(
     run: Path, photo: str, per_request: int = 4, *, seed: int = HELD_OUT_SEED, extras: bool = False
-) -> tuple[list[Case], dict[str, int]]:
+) -> tuple[list[DefectCase], dict[str, int]]:
     """Cases on one photograph of a built run, for a reward that was trained without it; as `make_cases`.
 
     photo: the name of a source as the requests have it.
@@ -166,7 +166,7 @@ def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]
 
 def make_cases(
     requests: Iterable[Opened], per_request: int, seed: int, *, extras: bool = False
-) -> tuple[list[Case], dict[str, int]]:
+) -> tuple[list[DefectCase], dict[str, int]]:
     """(cases, kind of defect -> how often it could not be put in so that it is seen).
 
     Each request gets up to `per_request` different kinds, the least used so far first; the same arguments give the
@@ -175,7 +175,7 @@ def make_cases(
     maker = _Maker(ProceduralEditor(), DifferenceSegmenter(), extras)
     used: Counter[Kind] = Counter()
     unmade: Counter[str] = Counter()
-    cases: list[Case] = []
+    cases: list[DefectCase] = []
     for request, images in requests:
         rng = np.random.default_rng(int(short_hash("localisation", seed, request.id), 16))
         made = _cases_of(maker, (request, images), _in_turn(used, rng), per_request, rng, unmade)
@@ -227,13 +227,13 @@ def _cases_of(
     most: int,
     rng: np.random.Generator,
     unmade: Counter[str],
-) -> list[Case]:
+) -> list[DefectCase]:
     try:
         twin = maker.query(opened, maker.editor.render(*opened, 0, ()))
     except CannotEdit as error:
         unmade[error.reason] += 1
         return []
-    cases: list[Case] = []
+    cases: list[DefectCase] = []
     for kind in kinds:
         if len(cases) == most:
             break
@@ -263,7 +263,7 @@ def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | No
     return Defect(kind=kind.defect, target=target, strength=round(float(rng.uniform(*BANDS[kind.band])), 2))
 
 
-def _case(request: EditRequest, kind: Kind, edit: Edit, query: RewardQuery, twin: RewardQuery) -> Case:
+def _case(request: EditRequest, kind: Kind, edit: Edit, query: RewardQuery, twin: RewardQuery) -> DefectCase:
     defect = edit.defects[0]
     candidate = candidate_record(
         request,
@@ -273,7 +273,7 @@ def _case(request: EditRequest, kind: Kind, edit: Edit, query: RewardQuery, twin
         revision=ProceduralEditor.revision,
         synthetic=ProceduralEditor.synthetic,
     )
-    return Case(
+    return DefectCase(
         key=f"{request.id}-{candidate.id}",
         source=request.sources[0].pixels_sha256,
         request=request,

@@ -17,7 +17,7 @@ import numpy as np
 from runtime.bootstrap import Floats, Ints, estimate
 from schemas.reward import BACKGROUND, ProbeRow
 from training.evaluation.localisation import Localisation, pairs_of
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import DefectCase
 from training.predictions import ask, phi_of
 from training.reward_protocol import Prediction, Reward, RewardQuery
 
@@ -27,11 +27,6 @@ GREY = 128
 def drop_source(query: RewardQuery) -> RewardQuery:
     """`query` with a grey source."""
     return replace(query, source=np.full_like(query.source, GREY))
-
-
-def drop_instruction(query: RewardQuery) -> RewardQuery:
-    """`query` with an instruction that says nothing."""
-    return replace(query, instruction="Edit the image.")
 
 
 def mirror(query: RewardQuery) -> RewardQuery:
@@ -53,18 +48,6 @@ def permute_masks(query: RewardQuery) -> tuple[RewardQuery, dict[str, str]] | No
     return replace(query, masks=dict(query.masks) | {key: query.masks[origin[key]] for key in keys}), origin
 
 
-class Blinded:
-    """A reward that never gets to see one part of its input. change: what is done to each query."""
-
-    def __init__(self, reward: Reward, name: str, change: Callable[[RewardQuery], RewardQuery]) -> None:
-        self.name, self.revision = name, reward.revision
-        self._reward, self._change = reward, change
-
-    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
-        """The inner reward's predictions on the changed queries."""
-        return self._reward.score([self._change(query) for query in queries])
-
-
 @dataclass(frozen=True)
 class Tampered:
     """A probe's queries. index: the cases they belong to. moved: region -> whose mask it has, for permuted masks."""
@@ -74,11 +57,11 @@ class Tampered:
     moved: list[Mapping[str, str]] | None = None
 
 
-def _each(cases: Sequence[Case], change: Callable[[RewardQuery], RewardQuery]) -> Tampered:
+def _each(cases: Sequence[DefectCase], change: Callable[[RewardQuery], RewardQuery]) -> Tampered:
     return Tampered(list(range(len(cases))), [change(case.query) for case in cases])
 
 
-def _swapped(cases: Sequence[Case], change: Callable[[Case, Case], RewardQuery | None]) -> Tampered:
+def _swapped(cases: Sequence[DefectCase], change: Callable[[DefectCase, DefectCase], RewardQuery | None]) -> Tampered:
     """Each case with a part of the next case, in a circle, that has another source and fits."""
     index, queries = [], []
     for number, case in enumerate(cases):
@@ -92,24 +75,24 @@ def _swapped(cases: Sequence[Case], change: Callable[[Case, Case], RewardQuery |
     return Tampered(index, queries)
 
 
-def _other_source(case: Case, other: Case) -> RewardQuery | None:
+def _other_source(case: DefectCase, other: DefectCase) -> RewardQuery | None:
     if other.query.source.shape != case.query.source.shape:
         return None
     return replace(case.query, source=other.query.source)
 
 
-def _other_instruction(case: Case, other: Case) -> RewardQuery | None:
+def _other_instruction(case: DefectCase, other: DefectCase) -> RewardQuery | None:
     if other.query.instruction == case.query.instruction:
         return None
     return replace(case.query, instruction=other.query.instruction)
 
 
-def _permuted(cases: Sequence[Case]) -> Tampered:
+def _permuted(cases: Sequence[DefectCase]) -> Tampered:
     found = [(number, made) for number, case in enumerate(cases) if (made := permute_masks(case.query))]
     return Tampered([n for n, _ in found], [made[0] for _, made in found], [made[1] for _, made in found])
 
 
-PROBES: dict[str, Callable[[Sequence[Case]], Tampered]] = {
+PROBES: dict[str, Callable[[Sequence[DefectCase]], Tampered]] = {
     "source_swapped": lambda cases: _swapped(cases, _other_source),
     "source_dropped": lambda cases: _each(cases, drop_source),
     "instruction_swapped": lambda cases: _swapped(cases, _other_instruction),
@@ -119,7 +102,12 @@ PROBES: dict[str, Callable[[Sequence[Case]], Tampered]] = {
 
 
 def probe(
-    name: str, reward: Reward, cases: Sequence[Case], untouched: Sequence[Prediction], sources: Ints, weights: Floats
+    name: str,
+    reward: Reward,
+    cases: Sequence[DefectCase],
+    untouched: Sequence[Prediction],
+    sources: Ints,
+    weights: Floats,
 ) -> ProbeRow:
     """One probe: macro AUROC before and after on the cases that it can be done to. untouched: their predictions."""
     tampered = PROBES[name](cases)
@@ -147,12 +135,14 @@ def probe(
     )
 
 
-def _moved(case: Case, moved: Mapping[str, str]) -> dict[str, bool | None]:
+def _moved(case: DefectCase, moved: Mapping[str, str]) -> dict[str, bool | None]:
     """The verdict of each region's mask, wherever it went; the background keeps its own."""
     return {key: case.verdicts[moved.get(key, key)] for key in case.verdicts}
 
 
-def _mean_change(cases: Sequence[Case], before: Sequence[Prediction], after: Sequence[Prediction]) -> float | None:
+def _mean_change(
+    cases: Sequence[DefectCase], before: Sequence[Prediction], after: Sequence[Prediction]
+) -> float | None:
     changes = []
     for case, old, new in zip(cases, before, after, strict=True):
         for key in (*case.query.masks, BACKGROUND):

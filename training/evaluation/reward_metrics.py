@@ -26,7 +26,7 @@ from training.evaluation.localisation import (
     pairs_of,
     source_index,
 )
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import DefectCase
 from training.evaluation.probes import PROBES, probe
 from training.evaluation.truth_figures import calibration, ranking, reliability, scores_beside_truth
 from training.predictions import ask, count_missing
@@ -61,7 +61,7 @@ class _Answers:
 
 def evaluate(
     reward: Reward,
-    cases: Sequence[Case],
+    cases: Sequence[DefectCase],
     rivals: Mapping[str, Reward],
     *,
     left_out: str | None = None,
@@ -129,7 +129,7 @@ def evaluate(
     return Examined(metrics, own.flawed, own.twins)
 
 
-def photo_row(reward: Reward, photo: str, cases: Sequence[Case]) -> PhotoRow:
+def photo_row(reward: Reward, photo: str, cases: Sequence[DefectCase]) -> PhotoRow:
     """The macro AUROC on one photograph of a reward that was trained without it."""
     sources = source_index(cases)
     pairs = pairs_of(cases, ask(reward, [case.query for case in cases]), sources)
@@ -167,7 +167,7 @@ def _rivals(rivals: Mapping[str, Reward]) -> dict[str, Reward]:
     return {PIXELS: PixelDifference(), "pixel_change": PixelDifference(wants_change=True), **rivals}
 
 
-def _answers(name: str, reward: Reward, cases: Sequence[Case], sources: Ints, weights: Floats) -> _Answers:
+def _answers(name: str, reward: Reward, cases: Sequence[DefectCase], sources: Ints, weights: Floats) -> _Answers:
     """Predictions for all cases; the clean twin of a request is asked about once."""
     flawed = ask(reward, [case.query for case in cases])
     first = {case.request.id: case.twin for case in cases}
@@ -201,11 +201,11 @@ def _gaps(own: _Answers, others: Sequence[_Answers]) -> tuple[GapRow, ...]:
     return tuple(row for found in others for row in gaps(own.localisation, found.localisation, found.name))
 
 
-def _twins(found: _Answers, cases: Sequence[Case], sources: Ints, weights: Floats) -> list[TwinRow]:
+def _twins(found: _Answers, cases: Sequence[DefectCase], sources: Ints, weights: Floats) -> list[TwinRow]:
     values = [falls(case, now, then) for case, now, then in zip(cases, found.flawed, found.twins, strict=True)]
     return first_rows(found.name, cases, values, sources, weights)
 
 
-def _named(found: _Answers, cases: Sequence[Case], sources: Ints, weights: Floats) -> list[TwinRow]:
+def _named(found: _Answers, cases: Sequence[DefectCase], sources: Ints, weights: Floats) -> list[TwinRow]:
     values = [lownesses(case, now) for case, now in zip(cases, found.flawed, strict=True)]
     return first_rows(found.name, cases, values, sources, weights)

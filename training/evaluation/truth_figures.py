@@ -9,7 +9,7 @@ import numpy as np
 from runtime.bootstrap import Estimate, Floats, Ints, estimate, weighted_means
 from schemas.reward import BACKGROUND, CalibrationBin, ReliabilityBin
 from schemas.score import SCORE_MAX, CandidateScore, aesthetics, region_reward
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import DefectCase
 from training.predictions import every_score, mean_reward
 from training.reward_protocol import Prediction, RewardQuery
 
@@ -21,7 +21,11 @@ MEAN_ABSOLUTE = sqrt(2 / pi)
 
 
 def ranking(
-    cases: Sequence[Case], flawed: Sequence[Prediction], twins: Sequence[Prediction], sources: Ints, weights: Floats
+    cases: Sequence[DefectCase],
+    flawed: Sequence[Prediction],
+    twins: Sequence[Prediction],
+    sources: Ints,
+    weights: Floats,
 ) -> tuple[Estimate, int]:
     """(accuracy of ordering two candidates of a request by mean reward, number of such pairs).
 
@@ -58,7 +62,7 @@ def _true_reward(truth: CandidateScore, true_phi: Mapping[str, float | None]) ->
     return float(np.mean([reward for reward in rewards if reward is not None]))
 
 
-def truths(case: Case) -> dict[tuple[str, str], float | None]:
+def truths(case: DefectCase) -> dict[tuple[str, str], float | None]:
     """(dimension, place) -> score by construction, as `every_score` has them."""
     truth = case.truth
     found: dict[tuple[str, str], float | None] = {("background", BACKGROUND): truth.background}
@@ -69,7 +73,9 @@ def truths(case: Case) -> dict[tuple[str, str], float | None]:
     return found | {(name, ""): score for name, score in whole.items()}
 
 
-def scores_beside_truth(cases: Sequence[Case], flawed: Sequence[Prediction], twins: Sequence[Prediction]) -> Floats:
+def scores_beside_truth(
+    cases: Sequence[DefectCase], flawed: Sequence[Prediction], twins: Sequence[Prediction]
+) -> Floats:
     """(N, 3): predicted mean, predicted std (NaN where unknown) and true score, of every score that was given.
 
     Both the flawed candidates and, once for each request, their clean twins, whose scores are all 25.
