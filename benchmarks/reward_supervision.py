@@ -19,8 +19,8 @@ from pipeline.run.folder import read_build_info
 from runtime.bootstrap import resamples
 from training.evaluation.localisation import first_rows, lownesses, source_index
 from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, DefectCase, scene_cases
+from training.evaluation.ranking_calibration import ranking
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
-from training.evaluation.truth_figures import ranking
 from training.predictions import ask
 from training.reward.config import RewardConfig, Supervision
 from training.reward.train import train_reward
@@ -127,12 +127,12 @@ def _means(what: str, ours: Sequence[Share], theirs: Sequence[Share]) -> list[di
     pairs = [(a.value, b.value) for a, b in zip(ours, theirs, strict=True) if a.value is not None]
     both = [(own, peer) for own, peer in pairs if peer is not None]
     own, peer, gap = ([*values] for values in ([a for a, _ in both], [b for _, b in both], [a - b for a, b in both]))
-    told = {"seeds": len(both), "n": ours[0].n if ours else 0}
+    counts = {"seeds": len(both), "n": ours[0].n if ours else 0}
     chance = {"chance": ours[0].chance if ours else None}
     figures = row(f"{what}: mean over seeds", "share right", _mean(own), _mean(peer), "whole-image training", limit=1)
     difference = row(f"{what}: gap, mean over seeds", "share right", _mean(gap))
     spreads = {"spread": _spread(own), "peer_spread": _spread(peer)}
-    return [figures | told | chance | spreads, difference | told | _range(gap)]
+    return [figures | counts | chance | spreads, difference | counts | _range(gap)]
 
 
 def _range(gap: Sequence[float]) -> dict[str, float | None]:

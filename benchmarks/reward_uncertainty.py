@@ -89,7 +89,7 @@ def rated_copy(run: Path, copy: Path, raters: int, seed: int) -> Path:
 
 
 def beside_spreads(first: Path, second: Path, reward_folder: Path) -> Iterator[Spreads]:
-    """Every held-out score with a prediction and a spread; what the second panel said of it beside it."""
+    """Every held-out score with a prediction and a spread, and the second panel's spread beside it."""
     reward = make_reward(f"region:{reward_folder}")
     others = consensus_by_candidate(second)
     for _, sample, members in read_dataset(first / "dataset", "test"):

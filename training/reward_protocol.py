@@ -1,4 +1,7 @@
-"""What a region reward is asked and what it answers: the same for a network, a judge behind an API and an oracle."""
+"""The Protocol of a reward: the query that it gets and the prediction that it returns.
+
+It is the same for the region network, a judge behind an API and an oracle.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a reward said of each test case, as `predictions.jsonl`, with pictures of the best and the worst."""
+"""The predictions of a reward for each test case, as `predictions.jsonl`, with pictures of the best and the worst."""
 
 from collections.abc import Sequence
 from pathlib import Path

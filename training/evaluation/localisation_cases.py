@@ -92,7 +92,7 @@ class DefectCase:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a case shall be: a defect of a band of strength, in a region or in the background."""
+    """What a case has to be: a defect of a band of strength, in a region or in the background."""
 
     defect: str
     background: bool
@@ -199,7 +199,7 @@ class _Maker:
     extras: bool
 
     def query(self, opened: Opened, edit: Edit) -> RewardQuery:
-        """What a reward is asked about a candidate: the masks of its regions as the pipeline finds them."""
+        """The query about a candidate: the masks of its regions as the pipeline finds them."""
         request, (source, *_) = opened
         height, width = edit.image.shape[:2]
         planned = plan_regions(request, width, height)

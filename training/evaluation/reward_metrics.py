@@ -28,7 +28,7 @@ from training.evaluation.localisation import (
 )
 from training.evaluation.localisation_cases import DefectCase
 from training.evaluation.probes import PROBES, probe
-from training.evaluation.truth_figures import calibration, ranking, reliability, scores_beside_truth
+from training.evaluation.ranking_calibration import calibration, ranking, reliability, scores_beside_truth
 from training.predictions import ask, count_missing
 from training.reward.pixel_difference import PixelDifference
 from training.reward_protocol import Prediction, Reward

@@ -16,7 +16,7 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from schemas.score import REGION_SCORES
 from training.judge.judgement import Judgement, assemble, by_key, number_regions, read_call
-from training.judge.parse import Reading, all_missing
+from training.judge.parse import ParsedAnswer, all_missing
 from training.judge.prompt import PROMPT_DIGEST, Call, calls, response_format
 from training.judge.report import JudgeReport, Tally, write_report
 from training.judge.settings import JudgeSettings
@@ -113,7 +113,7 @@ class Judge:
         self.tally.add_judged(judgement.prediction, judgement.missing)
         return judgement
 
-    async def _call(self, connections: httpx.AsyncClient, call: Call, run: _Run) -> Reading:
+    async def _call(self, connections: httpx.AsyncClient, call: Call, run: _Run) -> ParsedAnswer:
         """One call, read; a call that brings nothing is all missing."""
         if run.stopped:
             return all_missing(call.asked, "given_up")
@@ -131,7 +131,7 @@ class Judge:
         self.tally.unknown_places += reading.unknown_places
         return reading
 
-    def _silent(self, call: Call, run: _Run, reason: str, detail: str, *, fatal: bool = False) -> Reading:
+    def _silent(self, call: Call, run: _Run, reason: str, detail: str, *, fatal: bool = False) -> ParsedAnswer:
         run.silent, run.fault = run.silent + 1, f"{reason}: {detail}"
         run.stopped = run.stopped or fatal or run.silent >= self.settings.give_up_after
         self.tally.last_fault = run.fault

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.models.chat_http import Completion
 from schemas.score import IMAGE_SCORES, REGION_SCORES
-from training.judge.parse import Reading, all_missing, read_answer
+from training.judge.parse import ParsedAnswer, all_missing, read_answer
 from training.judge.prompt import IMAGE_PLACE, Call
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
@@ -30,7 +30,7 @@ def number_regions(query: RewardQuery) -> dict[str, str]:
     return {f"R{number}": key for number, key in enumerate(keys, start=1)}
 
 
-def read_call(completion: Completion, call: Call) -> Reading:
+def read_call(completion: Completion, call: Call) -> ParsedAnswer:
     """The scores in a completion; one that was refused or cut short has none."""
     if completion.text is None:
         return all_missing(call.asked, "declined")
@@ -40,9 +40,9 @@ def read_call(completion: Completion, call: Call) -> Reading:
     return reading
 
 
-def by_key(reading: Reading, labels: Mapping[str, str]) -> Reading:
+def by_key(reading: ParsedAnswer, labels: Mapping[str, str]) -> ParsedAnswer:
     """The reading with region keys in place of labels."""
-    return Reading(
+    return ParsedAnswer(
         {(labels[label], name): score for (label, name), score in reading.scores.items()},
         {(labels[label], name): reason for (label, name), reason in reading.missing.items()},
         reading.unknown_places,
@@ -50,7 +50,7 @@ def by_key(reading: Reading, labels: Mapping[str, str]) -> Reading:
     )
 
 
-def assemble(query: RewardQuery, regions: Sequence[Reading], image: Reading) -> Judgement:
+def assemble(query: RewardQuery, regions: Sequence[ParsedAnswer], image: ParsedAnswer) -> Judgement:
     """The judgement that the readings of a query's regions (places are keys) and of its image make."""
     scores = {place: score for reading in regions for place, score in reading.scores.items()}
     seen = {key: words for reading in regions for key, words in reading.seen.items()}

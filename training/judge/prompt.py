@@ -1,4 +1,4 @@
-"""What a judge is told: two calls per edited image, one for all regions and one for the image, as messages and schema.
+"""The prompts of a judge: per edited image one call for all regions and one for the image, as messages and schema.
 
 The system message is the same for every image: nothing that comes with the data ever enters it. Instruction and boxes
 travel as JSON between `<data>` and `</data>` in the user message, with `<`, `>` and `&` escaped, so that no instruction
@@ -18,7 +18,7 @@ from runtime.images import ImageU8, MaskBool, encode_image, mask_box, resize_ima
 from schemas.errors import BadInput
 from schemas.record import short_hash
 from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX
-from training.judge.pictures import at_size, close_ups, shown_size_px, side_by_side
+from training.judge.prompt_images import at_size, close_ups, shown_size_px, side_by_side
 from training.reward_protocol import RewardQuery
 
 IMAGE_PLACE = "image"
@@ -88,7 +88,7 @@ PROMPT_DIGEST = short_hash("judge prompt", REGIONS_PROMPT, IMAGE_PROMPT)
 
 @dataclass(frozen=True)
 class Call:
-    """One call. asked: place -> names of its scores, what `judge_parse.read_answer` looks for."""
+    """One call. asked: place -> names of its scores, what `parse.read_answer` looks for."""
 
     system: str
     user: list[dict[str, Any]]

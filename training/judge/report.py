@@ -1,4 +1,4 @@
-"""What a judge did so far: coverage and why scores are missing, versions, tokens, cost. Counts only, never a key."""
+"""A judge's report: coverage and why scores are missing, versions, tokens, cost. Counts only, never a key."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a judge behind an API may be told."""
+"""The settings of a judge behind an API."""
 
 from typing import Annotated
 

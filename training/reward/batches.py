@@ -9,7 +9,7 @@ from torch import Tensor
 
 from schemas.score import REGION_SCORES, SCORE_MAX
 from training.reward.augmentation import varied
-from training.reward.data import NOT_TOLD, TrainingItem
+from training.reward.data import UNKNOWN, TrainingItem
 from training.reward.features import Features
 from training.reward.network_io import ASKED, SHOWN, NetworkInputs
 from training.reward.text_encoding import encode, place_of, words_of
@@ -24,11 +24,11 @@ class RewardBatch(NamedTuple):
     image_scores: Tensor
     """(B, 5) as shares, NaN where missing"""
     asked: Tensor
-    """(B, R, 4) classes, -100 where not told"""
+    """(B, R, 4) classes, -100 where unknown"""
     done: Tensor
-    """(B, R, 4) classes, -100 where not known"""
+    """(B, R, 4) classes, -100 where unknown"""
     shown: Tensor
-    """(B, R, 2) classes, -100 where not told"""
+    """(B, R, 2) classes, -100 where unknown"""
     named: Tensor
     """(B, R, T) bool: the words of the instruction that name the region"""
     region_group: Tensor
@@ -74,9 +74,9 @@ def collate(items: Sequence[TrainingItem]) -> RewardBatch:
     inputs = features_to_inputs([item.features for item in items])
     shape = (len(items), inputs.places.shape[1] - 1)
     scores = np.full((*shape, len(REGION_SCORES)), np.nan, dtype=np.float32)
-    asked = np.full((*shape, len(ASKED)), NOT_TOLD, dtype=np.int64)
-    done = np.full_like(asked, NOT_TOLD)
-    shown = np.full((*shape, len(SHOWN)), NOT_TOLD, dtype=np.int64)
+    asked = np.full((*shape, len(ASKED)), UNKNOWN, dtype=np.int64)
+    done = np.full_like(asked, UNKNOWN)
+    shown = np.full((*shape, len(SHOWN)), UNKNOWN, dtype=np.int64)
     named = np.zeros((*shape, inputs.words.shape[1]), dtype=np.bool_)
     groups = np.full(shape, -1, dtype=np.int64)
     numbers: dict[tuple[str, str], int] = {}

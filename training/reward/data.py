@@ -22,7 +22,7 @@ from training.reward.network_io import ASKED, SHOWN
 from training.reward.text_encoding import words_of
 from training.reward_protocol import RewardQuery
 
-NOT_TOLD = -100
+UNKNOWN = -100
 Floats = NDArray[np.float32]
 
 
@@ -84,7 +84,7 @@ def item_of(row: DatasetRow, members: dict[str, bytes], side_px: int, *, use_sou
         region_scores=np.array(regions, dtype=np.float32).reshape(-1, len(REGION_SCORES)),
         image_scores=np.array([_number(getattr(row, name)) for name in IMAGE_SCORES], dtype=np.float32),
         asked=asked,
-        done=np.where(carried_out[:, None] & (asked > 0), asked, NOT_TOLD),
+        done=np.where(carried_out[:, None] & (asked > 0), asked, UNKNOWN),
         shown=_classes([_shown(row, planned.get(region.region)) for region in row.regions], len(SHOWN)),
         labels=tuple(region.label if region.region in planned else "" for region in row.regions),
         wordings=wordings(row),
@@ -101,22 +101,22 @@ def _number(score: float | None) -> float:
 
 
 def _asked(row: DatasetRow, target: int | None) -> list[int]:
-    """The classes of `ASKED` of one region, `NOT_TOLD` for one that nobody planned."""
+    """The classes of `ASKED` of one region, `UNKNOWN` for one that nobody planned."""
     if target is None:
-        return [NOT_TOLD] * len(ASKED)
+        return [UNKNOWN] * len(ASKED)
     return classes_of(row.targets[target])
 
 
 def _shown(row: DatasetRow, target: int | None) -> list[int]:
-    """The classes of `SHOWN` of a region that the source holds, from the words of its label; else `NOT_TOLD`."""
-    told = [NOT_TOLD] * len(SHOWN)
+    """The classes of `SHOWN` of a region that the source holds, from the words of its label; else `UNKNOWN`."""
+    classes = [UNKNOWN] * len(SHOWN)
     if target is None or row.targets[target].role == "add":
-        return told
+        return classes
     words = words_of(row.targets[target].label)
     for place, name in enumerate(SHOWN):
         found = [CLASSES[name].index(word) + 1 for word in words if word in CLASSES[name]]
-        told[place] = found[0] if found else NOT_TOLD
-    return told
+        classes[place] = found[0] if found else UNKNOWN
+    return classes
 
 
 def load_items(

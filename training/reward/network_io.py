@@ -8,7 +8,7 @@ from torch import Tensor
 ASKED = {"operation": 12, "color": 13, "shape": 9, "texture": 7}
 
 
-#: What the source shows of a region, in the words of its label: name -> classes; class 0 never told.
+#: What the source shows of a region, in the words of its label: name -> classes; class 0 never used.
 SHOWN = {"color": 13, "shape": 9}
 #: The measures that source and instruction let one expect inside a region: colour, its spread, detail and difference.
 EXPECTED = 3 + 3 + 3 + 3 + 6 + 3

@@ -1,6 +1,6 @@
-"""What a reward's training minimises: regression, its variance, ranking within requests, and readings of the text.
+"""The loss of a reward's training: regression, its variance, ranking within requests, and readings of the text.
 
-The readings are helps, not answers: what the instruction asks of a region and by which words it names it (where the
+The readings are auxiliary losses: what the instruction asks of a region and by which words it names it (where the
 request says so), what the source shows there, and how a region looks that carries the instruction out (learnt where
 scores are full).
 """
@@ -118,9 +118,9 @@ def _ranking(parts: tuple[Tensor, Tensor, Tensor, Tensor], noise: torch.Generato
 
 def _reading(logits: Tensor, classes: Tensor) -> Tensor:
     """Cross-entropy of one reading where the request tells it; 0 where it tells none. logits (B, R, n)."""
-    told = classes >= 0
+    known = classes >= 0
     losses = functional.cross_entropy(logits.flatten(0, 1), classes.clamp(min=0).flatten(), reduction="none")
-    return masked_mean(losses, told.flatten())
+    return masked_mean(losses, known.flatten())
 
 
 def _pointing(pointing: Tensor, named: Tensor) -> Tensor:

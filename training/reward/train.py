@@ -41,7 +41,7 @@ from training.reward.checkpoint import (
     write_tensors,
 )
 from training.reward.config import RewardConfig, load_config
-from training.reward.data import NOT_TOLD, Counts, TrainingItem, load_items
+from training.reward.data import UNKNOWN, Counts, TrainingItem, load_items
 from training.reward.exclusions import left_out_keys
 from training.reward.network import ARCHITECTURE
 from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
@@ -60,7 +60,7 @@ def train_reward(
 
     max_minutes: at most so long for this call's steps; where it ends early the reward is written as it is by then, the
     metrics say `stopped: time`, and the next call goes on.
-    on_step: told the number of steps done, after each.
+    on_step: called after each step with the number of steps done.
     Raises: RunConflict where `out` was trained with another config; BadInput where it is of another architecture, or
     nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
     """
@@ -182,7 +182,7 @@ def whole_image_scores(item: TrainingItem) -> TrainingItem:
     present = ~np.isnan(scores)
     image = np.broadcast_to(item.image_scores[[1, 2]], scores.shape)
     scores[present] = image[present]
-    return replace(item, region_scores=scores, done=np.full_like(item.done, NOT_TOLD), swaps=())
+    return replace(item, region_scores=scores, done=np.full_like(item.done, UNKNOWN), swaps=())
 
 
 def write_state(

@@ -26,8 +26,8 @@ from training.evaluation.localisation_cases import (
     scene_cases,
 )
 from training.evaluation.probes import PROBES, drop_source, mirror, permute_masks
+from training.evaluation.ranking_calibration import calibration, ranking, reliability
 from training.evaluation.reward_metrics import evaluate, photo_row, write_metrics
-from training.evaluation.truth_figures import calibration, ranking, reliability
 from training.predictions import ask, mean_reward, phi_of, usable
 from training.reward.pixel_difference import PixelDifference
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
-from training.judge.pictures import at_size, close_ups, outlined, shown_size_px
 from training.judge.prompt import calls, data_block, guide_text, response_format
+from training.judge.prompt_images import at_size, close_ups, outlined, shown_size_px
 from training.reward_protocol import RewardQuery
 
 GUIDE = CHECKOUT / "docs" / "judge.md"

@@ -17,7 +17,7 @@ from training.predictions import ask
 from training.reward.checkpoint import read_tensors
 from training.reward.config import RewardConfig
 from training.reward.region_reward import load, make_network
-from training.reward.shipped import FOLDERS, WEIGHTS, made, ship, shipped_folder, start_from_shipped
+from training.reward.shipped import FOLDERS, WEIGHTS, provenance, ship, shipped_folder, start_from_shipped
 from training.reward.train import train_reward
 from training.reward_specs import make_reward
 
@@ -39,7 +39,7 @@ def test_the_reward_without_a_folder_looks_where_the_flaw_is() -> None:
 
 
 def test_what_is_shipped_says_how_it_was_made() -> None:
-    facts = made()
+    facts = provenance()
     assert facts["synthetic"] is True
     assert facts["data"]["leave_out_defects"] == ["compression"]
     assert not set(facts["data"]["scene_textures"]) & set(HELD_OUT_TEXTURES)

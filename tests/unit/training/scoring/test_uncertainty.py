@@ -14,7 +14,7 @@ from pipeline.run.folder import read_build_info, read_kept
 from schemas.errors import BadInput
 from tests.cases.mask_cases import box_rle, outlined
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
-from training.scoring.values import mask_doubt, reward_std, values_of_run
+from training.scoring.uncertainty import mask_doubt, reward_std, values_of_run
 
 
 def _prediction(*stds: float | None, background: float | None = None) -> Prediction:

@@ -1,4 +1,4 @@
-"""What a reward says of one pair, as the record that `regionwise score` prints."""
+"""A reward's prediction for one pair as the record that `regionwise score` prints."""
 
 from runtime.images import mask_box
 from schemas.reward import PredictedScore, ScoredPair, ScoredRegion

@@ -1,4 +1,6 @@
-"""What a reward is unsure about in a run, one object a line: `python -m training.scoring.values --run --reward --out`.
+"""How unsure a reward is of each candidate of a run: `python -m training.scoring.uncertainty --run --reward --out`.
+
+One JSON object a line:
 
     {"candidate": ..., "reward_std": ..., "mask_doubt": ...}
 
@@ -71,7 +73,9 @@ def _query(run: Path, sample: Sample) -> RewardQuery:
 
 def main(arguments: list[str] | None = None) -> int:
     """The process: values into a file, how many and how many are known as JSON on stdout. Returns: exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.scoring.values", description="What a reward doubts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.scoring.uncertainty", description="How unsure a reward is."
+    )
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--reward", required=True, help="region, region:FOLDER, endpoint:URL")
     parser.add_argument("--out", type=Path, required=True, help="the file (JSONL)")
