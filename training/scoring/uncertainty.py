@@ -18,7 +18,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from pipeline.run.folder import read_build_info, read_kept
@@ -29,7 +28,7 @@ from runtime.masks import rle_to_mask
 from schemas.errors import RegionwiseError
 from schemas.region import ObservedMask
 from schemas.sample import Sample
-from training.predictions import ask, usable
+from training.predictions import ask, in_chunks, usable
 from training.reward_protocol import Prediction, Reward, RewardQuery
 from training.reward_specs import make_reward
 
@@ -51,7 +50,7 @@ def mask_doubt(masks: Sequence[ObservedMask]) -> float | None:
 def values_of_run(run: Path, reward: Reward) -> Iterator[dict[str, object]]:
     """A line for every candidate that the gates kept, in the run's order. Raises: DamagedFile."""
     samples = (sample for part in range(read_build_info(run).n_parts) for sample in read_kept(run, "gates", part))
-    while chunk := list(islice(samples, CHUNK)):
+    for chunk in in_chunks(samples, CHUNK):
         predictions = ask(reward, [_query(run, sample) for sample in chunk])
         for sample, prediction in zip(chunk, predictions, strict=True):
             yield {
