@@ -25,7 +25,7 @@ from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES, PIXELS, photo_
 from training.reward.config import RewardConfig
 from training.reward.pixel_difference import PixelDifference
 from training.reward.train import train_reward
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from training.predictions import ask
 from training.reward.config import RewardConfig, Supervision
 from training.reward.train import train_reward
 from training.reward_protocol import Prediction, Reward
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 
 log = logging.getLogger(__name__)
 ARMS: tuple[Supervision, ...] = get_args(Supervision)

@@ -30,7 +30,7 @@ from training.reward.config import RewardConfig
 from training.reward.data import query_of
 from training.reward.train import train_reward
 from training.reward_protocol import Predicted, Prediction
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 
 log = logging.getLogger(__name__)
 SNAPSHOT = "panel"

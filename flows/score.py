@@ -15,7 +15,7 @@ from schemas.errors import BadInput
 from schemas.reward import PredictedScore, ScoredPair
 from training.pictures.scored_pair import draw_pair
 from training.predictions import WHOLE_IMAGE_SCORES, ask
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 from training.scoring.pair_record import scored_pair
 from training.scoring.pairs import Pair, make_pair, one_line, open_pair, read_image_file, read_lines
 

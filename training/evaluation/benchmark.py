@@ -131,7 +131,7 @@ def make_judge(kind: str, spec: str) -> EditJudge:
         return ScoreFile(Path(place))
     if name == "official" and kind == "imgedit":
         return imgedit.OfficialAnswers(Path(place))
-    from training.reward_specs import make_reward
+    from training.reward_registry import make_reward
 
     parts = gedit_parts if kind == "gedit" else imgedit_parts
     return RewardJudge(make_reward(spec), parts, synthetic=not spec.startswith("endpoint:"))
@@ -141,7 +141,7 @@ def make_scorer(spec: str) -> Scorer:
     """The scorer of multi-region edits. Raises: BadInput for a spec that is not known."""
     if spec == "oracle":
         return OracleScorer()
-    from training.reward_specs import make_reward
+    from training.reward_registry import make_reward
 
     return RewardScorer(make_reward(spec), synthetic=not spec.startswith("endpoint:"))
 

@@ -4,7 +4,7 @@
 |---|---|
 | `oracle` | `pixel_oracle` against the goal of a request that the embedded editor can carry out |
 | `constant:SCORE` | the same score everywhere, 0..25: nothing to learn from |
-| else | as `training.reward_specs.make_reward`: a region network, a judge behind an API, a rival that compares pixels |
+| else | as `training.reward_registry.make_reward`: region network, a judge behind an API, rivals that compare pixels |
 
 A reward may be remote and die: what it does not answer is missing, counted, and takes no part.
 """
@@ -115,7 +115,7 @@ class ModelReward:
 def make_case_reward(spec: str) -> CaseReward:
     """The reward of a spec. Raises: BadInput for one that is not known or cannot be had."""
     if spec.partition(":")[0] not in OWN:
-        from training.reward_specs import make_reward
+        from training.reward_registry import make_reward
 
         return ModelReward(make_reward(spec))
     name, place = parse_spec(spec, OWN, "reward")

@@ -30,7 +30,7 @@ from schemas.region import ObservedMask
 from schemas.sample import Sample
 from training.predictions import ask, in_chunks, usable
 from training.reward_protocol import Prediction, Reward, RewardQuery
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 
 CHUNK = 32
 

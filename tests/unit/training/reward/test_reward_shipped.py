@@ -19,7 +19,7 @@ from training.reward.config import RewardConfig
 from training.reward.region_reward import load, make_network
 from training.reward.shipped import FOLDERS, WEIGHTS, provenance, ship, shipped_folder, start_from_shipped
 from training.reward.train import train_reward
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 
 
 def started(**changes: object) -> RewardConfig:

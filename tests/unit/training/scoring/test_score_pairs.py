@@ -15,7 +15,7 @@ from schemas.reward import ScoredPair, ScoreLine
 from tests.cases.reward_cases import Constant, prediction
 from training.pictures.scored_pair import draw_pair, score_colour
 from training.reward_protocol import RewardQuery
-from training.reward_specs import make_reward
+from training.reward_registry import make_reward
 from training.scoring.pair_record import scored_pair
 from training.scoring.pairs import Pair, found_regions, make_pair, one_line, open_pair
 
