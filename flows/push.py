@@ -46,7 +46,7 @@ TITLES: Mapping[QueueName, str] = {
 }
 ORACLE_GOLD = "oracle"
 GOLD_TASKS = 50
-#: What a reward is unsure about, in the run folder (`training.scoring.values`).
+#: What a reward is unsure about, in the run folder (`training.scoring.uncertainty`).
 VALUES_FILE = "values.jsonl"
 
 
@@ -268,7 +268,7 @@ def _values(run: Path, info: BuildInfo, work: Work) -> list[Value]:
 def ask_values(run: Path, reward: str) -> Path:
     """The file of what a reward is unsure about, made by a process of its own. Raises: TrainingFailed."""
     path = run / VALUES_FILE
-    command = [sys.executable, "-m", "training.scoring.values", "--run", str(run.resolve()), "--reward", reward]
+    command = [sys.executable, "-m", "training.scoring.uncertainty", "--run", str(run.resolve()), "--reward", reward]
     outputs([(path, [*command, "--out", str(path.resolve())])])
     return path
 

@@ -41,7 +41,7 @@ class _Sheet:
 
 def draw_pair(pair: Pair, scored: ScoredPair) -> ImageU8:
     """The picture, (H, W, 3) uint8 RGB: 856 px wide for square images, taller the more regions there are."""
-    height, width = pair.question.edited.shape[:2]
+    height, width = pair.query.edited.shape[:2]
     scale = SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     across = max(2 * size[0] + GAP, 816) + 2 * MARGIN
@@ -108,7 +108,7 @@ def _ink_on(colour: Colour) -> Colour:
 def _draw_images(sheet: _Sheet, pair: Pair, scored: ScoredPair, at: tuple[int, int], size: tuple[int, int]) -> None:
     source, edited = (
         Image.fromarray(image, "RGB").resize(size, Image.Resampling.LANCZOS)
-        for image in (pair.question.source, pair.question.edited)
+        for image in (pair.query.source, pair.query.edited)
     )
     second = at[0] + size[0] + GAP
     sheet.text((at[0], at[1] - 22), "source", 14, SOFT)
@@ -118,7 +118,7 @@ def _draw_images(sheet: _Sheet, pair: Pair, scored: ScoredPair, at: tuple[int, i
     sheet.text((second + size[0], at[1] - 22), f"frame: background {caption}", 14, SOFT, "ra")
     sheet.image.paste(source, at)
     outlined = np.array(edited)
-    masks = [resize_mask(pair.question.masks[region.region], *size) for region in scored.regions]
+    masks = [resize_mask(pair.query.masks[region.region], *size) for region in scored.regions]
     for region, mask in zip(scored.regions, masks, strict=True):
         _outline(outlined, mask, score_colour(region.phi))
     sheet.image.paste(Image.fromarray(outlined), (second, at[1]))

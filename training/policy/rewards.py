@@ -1,10 +1,10 @@
-"""What a rollout is worth: scores per planned region by any reward behind `training.reward.protocol`, or by an oracle.
+"""What a rollout is worth: scores per planned region by any reward behind `training.reward_protocol`, or by an oracle.
 
 | spec | reward |
 |---|---|
 | `oracle` | `pixel_oracle` against the goal of a request that the embedded editor can carry out |
 | `constant:SCORE` | the same score everywhere, 0..25: nothing to learn from |
-| else | as `training.rewards.make_reward`: a region network, a judge behind an API, a rival that compares pixels |
+| else | as `training.reward_registry.make_reward`: region network, a judge behind an API, rivals that compare pixels |
 
 A reward may be remote and die: what it does not answer is missing, counted, and takes no part.
 """
@@ -29,7 +29,7 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX, region_reward
 from training.policy.cases import PolicyCase
 from training.policy.token_masks import Frame
-from training.reward.protocol import Prediction, Question, Reward
+from training.reward_protocol import Prediction, Reward, RewardQuery
 
 log = logging.getLogger(__name__)
 
@@ -105,17 +105,17 @@ class ModelReward:
 
     def score(self, cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> list[RegionRewards]:
         """As `CaseReward`."""
-        questions = [
-            Question(case.source, image, case.request.instruction, case.masks)
+        queries = [
+            RewardQuery(case.source, image, case.request.instruction, case.masks)
             for case, image in zip(cases, images, strict=True)
         ]
-        return [_of_prediction(p, c) for p, c in zip(self._reward.score(questions), cases, strict=True)]
+        return [_of_prediction(p, c) for p, c in zip(self._reward.score(queries), cases, strict=True)]
 
 
 def make_case_reward(spec: str) -> CaseReward:
     """The reward of a spec. Raises: BadInput for one that is not known or cannot be had."""
     if spec.partition(":")[0] not in OWN:
-        from training.rewards import make_reward
+        from training.reward_registry import make_reward
 
         return ModelReward(make_reward(spec))
     name, place = parse_spec(spec, OWN, "reward")

@@ -18,7 +18,7 @@ from runtime.files import write_whole
 from schemas.errors import BadInput, RunConflict
 from training import files
 from training.reward.config import RewardConfig
-from training.reward.model import ARCHITECTURE
+from training.reward.network import ARCHITECTURE
 
 SCHEMA, VERSION = "region-reward", 1
 STATE_SCHEMA = "region-reward-training"

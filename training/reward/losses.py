@@ -45,30 +45,9 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, scores: Tensor, present: Te
     return masked_mean(0.5 * (log_variance + error.square() * torch.exp(-log_variance)), present)
 
 
-def huber(mean: Tensor, scores: Tensor, present: Tensor, delta: float) -> Tensor:
-    """Squared error up to `delta`, linear beyond it (halved as usual)."""
-    losses = functional.huber_loss(mean, filled(scores, present), delta=delta, reduction="none")
-    return masked_mean(losses, present)
-
-
 def bradley_terry(winner: Tensor, loser: Tensor, present: Tensor) -> Tensor:
     """-log sigmoid(r_w - r_l) over pairs. Source: method of Bradley and Terry 1952."""
     return masked_mean(-functional.logsigmoid(winner - loser), present)
-
-
-def rao_kupper(first: Tensor, second: Tensor, outcome: Tensor, threshold: Tensor, present: Tensor) -> Tensor:
-    """-log likelihood of a comparison with ties. outcome: 1 the first wins, -1 the second, 0 a tie; threshold > 0.
-
-    P(first) = sigmoid(d - threshold), P(second) = sigmoid(-d - threshold), P(tie) = 1 - both, with d = r_1 - r_2.
-    Source: Rao and Kupper 1967, with theta = exp(threshold).
-    """
-    difference = first - second
-    wins = functional.logsigmoid(difference - threshold)
-    loses = functional.logsigmoid(-difference - threshold)
-    # 1 - P(first) - P(second) = (exp(2 threshold) - 1) P(first) P(second)
-    ties = torch.log(torch.expm1(2 * threshold)) + wins + loses
-    chosen = torch.where(outcome > 0, wins, torch.where(outcome < 0, loses, ties))
-    return masked_mean(-chosen, present)
 
 
 def uncertain_ranking(mean_gap: Tensor, variance: Tensor, noise: Tensor, present: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from pipeline.dataset.shards import read_manifest
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX
 from training.files import setting
+from training.reward.batches import RewardBatch, by_request, collate, training_batches
 from training.reward.calibration import Calibration, coverage, curve, expected_calibration_error, fit
 from training.reward.checkpoint import (
     STATE_SCHEMA,
@@ -40,11 +41,11 @@ from training.reward.checkpoint import (
     write_tensors,
 )
 from training.reward.config import RewardConfig, load_config
-from training.reward.data import NOT_TOLD, Batch, Counts, Item, by_request, collate, load_items, training_batches
-from training.reward.model import ARCHITECTURE
+from training.reward.data import UNKNOWN, Counts, TrainingItem, load_items
+from training.reward.exclusions import left_out_keys
+from training.reward.network import ARCHITECTURE
 from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
-from training.reward.region import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
-from training.reward.selection import left_out_keys
+from training.reward.region_reward import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
 from training.reward.shipped import start_from_shipped
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def train_reward(
 
     max_minutes: at most so long for this call's steps; where it ends early the reward is written as it is by then, the
     metrics say `stopped: time`, and the next call goes on.
-    on_step: told the number of steps done, after each.
+    on_step: called after each step with the number of steps done.
     Raises: RunConflict where `out` was trained with another config; BadInput where it is of another architecture, or
     nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
     """
@@ -81,7 +82,7 @@ def train_reward(
     left_out = left_out_keys(dataset, config.leave_out_sources, config.leave_out_defects)
     with threadpool_limits(1):  # small products: more threads only wait for one another
         items, counts = load_items(dataset, "train", config.side_px, **limits)
-        held_out, held_out_counts = list[Item](), Counts()
+        held_out, held_out_counts = list[TrainingItem](), Counts()
         if any(shard.split == "validation" for shard in read_manifest(dataset).shards):
             held_out, held_out_counts = load_items(dataset, "validation", config.side_px, **limits)
     n_read = len(items) + len(held_out)
@@ -172,7 +173,7 @@ def learning_rate(config: RewardConfig, step: int) -> float:
     return config.learning_rate * rise * (0.02 + 0.49 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def whole_image_scores(item: Item) -> Item:
+def whole_image_scores(item: TrainingItem) -> TrainingItem:
     """`item` as whole-image training has it: every region gets the image's success and overedit for its own scores.
 
     What was done in a region is not known then, nor what another instruction would make of it.
@@ -181,7 +182,7 @@ def whole_image_scores(item: Item) -> Item:
     present = ~np.isnan(scores)
     image = np.broadcast_to(item.image_scores[[1, 2]], scores.shape)
     scores[present] = image[present]
-    return replace(item, region_scores=scores, done=np.full_like(item.done, NOT_TOLD), swaps=())
+    return replace(item, region_scores=scores, done=np.full_like(item.done, UNKNOWN), swaps=())
 
 
 def write_state(
@@ -218,7 +219,7 @@ def write_state(
             path.unlink()
 
 
-def calibrate(reward: RegionReward, items: list[Item]) -> dict[str, Any]:
+def calibrate(reward: RegionReward, items: list[TrainingItem]) -> dict[str, Any]:
     """Fits the reward's calibrations to `items`, and says by score how well it then fits, and how it ranks them.
 
     Every second request fits, the others measure, so that no figure comes from what it was fitted to; the calibration
@@ -255,7 +256,7 @@ def calibrate(reward: RegionReward, items: list[Item]) -> dict[str, Any]:
 Columns = dict[str, np.ndarray[Any, Any]]
 
 
-def gathered(reward: RegionReward, items: list[Item]) -> tuple[Columns, Columns, Columns, Columns]:
+def gathered(reward: RegionReward, items: list[TrainingItem]) -> tuple[Columns, Columns, Columns, Columns]:
     """(logits, log-variances, scores as shares, groups) by name, over all regions and images of `items`."""
     columns: tuple[dict[str, list[Any]], ...] = ({}, {}, {}, {})
     numbers = {request: n for n, request in enumerate(dict.fromkeys(item.request for item in items))}
@@ -283,7 +284,7 @@ def gathered(reward: RegionReward, items: list[Item]) -> tuple[Columns, Columns,
 
 
 def _add(
-    columns: Any, names: tuple[str, ...], tensors: tuple[torch.Tensor, ...], batch: Batch, request: torch.Tensor
+    columns: Any, names: tuple[str, ...], tensors: tuple[torch.Tensor, ...], batch: RewardBatch, request: torch.Tensor
 ) -> None:
     for index, name in enumerate(names):
         flat = [tensor[..., index] for tensor in tensors]

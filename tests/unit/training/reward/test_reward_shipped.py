@@ -11,15 +11,15 @@ from pipeline.requests.scenes import TEXTURES
 from runtime.bootstrap import resamples
 from schemas.errors import BadInput
 from tests.unit.training.reward.test_reward_training import tiny
-from training.evaluation.answers import ask
 from training.evaluation.localisation import Localisation, pairs_of, source_index
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, scene_cases
+from training.predictions import ask
 from training.reward.checkpoint import read_tensors
 from training.reward.config import RewardConfig
-from training.reward.region import load, make_network
-from training.reward.shipped import FOLDERS, WEIGHTS, made, ship, shipped_folder, start_from_shipped
+from training.reward.region_reward import load, make_network
+from training.reward.shipped import FOLDERS, WEIGHTS, provenance, ship, shipped_folder, start_from_shipped
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_registry import make_reward
 
 
 def started(**changes: object) -> RewardConfig:
@@ -32,14 +32,14 @@ def test_the_reward_without_a_folder_looks_where_the_flaw_is() -> None:
     weights = resamples(int(sources.max()) + 1, 50, 0)
     found = {}
     for spec in ("region", f"untrained:{WEIGHTS}"):
-        answers = ask(make_reward(spec), [case.question for case in cases])
+        answers = ask(make_reward(spec), [case.query for case in cases])
         found[spec] = Localisation(pairs_of(cases, answers, sources), weights).macro()[0]
     assert found["region"] > 0.85
     assert found["region"] > found[f"untrained:{WEIGHTS}"] + 0.25
 
 
 def test_what_is_shipped_says_how_it_was_made() -> None:
-    facts = made()
+    facts = provenance()
     assert facts["synthetic"] is True
     assert facts["data"]["leave_out_defects"] == ["compression"]
     assert not set(facts["data"]["scene_textures"]) & set(HELD_OUT_TEXTURES)

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import BadInput, RunConflict
 from training.reward.config import RewardConfig
-from training.reward.region import load
+from training.reward.region_reward import load
 from training.reward.train import train_reward
 
 #: One more than a point of the curves is made of, so that a stop in between would show.

@@ -1,4 +1,4 @@
-"""What a judge is shown: source and edited image, both with the regions outlined, and close-ups of every region.
+"""The images of a judge's prompt: source and edited image, both with outlined regions, and close-ups of every region.
 
 Judges tend to look at one image and neglect the other; so each region also stands once as a pair of its own, source on
 the left and edited on the right, same place and same scale. An outline lies outside its mask and hides none of it.

@@ -15,7 +15,7 @@ from schemas.dataset_row import DatasetRow
 from schemas.record import Scalar, short_hash
 from schemas.region import region_id
 from schemas.request import Operation, Target
-from training.reward.model import ASKED
+from training.reward.network_io import ASKED
 
 OPERATIONS: tuple[Operation, ...] = (
     "recolour", "remove", "replace", "insert", "texture", "blur", "relight", "move", "resize", "text", "other",

@@ -13,8 +13,8 @@ from flows.train_reward import TrainingFailed
 from pipeline.run.folder import read_build_info, read_kept
 from schemas.errors import BadInput
 from tests.cases.mask_cases import box_rle, outlined
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
-from training.scoring.values import mask_doubt, reward_std, values_of_run
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
+from training.scoring.uncertainty import mask_doubt, reward_std, values_of_run
 
 
 def _prediction(*stds: float | None, background: float | None = None) -> Prediction:
@@ -55,12 +55,12 @@ class Doubtful:
     name, revision = "doubtful", "1"
 
     def __init__(self) -> None:
-        self.asked: list[Question] = []
+        self.asked: list[RewardQuery] = []
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
         """See `Reward.score`."""
-        self.asked += questions
-        return [_prediction(*[1.0 + len(question.masks)] * len(question.masks)) for question in questions]
+        self.asked += queries
+        return [_prediction(*[1.0 + len(query.masks)] * len(query.masks)) for query in queries]
 
 
 def test_every_kept_candidate_is_asked_about_with_its_masks(small_run: Path) -> None:
@@ -68,11 +68,11 @@ def test_every_kept_candidate_is_asked_about_with_its_masks(small_run: Path) -> 
     reward = Doubtful()
     lines = list(values_of_run(small_run, reward))
     assert [line["candidate"] for line in lines] == [row.candidate.id for row in kept if row.candidate]
-    for line, question, row in zip(lines, reward.asked, kept, strict=True):
-        assert set(question.masks) == {mask.region for mask in row.observed}
-        assert question.source.shape == question.edited.shape
-        assert all(mask.shape == question.edited.shape[:2] for mask in question.masks.values())
-        assert question.instruction == row.request.instruction
+    for line, query, row in zip(lines, reward.asked, kept, strict=True):
+        assert set(query.masks) == {mask.region for mask in row.observed}
+        assert query.source.shape == query.edited.shape
+        assert all(mask.shape == query.edited.shape[:2] for mask in query.masks.values())
+        assert query.instruction == row.request.instruction
         assert line["reward_std"] == 1.0 + len(row.observed)
         assert line["mask_doubt"] == 1 - min(mask.confidence for mask in row.observed)
 

@@ -1,18 +1,18 @@
-"""What a reward says of one pair, as the record that `regionwise score` prints."""
+"""A reward's prediction for one pair as the record that `regionwise score` prints."""
 
 from runtime.images import mask_box
 from schemas.reward import PredictedScore, ScoredPair, ScoredRegion
 from schemas.score import minimum, region_reward
-from training.evaluation.answers import every_score, phi_of, usable
-from training.reward.protocol import Predicted, Prediction
+from training.predictions import every_score, phi_of, usable
+from training.reward_protocol import Predicted, Prediction
 from training.scoring.pairs import Pair
 
 
 def scored_pair(pair: Pair, prediction: Prediction, rater: str) -> ScoredPair:
     """All scores of a pair, phi and region reward computed; what is missing or no score is null, never filled in."""
     aesthetics = minimum(usable(prediction.naturalness).mean, usable(prediction.artifacts).mean)
-    scores = every_score(prediction, pair.question)
-    height, width = pair.question.edited.shape[:2]
+    scores = every_score(prediction, pair.query)
+    height, width = pair.query.edited.shape[:2]
     regions = tuple(
         ScoredRegion(
             region=key,
@@ -25,13 +25,13 @@ def scored_pair(pair: Pair, prediction: Prediction, rater: str) -> ScoredPair:
             phi=phi_of(prediction, key).mean,
             reward=region_reward(phi_of(prediction, key).mean, aesthetics),
         )
-        for key, mask in pair.question.masks.items()
+        for key, mask in pair.query.masks.items()
     )
     given = sum(score.mean is not None for score in scores.values())
     return ScoredPair(
         id=pair.id,
         rater=rater,
-        instruction=pair.question.instruction,
+        instruction=pair.query.instruction,
         width_px=width,
         height_px=height,
         regions=regions,

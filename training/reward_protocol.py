@@ -1,4 +1,7 @@
-"""What a region reward is asked and what it answers: the same for a network, a judge behind an API and an oracle."""
+"""The Protocol of a reward: the query that it gets and the prediction that it returns.
+
+It is the same for the region network, a judge behind an API and an oracle.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ from runtime.images import ImageU8, MaskBool
 
 
 @dataclass(frozen=True)
-class Question:
+class RewardQuery:
     """One edited image to score.
 
     source, edited: HWC uint8 RGB of one size; masks: region key -> (H, W) bool, in the edited frame.
@@ -54,6 +57,6 @@ class Reward(Protocol):
     name: str
     revision: str
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        """One prediction per question, in order; what cannot be scored is missing, never imputed."""
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        """One prediction per query, in order; what cannot be scored is missing, never imputed."""
         ...

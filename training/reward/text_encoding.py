@@ -1,6 +1,6 @@
 """Instructions as numbers: words and their parts hashed into one table of embeddings, so that no word is unknown.
 
-A word's colour or shape is told by its own bucket; a misspelt or unseen one shares the buckets of its parts.
+A word's colour or shape has a bucket of its own; a misspelt or unseen one shares the buckets of its parts.
 """
 
 import re

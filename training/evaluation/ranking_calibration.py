@@ -9,9 +9,9 @@ import numpy as np
 from runtime.bootstrap import Estimate, Floats, Ints, estimate, weighted_means
 from schemas.reward import BACKGROUND, CalibrationBin, ReliabilityBin
 from schemas.score import SCORE_MAX, CandidateScore, aesthetics, region_reward
-from training.evaluation.answers import every_score, mean_reward
-from training.evaluation.localisation_cases import Case
-from training.reward.protocol import Prediction, Question
+from training.evaluation.localisation_cases import DefectCase
+from training.predictions import every_score, mean_reward
+from training.reward_protocol import Prediction, RewardQuery
 
 #: Candidates whose true mean rewards lie nearer than this have no order to find.
 LEAST_APART = 0.02
@@ -21,7 +21,11 @@ MEAN_ABSOLUTE = sqrt(2 / pi)
 
 
 def ranking(
-    cases: Sequence[Case], flawed: Sequence[Prediction], twins: Sequence[Prediction], sources: Ints, weights: Floats
+    cases: Sequence[DefectCase],
+    flawed: Sequence[Prediction],
+    twins: Sequence[Prediction],
+    sources: Ints,
+    weights: Floats,
 ) -> tuple[Estimate, int]:
     """(accuracy of ordering two candidates of a request by mean reward, number of such pairs).
 
@@ -58,7 +62,7 @@ def _true_reward(truth: CandidateScore, true_phi: Mapping[str, float | None]) ->
     return float(np.mean([reward for reward in rewards if reward is not None]))
 
 
-def truths(case: Case) -> dict[tuple[str, str], float | None]:
+def truths(case: DefectCase) -> dict[tuple[str, str], float | None]:
     """(dimension, place) -> score by construction, as `every_score` has them."""
     truth = case.truth
     found: dict[tuple[str, str], float | None] = {("background", BACKGROUND): truth.background}
@@ -69,23 +73,25 @@ def truths(case: Case) -> dict[tuple[str, str], float | None]:
     return found | {(name, ""): score for name, score in whole.items()}
 
 
-def scores_beside_truth(cases: Sequence[Case], flawed: Sequence[Prediction], twins: Sequence[Prediction]) -> Floats:
+def scores_beside_truth(
+    cases: Sequence[DefectCase], flawed: Sequence[Prediction], twins: Sequence[Prediction]
+) -> Floats:
     """(N, 3): predicted mean, predicted std (NaN where unknown) and true score, of every score that was given.
 
     Both the flawed candidates and, once for each request, their clean twins, whose scores are all 25.
     """
     rows: list[tuple[float, float, float]] = []
     for case, prediction in zip(cases, flawed, strict=True):
-        rows += _beside(prediction, case.question, truths(case))
+        rows += _beside(prediction, case.query, truths(case))
     for case, prediction in {case.request.id: (case, twin) for case, twin in zip(cases, twins, strict=True)}.values():
         rows += _beside(prediction, case.twin, dict.fromkeys(truths(case), float(SCORE_MAX)))
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def _beside(
-    prediction: Prediction, question: Question, true: Mapping[tuple[str, str], float | None]
+    prediction: Prediction, query: RewardQuery, true: Mapping[tuple[str, str], float | None]
 ) -> Iterator[tuple[float, float, float]]:
-    for key, score in every_score(prediction, question).items():
+    for key, score in every_score(prediction, query).items():
         wanted = true.get(key)
         if score.mean is not None and wanted is not None:
             yield score.mean, np.nan if score.std is None else score.std, wanted

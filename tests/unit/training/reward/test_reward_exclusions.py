@@ -7,7 +7,7 @@ import pytest
 from pipeline.dataset.shards import read_dataset
 from schemas.errors import BadInput
 from training.reward.config import RewardConfig, load_config
-from training.reward.selection import is_left_out, left_out_keys
+from training.reward.exclusions import is_left_out, left_out_keys
 from training.reward.train import train_reward
 
 

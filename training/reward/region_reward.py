@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.record import short_hash
-from schemas.score import SCORE_MAX
+from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX
+from training.reward.batches import features_to_inputs
 from training.reward.calibration import Calibration, as_json
 from training.reward.checkpoint import (
     SCHEMA,
@@ -23,15 +24,16 @@ from training.reward.checkpoint import (
     write_tensors,
 )
 from training.reward.config import RewardConfig, parse_config
-from training.reward.data import views_to_inputs
-from training.reward.model import ARCHITECTURE, IMAGE_SCORES, REGION_SCORES, NetworkConfig, Outputs, RegionNet
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
-from training.reward.views import View, view_of
+from training.reward.features import Features, features_of
+from training.reward.network import ARCHITECTURE, NetworkConfig, RegionNet
+from training.reward.network_io import NetworkOutputs
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 #: Scores by the names that calibrations go by, in the order of the network's outputs.
 REGION_NAMES = tuple(f"region.{name}" for name in REGION_SCORES)
 IMAGE_NAMES = tuple(f"image.{name}" for name in IMAGE_SCORES)
 _BATCH = 16
+ByScore = dict[str, NDArray[np.float64]]
 
 
 def make_network(config: RewardConfig) -> RegionNet:
@@ -61,29 +63,29 @@ class RegionReward:
         numbers = {key: float(tensor.double().abs().sum()) for key, tensor in network.state_dict().items()}
         self.revision = short_hash(ARCHITECTURE, numbers, as_json(self.calibrations))
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        """One prediction per question, in order; a region whose mask is empty is missing.
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        """One prediction per query, in order; a region whose mask is empty is missing.
 
-        Raises: BadInput where source, edited image and masks of a question differ in size.
+        Raises: BadInput where source, edited image and masks of a query differ in size.
         """
         predictions: list[Prediction] = []
-        for start in range(0, len(questions), _BATCH):
-            views = [self.view(question) for question in questions[start : start + _BATCH]]
-            predictions += self.score_views(views)
+        for start in range(0, len(queries), _BATCH):
+            batch = [self.features(query) for query in queries[start : start + _BATCH]]
+            predictions += self.score_features(batch)
         return predictions
 
-    def view(self, question: Question) -> View:
-        """What the network sees of a question."""
-        return view_of(question, self.config.side_px, use_source=self.config.use_source)
+    def features(self, query: RewardQuery) -> Features:
+        """What the network sees of a query."""
+        return features_of(query, self.config.side_px, use_source=self.config.use_source)
 
-    def score_views(self, views: Sequence[View]) -> list[Prediction]:
-        """As `score`, from views that were made before."""
+    def score_features(self, batch: Sequence[Features]) -> list[Prediction]:
+        """As `score`, from features that were computed before."""
         with torch.inference_mode():
-            outputs = self.network(views_to_inputs(views))
+            outputs = self.network(features_to_inputs(batch))
         means, stds = self.calibrated(outputs)
-        return [_prediction(view, means, stds, row) for row, view in enumerate(views)]
+        return [_prediction(features, means, stds, row) for row, features in enumerate(batch)]
 
-    def calibrated(self, outputs: Outputs) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    def calibrated(self, outputs: NetworkOutputs) -> tuple[ByScore, ByScore]:
         """Means and standard deviations in points, by the names of `REGION_NAMES` (B, R) and `IMAGE_NAMES` (B,)."""
         means, stds = {}, {}
         for names, logits, log_variances in (
@@ -140,19 +142,17 @@ def _column(tensor: Tensor, index: int) -> NDArray[np.float64]:
     return np.asarray(tensor[..., index].double().numpy())
 
 
-def _prediction(
-    view: View, means: dict[str, NDArray[np.float64]], stds: dict[str, NDArray[np.float64]], row: int
-) -> Prediction:
+def _prediction(features: Features, means: ByScore, stds: ByScore, row: int) -> Prediction:
     def predicted(name: str, *place: int) -> Predicted:
         mean, std = float(means[name][(row, *place)]), float(stds[name][(row, *place)])
         return Predicted(min(max(mean, 0.0), float(SCORE_MAX)), std) if np.isfinite(mean) else Predicted(None)
 
     regions = {}
-    for index, key in enumerate(view.keys):
-        empty = not view.places[index, 0].any()
+    for index, key in enumerate(features.keys):
+        empty = not features.places[index, 0].any()
         success, preserve = (Predicted(None) if empty else predicted(name, index) for name in REGION_NAMES)
         regions[key] = RegionPrediction(success, preserve)
     image = {name: predicted(f"image.{name}") for name in IMAGE_SCORES}
-    if not view.places[-1, 0].any():
+    if not features.places[-1, 0].any():
         image["background"] = Predicted(None)
     return Prediction(regions=regions, **image)

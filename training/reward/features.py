@@ -1,4 +1,4 @@
-"""What the network is shown of a question: both images on a square canvas, maps of their difference, places, measures.
+"""What the network is shown of a query: both images on a square canvas, maps of their difference, places, measures.
 
 Everything here is fixed image processing, done once for each candidate; nothing learns. Measures are taken at full
 resolution, so that noise, seams and blocks of a pixel's size are seen although the network's own maps are coarser.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.images import ImageU8, MaskBool, fit_size_px, resize_image
 from schemas.errors import BadInput
-from training.reward.protocol import Question
+from training.reward_protocol import RewardQuery
 
 Floats = NDArray[np.float32]
 
@@ -37,8 +37,8 @@ _THIRDS = np.full(3, 1 / 3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class View:
-    """One question as numbers. Rows: its regions in the order of their keys, then the background.
+class Features:
+    """One query as numbers. Rows: its regions in the order of their keys, then the background.
 
     source, edited: (S, S, 3) uint8, black outside the image; maps: (S/2, S/2, MAPS) float16; places: (rows, PLACES,
     S/4, S/4) float16, area shares; means, spreads: (rows, PLACES, DETAILS); geometry: (rows, GEOMETRY).
@@ -55,26 +55,26 @@ class View:
     geometry: Floats
 
 
-def view_of(question: Question, side_px: int, *, use_source: bool = True) -> View:
-    """The view of a question on a canvas of `side_px`; without the source every trace of its pixels is 0.
+def features_of(query: RewardQuery, side_px: int, *, use_source: bool = True) -> Features:
+    """The features of a query on a canvas of `side_px`; without the source every trace of its pixels is 0.
 
     Raises: BadInput where source, edited image and masks differ in size, or a mask is not bool.
     """
-    check_question(question)
-    height, width = question.edited.shape[:2]
+    check_query(query)
+    height, width = query.edited.shape[:2]
     size = fit_size_px(width, height, side_px)
-    edited = _on_canvas(resize_image(question.edited, *size), side_px)
-    source = _on_canvas(resize_image(question.source, *size), side_px) if use_source else np.zeros_like(edited)
+    edited = _on_canvas(resize_image(query.edited, *size), side_px)
+    source = _on_canvas(resize_image(query.source, *size), side_px) if use_source else np.zeros_like(edited)
     valid = np.zeros((side_px, side_px), dtype=np.bool_)
     valid[: size[1], : size[0]] = True
-    rows = _rows(question.masks, size, valid)
+    rows = _rows(query.masks, size, valid)
     places = np.stack([places_of(row, valid) for row in rows])
     details = detail_maps(source, edited, valid)
     means, spreads = measured(details, places)
     covered = np.stack([~rows[-1], valid], axis=-1).astype(np.float32)
-    return View(
-        keys=tuple(question.masks),
-        instruction=question.instruction,
+    return Features(
+        keys=tuple(query.masks),
+        instruction=query.instruction,
         source=source,
         edited=edited,
         maps=_halved(np.concatenate([details[..., [9, 10, 11, 14, 19, 20]], covered], axis=-1)).astype(np.float16),
@@ -85,14 +85,14 @@ def view_of(question: Question, side_px: int, *, use_source: bool = True) -> Vie
     )
 
 
-def check_question(question: Question) -> None:
+def check_query(query: RewardQuery) -> None:
     """Raises: BadInput where source, edited image and masks differ in size, or one is of another type."""
-    shape = question.edited.shape
-    if len(shape) != 3 or shape[2] != 3 or question.edited.dtype != np.uint8 or question.source.dtype != np.uint8:
-        raise BadInput("edited image", f"is {shape} {question.edited.dtype}", "give HWC uint8 RGB")
-    if question.source.shape != shape:
-        raise BadInput("source image", f"is {question.source.shape}, the edited one {shape}", "give both in one size")
-    for key, mask in question.masks.items():
+    shape = query.edited.shape
+    if len(shape) != 3 or shape[2] != 3 or query.edited.dtype != np.uint8 or query.source.dtype != np.uint8:
+        raise BadInput("edited image", f"is {shape} {query.edited.dtype}", "give HWC uint8 RGB")
+    if query.source.shape != shape:
+        raise BadInput("source image", f"is {query.source.shape}, the edited one {shape}", "give both in one size")
+    for key, mask in query.masks.items():
         if mask.shape != shape[:2] or mask.dtype != np.bool_:
             fault = f"is {mask.shape} {mask.dtype}, the edited image {shape[:2]}"
             raise BadInput(f"mask of region {key}", fault, "give bool masks of the image's height and width")

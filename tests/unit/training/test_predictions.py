@@ -3,8 +3,8 @@
 import pytest
 
 from schemas.errors import BadInput
-from training.reward.as_score import as_points, candidate_score, coverage
-from training.reward.protocol import Predicted, Prediction, RegionPrediction
+from training.predictions import as_points, candidate_score
+from training.reward_protocol import Predicted, Prediction, RegionPrediction
 
 ID = "0123456789abcdef"
 
@@ -32,12 +32,6 @@ def test_scores_are_rounded_half_up_and_missing_stays_missing() -> None:
 @pytest.mark.parametrize("mean", [None, float("nan"), float("inf"), -0.01, 25.01])
 def test_what_is_out_of_range_is_missing_and_never_clipped(mean: float | None) -> None:
     assert as_points(Predicted(mean)) is None
-
-
-def test_coverage_is_the_share_of_scores_that_are_there() -> None:
-    assert coverage([prediction()]) == pytest.approx(8 / 9)
-    assert coverage([prediction(success=Predicted(99.0))]) == pytest.approx(7 / 9)
-    assert coverage([]) is None
 
 
 def test_a_key_that_is_no_region_id_is_one_clear_line() -> None:

@@ -1,4 +1,6 @@
-"""What a reward is unsure about in a run, one object a line: `python -m training.scoring.values --run --reward --out`.
+"""How unsure a reward is of each candidate of a run: `python -m training.scoring.uncertainty --run --reward --out`.
+
+One JSON object a line:
 
     {"candidate": ..., "reward_std": ..., "mask_doubt": ...}
 
@@ -16,7 +18,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from pipeline.run.folder import read_build_info, read_kept
@@ -27,9 +28,9 @@ from runtime.masks import rle_to_mask
 from schemas.errors import RegionwiseError
 from schemas.region import ObservedMask
 from schemas.sample import Sample
-from training.evaluation.answers import ask, usable
-from training.reward.protocol import Prediction, Question, Reward
-from training.rewards import make_reward
+from training.predictions import ask, in_chunks, usable
+from training.reward_protocol import Prediction, Reward, RewardQuery
+from training.reward_registry import make_reward
 
 CHUNK = 32
 
@@ -49,8 +50,8 @@ def mask_doubt(masks: Sequence[ObservedMask]) -> float | None:
 def values_of_run(run: Path, reward: Reward) -> Iterator[dict[str, object]]:
     """A line for every candidate that the gates kept, in the run's order. Raises: DamagedFile."""
     samples = (sample for part in range(read_build_info(run).n_parts) for sample in read_kept(run, "gates", part))
-    while chunk := list(islice(samples, CHUNK)):
-        predictions = ask(reward, [_question(run, sample) for sample in chunk])
+    for chunk in in_chunks(samples, CHUNK):
+        predictions = ask(reward, [_query(run, sample) for sample in chunk])
         for sample, prediction in zip(chunk, predictions, strict=True):
             yield {
                 "candidate": sample.key.partition("-")[2],
@@ -59,19 +60,21 @@ def values_of_run(run: Path, reward: Reward) -> Iterator[dict[str, object]]:
             }
 
 
-def _question(run: Path, sample: Sample) -> Question:
+def _query(run: Path, sample: Sample) -> RewardQuery:
     """What is asked of a kept sample: all its observed masks, source and edited image of one size."""
     if sample.edited is None:
         raise ValueError(f"{sample.key} has no candidate")
     source, edited = read_image(run, sample.sources[0]), read_image(run, sample.edited)
     height, width = edited.shape[:2]
     masks = {mask.region: rle_to_mask(mask.mask) for mask in sample.observed}
-    return Question(resize_image(source, width, height), edited, sample.request.instruction, masks)
+    return RewardQuery(resize_image(source, width, height), edited, sample.request.instruction, masks)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The process: values into a file, how many and how many are known as JSON on stdout. Returns: exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.scoring.values", description="What a reward doubts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.scoring.uncertainty", description="How unsure a reward is."
+    )
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--reward", required=True, help="region, region:FOLDER, endpoint:URL")
     parser.add_argument("--out", type=Path, required=True, help="the file (JSONL)")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
-from training.reward.protocol import Reward
+from training.reward_protocol import Reward
 
 REWARDS = ("region", "untrained", "endpoint", "pixel-difference", "pixel-change")
 
@@ -33,7 +33,7 @@ def make_reward(spec: str) -> Reward:
 
 
 def _pixel(spec: str, name: str, place: str | None) -> Reward:
-    from training.reward.pixel import PixelDifference
+    from training.reward.pixel_difference import PixelDifference
 
     if place is not None:
         raise BadInput(f"reward {spec!r}", f"{name} takes nothing after its name", f"write {name}")
@@ -41,13 +41,13 @@ def _pixel(spec: str, name: str, place: str | None) -> Reward:
 
 
 def _region(place: str) -> Reward:
-    from training.reward.region import load
+    from training.reward.region_reward import load
 
     return load(Path(place))
 
 
 def _untrained(place: str) -> Reward:
-    from training.reward.region import load, untrained
+    from training.reward.region_reward import load, untrained
 
     return untrained(load(Path(place)).config)
 

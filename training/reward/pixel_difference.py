@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from runtime.images import MaskBool
 from schemas.score import SCORE_MAX
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 LEVELS = 255.0
 
@@ -25,14 +25,14 @@ class PixelDifference:
         self.name = "pixel-change" if wants_change else "pixel-difference"
         self._wants_change = wants_change
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        """One prediction per question; an empty place is missing."""
-        return [self._score(question) for question in questions]
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        """One prediction per query; an empty place is missing."""
+        return [self._score(query) for query in queries]
 
-    def _score(self, question: Question) -> Prediction:
-        difference = np.abs(question.edited.astype(np.float32) - question.source.astype(np.float32)).mean(axis=2)
-        outside = ~np.logical_or.reduce([np.zeros(difference.shape, dtype=np.bool_), *question.masks.values()])
-        regions = {key: self._points(difference, mask) for key, mask in question.masks.items()}
+    def _score(self, query: RewardQuery) -> Prediction:
+        difference = np.abs(query.edited.astype(np.float32) - query.source.astype(np.float32)).mean(axis=2)
+        outside = ~np.logical_or.reduce([np.zeros(difference.shape, dtype=np.bool_), *query.masks.values()])
+        regions = {key: self._points(difference, mask) for key, mask in query.masks.items()}
         whole = self._points(difference, np.ones_like(outside))
         return Prediction(
             regions={key: RegionPrediction(success=score, preserve=score) for key, score in regions.items()},

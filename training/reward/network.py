@@ -10,28 +10,29 @@ outside a place is pooled into it.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from schemas.score import IMAGE_SCORES, REGION_SCORES
 from training.reward.backbone import FrozenBackbone
-from training.reward.text import BUCKETS
-from training.reward.views import DETAILS, GEOMETRY, MAPS, PLACES
+from training.reward.features import DETAILS, GEOMETRY, MAPS, PLACES
+from training.reward.network_io import ASKED, EXPECTED, SHOWN, NetworkInputs, NetworkOutputs
+from training.reward.network_layers import (
+    CrossAttention,
+    InstructionEncoder,
+    SharedEncoder,
+    as_cells,
+    conv_block,
+    mlp,
+    pooled,
+    spread,
+    upsampled_twice,
+)
+from training.reward.network_measures import BEFORE, after_edit, as_ratio, before_edit, levelled
 
 ARCHITECTURE = "region-net/2"
-#: Scores of a region and of the image, in the order of the network's outputs.
-REGION_SCORES = ("success", "preserve")
-IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
-#: What the instruction asks of a region, as far as requests say it: name -> classes; class 0: not said.
-ASKED = {"operation": 12, "color": 13, "shape": 9, "texture": 7}
-#: What the source shows of a region, in the words of its label: name -> classes; class 0 never told.
-SHOWN = {"color": 13, "shape": 9}
-#: The measures that source and instruction let one expect inside a region: colour, its spread, detail and difference.
-EXPECTED = 3 + 3 + 3 + 3 + 6 + 3
-#: What the source shows of a region: colour inside, its spread, detail, and the colour around.
-_BEFORE = 3 + 3 + 3 + 3
 _SPOT = 16
 #: What the maps are mixed from: what is there, how it changed, what of it the source has elsewhere, and the fusion.
 _MIXED = ("edited", "change", "found", "fused")
@@ -51,125 +52,6 @@ class NetworkConfig:
     backbone: str | None = None
 
 
-class Inputs(NamedTuple):
-    """A batch of views. Rows: R regions (absent ones empty), then the background."""
-
-    source: Tensor
-    """(B, 3, S, S) in [-0.5, 0.5]"""
-    edited: Tensor
-    """(B, 3, S, S)"""
-    maps: Tensor
-    """(B, MAPS, S/2, S/2)"""
-    places: Tensor
-    """(B, R + 1, PLACES, S/4, S/4) in [0, 1]"""
-    means: Tensor
-    """(B, R + 1, PLACES, DETAILS)"""
-    spreads: Tensor
-    """(B, R + 1, PLACES, DETAILS)"""
-    geometry: Tensor
-    """(B, R + 1, GEOMETRY)"""
-    words: Tensor
-    """(B, T, PARTS) int64, from `text.encode`"""
-
-
-class Outputs(NamedTuple):
-    """Logits are of the share of the full score; log-variances are of that share, too."""
-
-    region_logit: Tensor
-    """(B, R, 2) in the order of `REGION_SCORES`"""
-    region_log_variance: Tensor
-    """(B, R, 2)"""
-    image_logit: Tensor
-    """(B, 5) in the order of `IMAGE_SCORES`"""
-    image_log_variance: Tensor
-    """(B, 5)"""
-    asked: dict[str, Tensor]
-    """for each of `ASKED` (B, R, classes): what the network takes the instruction to want there"""
-    done: dict[str, Tensor]
-    """for each of `ASKED` (B, R, classes): what it takes the images to show was done there, words unread"""
-    shown: dict[str, Tensor]
-    """for each of `SHOWN` (B, R, classes): what it takes the source to show there"""
-    pointing: Tensor
-    """(B, R, T): where in the instruction it finds the region's name, summing to 1 over the words"""
-    expected: Tensor
-    """(B, R, EXPECTED): what it expects to see there"""
-    observed: Tensor
-    """(B, R, EXPECTED): what is there"""
-
-
-def as_cells(maps: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h * w, C), a view where the maps are channels-last."""
-    return maps.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def pooled(cells: Tensor, weights: Tensor) -> Tensor:
-    """The mean of each channel under each weight: (B, N, C) from cells (B, h * w, C) and weights (B, N, h, w) >= 0.
-
-    A weight without mass gives 0.
-    """
-    flat = weights.flatten(2)
-    share = flat / flat.sum(dim=2, keepdim=True).clamp(min=1e-6)
-    return torch.bmm(share, cells)
-
-
-def spread(cells: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
-    """The standard deviation of each channel under each weight, about its `mean` there; shapes as `pooled`."""
-    return (pooled(cells.square(), weights) - mean.square()).clamp(min=1e-6).sqrt()
-
-
-def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(4, outputs), nn.ReLU(inplace=True)
-    )
-
-
-class SharedEncoder(nn.Module):
-    """One image to features at 1/4 and 1/8 of its side; the same weights for source and edited."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.near = _block(12, channels, stride=2)
-        self.deep = _block(channels, channels, stride=2)
-
-    def forward(self, unshuffled: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 12, S/2, S/2) -> (B, C, S/4, S/4), (B, C, S/8, S/8)."""
-        near = self.near(unshuffled)
-        return near, self.deep(near)
-
-
-class CrossAttention(nn.Module):
-    """Every place of the edited image looks for its like in the source, wherever that is."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
-        self.out = nn.Conv2d(2 * channels, channels, 1)
-
-    def forward(self, edited: Tensor, source: Tensor) -> Tensor:
-        """edited, source (B, C, h, w) -> (B, C, h, w)."""
-        query, key, value = (
-            layer(x).flatten(2).transpose(1, 2)
-            for layer, x in ((self.query, edited), (self.key, source), (self.value, source))
-        )
-        found = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(edited.shape)
-        return functional.relu(self.out(torch.cat([edited, found - edited], dim=1)))
-
-
-class InstructionEncoder(nn.Module):
-    """Hashed words to features: each word itself, and its context from both sides."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.table = nn.EmbeddingBag(BUCKETS, size, mode="sum", padding_idx=0)
-        self.context = nn.GRU(size, size, batch_first=True, bidirectional=True)
-
-    def forward(self, words: Tensor) -> Tensor:
-        """words (B, T, PARTS) -> (B, T, 3 * size)."""
-        batch, length, parts = words.shape
-        own = self.table(words.reshape(-1, parts)).view(batch, length, -1)
-        return torch.cat([own, self.context(own)[0]], dim=-1)
-
-
 class RegionNet(nn.Module):
     """The whole network; see the module's docstring."""
 
@@ -179,7 +61,7 @@ class RegionNet(nn.Module):
         channels, text, hidden = config.channels, config.text, config.hidden
         self.encoder = SharedEncoder(channels)
         self.across = CrossAttention(channels)
-        self.compare = nn.Sequential(_block(24 + MAPS, channels, stride=2), _block(channels, channels))
+        self.compare = nn.Sequential(conv_block(24 + MAPS, channels, stride=2), conv_block(channels, channels))
         self.mix = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in _MIXED})
         self.backbone = FrozenBackbone(Path(config.backbone)) if config.backbone else None
         self.adapt = nn.Conv2d(2 * self.backbone.channels, 2 * channels, 1) if self.backbone else None
@@ -188,11 +70,11 @@ class RegionNet(nn.Module):
         self.shown = nn.ModuleDict({name: nn.Linear(hidden, count) for name, count in SHOWN.items()})
         self.query = nn.Linear(hidden + sum(SHOWN.values()), 3 * text)
         self.again = nn.Linear(3 * text, 3 * text)
-        self.beside = _mlp(3, 16, config.heads)
+        self.beside = mlp(3, 16, config.heads)
         self.context = nn.Linear(6 * text, 2 * text)
         self.asked = nn.ModuleDict({name: nn.Linear(2 * text, count) for name, count in ASKED.items()})
         known = sum(ASKED.values())
-        self.expect = _mlp(known + _BEFORE + GEOMETRY, hidden, EXPECTED)
+        self.expect = mlp(known + BEFORE + GEOMETRY, hidden, EXPECTED)
         seen = 2 * PLACES * DETAILS + (PLACES + 1) * 2 * channels + GEOMETRY
         self.norm = nn.LayerNorm(seen)
         self.look_after = nn.Sequential(nn.Linear(seen, hidden), nn.GELU())
@@ -204,17 +86,17 @@ class RegionNet(nn.Module):
         self.spot_key = nn.Linear(2 * channels, _SPOT)
         agreed = sum(ASKED.values()) + 2 * len(ASKED)
         self.judge = nn.Sequential(
-            _mlp(hidden + config.heads * 2 * channels + known + agreed, hidden, hidden), nn.GELU()
+            mlp(hidden + config.heads * 2 * channels + known + agreed, hidden, hidden), nn.GELU()
         )
         self.region_head = nn.Linear(hidden, 2 * len(REGION_SCORES))
-        self.image_head = _mlp(3 * hidden, hidden, 2 * len(IMAGE_SCORES))
+        self.image_head = mlp(3 * hidden, hidden, 2 * len(IMAGE_SCORES))
 
-    def forward(self, inputs: Inputs) -> Outputs:
-        """One pass; see `Outputs`."""
+    def forward(self, inputs: NetworkInputs) -> NetworkOutputs:
+        """One pass; see `NetworkOutputs`."""
         words = inputs.words if self.config.use_instruction else torch.zeros_like(inputs.words[:, :1])
-        inputs = inputs._replace(means=_levelled(inputs.means), spreads=_as_ratio(inputs.spreads))
+        inputs = inputs._replace(means=levelled(inputs.means), spreads=as_ratio(inputs.spreads))
         near_source, maps = self._maps(inputs)
-        before, observed = _before(inputs), _observed(inputs)
+        before, observed = before_edit(inputs), after_edit(inputs)
         known, asked, shown, pointing = self._understood(words, near_source, inputs, before[..., :6])
         expected = self.expect(torch.cat([known, before, inputs.geometry], dim=-1))
         hidden, done = self._judged(maps, inputs, known, asked, observed - expected)
@@ -222,7 +104,7 @@ class RegionNet(nn.Module):
         image = self.image_head(_over_image(hidden, inputs.places[:, :-1, 0].sum(dim=(2, 3)) > 0)).unflatten(
             -1, (2, -1)
         )
-        return Outputs(
+        return NetworkOutputs(
             region_logit=regions[..., 0, :],
             region_log_variance=_bounded(regions[..., 1, :]),
             image_logit=image[:, 0],
@@ -235,7 +117,7 @@ class RegionNet(nn.Module):
             observed=observed[:, :-1],
         )
 
-    def _maps(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    def _maps(self, inputs: NetworkInputs) -> tuple[Tensor, Tensor]:
         """Cells (B, S/4 * S/4, .) of the source's near features, and of what is seen and how it differs (2C)."""
         both = functional.pixel_unshuffle(torch.cat([inputs.source, inputs.edited]), 2)
         both = both.contiguous(memory_format=_CHANNELS_LAST)
@@ -250,7 +132,7 @@ class RegionNet(nn.Module):
             "fused": self.compare(fused),
         }
         mixed = {name: self.mix[name](as_cells(maps)) for name, maps in parts.items()}
-        mixed["found"] = _twice_as_fine(mixed["found"], deep_edited.shape[2:])
+        mixed["found"] = upsampled_twice(mixed["found"], deep_edited.shape[2:])
         total = mixed["edited"] + mixed["change"] + mixed["found"] + mixed["fused"]
         if self.backbone is not None and self.adapt is not None:
             seen, before = (self.backbone.features(image + 0.5) for image in (inputs.edited, inputs.source))
@@ -260,7 +142,7 @@ class RegionNet(nn.Module):
         return as_cells(near_source), functional.relu(total)
 
     def _understood(
-        self, words: Tensor, near_source: Tensor, inputs: Inputs, colours: Tensor
+        self, words: Tensor, near_source: Tensor, inputs: NetworkInputs, colours: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor], Tensor]:
         """What is asked of each row (B, R + 1, known), that in classes, what the source shows, and where it looks."""
         inside = inputs.places[:, :, 0]
@@ -291,7 +173,7 @@ class RegionNet(nn.Module):
         return (attention @ key).transpose(1, 2).flatten(2), attention
 
     def _judged(
-        self, maps: Tensor, inputs: Inputs, known: Tensor, asked: dict[str, Tensor], surprise: Tensor
+        self, maps: Tensor, inputs: NetworkInputs, known: Tensor, asked: dict[str, Tensor], surprise: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """All that is seen in a row's places, in the light of what is asked there (B, R + 1, hidden), and `done`."""
         inside = inputs.places[:, :, 0]
@@ -342,50 +224,6 @@ def _agreement(asked: dict[str, Tensor], done: dict[str, Tensor]) -> Tensor:
         shares.append(wanted[..., 0] + (wanted[..., 1:] * seen[name][..., 1:]).sum(dim=-1))
     agree = torch.stack(shares, dim=-1)
     return torch.cat([*seen.values(), agree, torch.log(agree + 1e-3)], dim=-1)
-
-
-def _twice_as_fine(cells: Tensor, shape: torch.Size) -> Tensor:
-    """Cells of a grid of `shape` (h, w), each repeated to 2 x 2."""
-    height, width = shape
-    grid = cells.reshape(len(cells), height, 1, width, 1, -1)
-    return grid.expand(-1, -1, 2, -1, 2, -1).reshape(len(cells), 4 * height * width, -1)
-
-
-def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
-
-
-def _levelled(means: Tensor) -> Tensor:
-    """Means of the fixed measures, all of about one size: colours about 0, amounts of detail by their logarithm."""
-    colours, amounts, signed = means[..., :6], means[..., 6 : DETAILS - 1], means[..., DETAILS - 1 :]
-    return torch.cat([4 * (colours - 0.5), _as_ratio(amounts), 2 * signed], dim=-1)
-
-
-def _as_ratio(amounts: Tensor) -> Tensor:
-    """Amounts 0..1 by their logarithm: twice the noise is as far from once as four times is from twice."""
-    return torch.log(amounts + 0.01) + 2.3
-
-
-def _before(inputs: Inputs) -> Tensor:
-    """(B, R + 1, _BEFORE): what the source alone shows of each row."""
-    inside, around = inputs.means[:, :, 0], inputs.means[:, :, PLACES - 1]
-    return torch.cat([inside[..., :3], inputs.spreads[:, :, 0, :3], inside[..., [9, 12, 15]], around[..., :3]], dim=-1)
-
-
-def _observed(inputs: Inputs) -> Tensor:
-    """(B, R + 1, EXPECTED): what the edited image shows of each row, and how it differs from the source there."""
-    inside, core, rim = (inputs.means[:, :, place] for place in (0, 1, 3))
-    return torch.cat(
-        [
-            inside[..., 3:6],
-            core[..., 3:6],
-            inputs.spreads[:, :, 0, 3:6],
-            inside[..., [10, 13, 16]],
-            inside[..., [6, 7, 8, 11, 19, 20]],
-            rim[..., [11, 19, 20]],
-        ],
-        dim=-1,
-    )
 
 
 def _over_image(hidden: Tensor, present: Tensor) -> Tensor:

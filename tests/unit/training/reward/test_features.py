@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from schemas.errors import BadInput
-from training.reward.protocol import Question
-from training.reward.views import DETAILS, PLACES, detail_maps, geometry, measured, places_of, structure_lost, view_of
+from training.reward.features import (
+    DETAILS,
+    PLACES,
+    detail_maps,
+    features_of,
+    geometry,
+    measured,
+    places_of,
+    structure_lost,
+)
+from training.reward_protocol import RewardQuery
 
 SIDE = 64
 
@@ -16,7 +25,7 @@ def square(x1: int, y1: int, x2: int, y2: int, side: int = SIDE) -> np.ndarray:
     return mask
 
 
-def question(**changes: object) -> Question:
+def query(**changes: object) -> RewardQuery:
     rng = np.random.default_rng(0)
     source = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     fields = {
@@ -25,7 +34,7 @@ def question(**changes: object) -> Question:
         "instruction": "Blur it.",
         "masks": {"a": square(8, 8, 24, 24)},
     }
-    return Question(**(fields | changes))  # type: ignore[arg-type]
+    return RewardQuery(**(fields | changes))  # type: ignore[arg-type]
 
 
 def test_places_lie_where_they_say() -> None:
@@ -60,27 +69,27 @@ def test_a_pixels_noise_is_seen_where_it_is_and_nowhere_else() -> None:
     flat = np.full((SIDE, SIDE, 3), 120, dtype=np.uint8)
     noisy = flat.copy()
     noisy[8:24, 8:24] += np.random.default_rng(1).integers(0, 20, (16, 16, 3), dtype=np.uint8)
-    view = view_of(
-        question(source=flat, edited=noisy, masks={"a": square(8, 8, 24, 24), "b": square(40, 40, 56, 56)}), SIDE
+    features = features_of(
+        query(source=flat, edited=noisy, masks={"a": square(8, 8, 24, 24), "b": square(40, 40, 56, 56)}), SIDE
     )
-    differs = view.means[:, 0, 11]
+    differs = features.means[:, 0, 11]
     assert differs[0] > 0.02
     assert differs[1] == 0
 
 
 def test_rows_are_the_regions_and_the_background_they_leave() -> None:
     masks = {"a": square(0, 0, 32, 32), "extra-0": square(40, 40, 48, 48)}
-    view = view_of(question(masks=masks), SIDE)
-    assert view.places.shape == (3, PLACES, SIDE // 4, SIDE // 4)
-    assert view.means.shape == view.spreads.shape == (3, PLACES, DETAILS)
-    background = view.places[2, 0].astype(float)
+    features = features_of(query(masks=masks), SIDE)
+    assert features.places.shape == (3, PLACES, SIDE // 4, SIDE // 4)
+    assert features.means.shape == features.spreads.shape == (3, PLACES, DETAILS)
+    background = features.places[2, 0].astype(float)
     assert background[:8, :8].sum() == 0
     assert background[10:12, 10:12].min() == 1, "what nobody planned belongs to the background"
 
 
 def test_a_view_without_the_source_holds_no_trace_of_it() -> None:
-    first = view_of(question(source=np.zeros((SIDE, SIDE, 3), dtype=np.uint8)), SIDE, use_source=False)
-    second = view_of(question(), SIDE, use_source=False)
+    first = features_of(query(source=np.zeros((SIDE, SIDE, 3), dtype=np.uint8)), SIDE, use_source=False)
+    second = features_of(query(), SIDE, use_source=False)
     for name in ("source", "edited", "maps", "places", "means", "spreads", "geometry"):
         assert np.array_equal(getattr(first, name), getattr(second, name)), name
 
@@ -89,11 +98,11 @@ def test_a_large_image_is_scaled_and_a_tiny_mask_survives() -> None:
     image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     mask = np.zeros((300, 400), dtype=np.bool_)
     mask[100, 200] = True
-    view = view_of(Question(image, image, "Blur it.", {"a": mask}), SIDE)
-    assert view.edited.shape == (SIDE, SIDE, 3)
-    assert view.edited[48:].max() == 0
-    assert view.places[0, 0].astype(float).sum() > 0
-    assert view.places[:, :, 12:].max() == 0
+    features = features_of(RewardQuery(image, image, "Blur it.", {"a": mask}), SIDE)
+    assert features.edited.shape == (SIDE, SIDE, 3)
+    assert features.edited[48:].max() == 0
+    assert features.places[0, 0].astype(float).sum() > 0
+    assert features.places[:, :, 12:].max() == 0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +116,7 @@ def test_a_large_image_is_scaled_and_a_tiny_mask_survives() -> None:
 )
 def test_what_does_not_fit_together_is_refused(changes: dict[str, object], thing: str) -> None:
     with pytest.raises(BadInput) as error:
-        view_of(question(**changes), SIDE)
+        features_of(query(**changes), SIDE)
     assert error.value.thing == thing
 
 
