@@ -51,13 +51,15 @@ def measure_photos(given: argparse.Namespace, config: RewardConfig, work: Path) 
 
 def is_of(folder: Path, config: RewardConfig) -> bool:
     """Whether the reward in `folder` was trained with these settings, but for the number of threads."""
-    from training.reward.checkpoint import SCHEMA, read_document
+    from training.checkpoint import read_document
+    from training.reward.checkpoint import SCHEMA, VERSION
     from training.reward.config import parse_config
 
     path = folder / "reward.json"
     if not path.is_file():
         return False
-    found = parse_config(read_document(path, SCHEMA, "train it anew").get("config") or {}, str(path))
+    document = read_document(path, SCHEMA, VERSION, "train it anew")
+    found = parse_config(document.get("config") or {}, str(path))
     return found.model_copy(update={"threads": config.threads}) == config
 
 

@@ -10,7 +10,7 @@ from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
 from pipeline.run.workers import workers
 from runtime.locks import locked
-from training.policy.checkpoint import write_json, write_tensors
+from training.checkpoint import write_json, write_tensors
 from training.policy.config import PolicyConfig
 from training.policy.specs import make_policy
 from training.policy.tiny.model import as_pipeline, new_transformer

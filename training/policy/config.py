@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.errors import BadInput
 from schemas.record import first_fault
-from training.files import read_toml
+from training.settings import read_toml
 
 Method = Literal["spatial", "global"]
 Control = Literal["none", "permuted-masks", "permuted-advantages"]

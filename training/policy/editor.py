@@ -24,7 +24,7 @@ from schemas.errors import BadInput
 from schemas.record import Scalar, first_fault, short_hash
 from schemas.request import EditRequest
 from training.policy.cases import PolicyCase
-from training.policy.checkpoint import SCHEMA, put_adapter, read_document, read_tensors
+from training.policy.checkpoint import read_adapter, read_policy
 from training.policy.config import PolicyConfig
 from training.policy.protocol import Policy, Seen
 from training.policy.rollout import sample_ode
@@ -41,7 +41,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
     if place is None:
         raise BadInput("editor policy", "does not say where it is", "write policy:RUN/policy/NAME")
     folder = Path(place)
-    document = read_document(folder / "policy.json", SCHEMA)
+    document = read_policy(folder / "policy.json")
     try:
         config = PolicyConfig.model_validate(document.get("config"))
     except ValidationError as error:
@@ -59,7 +59,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
         fault = f"was trained on revision {str(document.get('revision'))[:40]} of {config.policy}"
         raise BadInput(str(folder), f"{fault}, which is now {policy.revision}", "put that one back, or train it anew")
     adapter = folder / "adapter.safetensors"
-    put_adapter(policy.trained(), read_tensors(adapter), adapter)
+    read_adapter(adapter, policy.trained())
     updates = document.get("updates")
     parameters: dict[str, Scalar] = {"guidance": policy.settings.guidance}
     parameters |= {"updates": updates} if isinstance(updates, int) else {}

@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -27,24 +27,11 @@ from torch import Tensor, nn
 from runtime.locks import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
-from training.files import setting
+from training.checkpoint import reported_as_failed, write_file, write_json, write_tensors
 from training.pictures.curves import curves
 from training.pictures.sheets import sheet, sheet_png
 from training.policy.cases import PolicyCase
-from training.policy.checkpoint import (
-    SCHEMA,
-    STATE_SCHEMA,
-    VERSION,
-    check_same_config,
-    read_document,
-    read_tensors,
-    restore,
-    state_tensors,
-    write_file,
-    write_json,
-    write_tensors,
-    written,
-)
+from training.policy.checkpoint import SCHEMA, VERSION, read_state, restore_state, write_state
 from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests, sheet_rows
 from training.policy.config import PolicyConfig, load_config
 from training.policy.data import load_cases
@@ -55,6 +42,7 @@ from training.policy.signals import Signals, StopRule, mean_signals, signals_of
 from training.policy.specs import make_policy
 from training.policy.trial import CaseResult, column, edited, judged, progress, summary
 from training.policy.update import Logged, accumulate, first_step_gap, with_recomputed_log_probs
+from training.settings import setting
 
 log = logging.getLogger(__name__)
 #: Requests that a sheet shows.
@@ -84,12 +72,9 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     if accelerator.device.type == "cpu":
         keep_memory()
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
-    state_file = out / "training" / "state.json"
-    state = read_document(state_file, STATE_SCHEMA) if state_file.is_file() else None
-    if state is not None:
-        check_same_config(out, state, config)
-        if state["update"] >= config.updates or state["stopped"]:
-            return told_of(out)
+    state = read_state(out, config)
+    if state is not None and (state["update"] >= config.updates or state["stopped"]):
+        return outcome(state)
 
     # 2. Requests, reward, policy.
     cases, left_out = load_cases(Path(config.dataset), "train")
@@ -119,9 +104,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     )
     first_update, history, trials = 0, list[dict[str, float]](), list[dict[str, Any]]()
     if state is not None:
-        tensors_file = out / "training" / state["tensors"]
-        restore(trained, average, optimizer, read_tensors(tensors_file), tensors_file)
-        first_update, history, trials = int(state["update"]), list(state["history"]), list(state["trials"])
+        restore_state(out, state, trained, average, optimizer)
+        first_update, history, trials = state["update"], list(state["history"]), list(state["trials"])
 
     watched: dict[str, Any] = {"batch": config.sample_batch, "timeout_s": config.reward_timeout_s}
 
@@ -281,7 +265,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     if board is not None:
         board.close()
     accelerator.wait_for_everyone()
-    return told_of(out)
+    return outcome({"update": done, "stopped": stopped, "trials": trials})
 
 
 def keep_memory() -> bool:
@@ -383,7 +367,7 @@ def write_policy(
 
 def draw_curves(out: Path, name: str, kept: dict[str, Any]) -> None:
     """Draws all that was logged so far; it takes seconds, so not at every checkpoint."""
-    with written(out / "curves.png"):
+    with reported_as_failed(out / "curves.png"):
         plotted = [*map(_plotted, kept["trials"]), *kept["history"]]
         curves(plotted, out / "curves.png", title=f"{name}, {out.name}")
 
@@ -395,28 +379,8 @@ def _plotted(tested: dict[str, Any]) -> dict[str, float]:
     return {"update": tested["update"], **{f"held_out/{name}": value for name, value in means.items()}, **signals}
 
 
-def write_state(
-    out: Path,
-    config: PolicyConfig,
-    trained: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    kept: dict[str, Any],
-) -> None:
-    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go."""
-    name = f"state-{kept['update']:06d}.safetensors"
-    folder = out / "training"
-    write_tensors(folder / name, state_tensors(trained, average, optimizer))
-    state = {"schema": f"{STATE_SCHEMA}/{VERSION}", "tensors": name, "config": config.model_dump(mode="json")}
-    write_json(folder / "state.json", state | kept)
-    for older in folder.glob("state-*.safetensors"):
-        if older.name != name:
-            older.unlink()
-
-
-def told_of(out: Path) -> dict[str, Any]:
+def outcome(state: Mapping[str, Any]) -> dict[str, Any]:
     """What came of a training: updates done, why it stopped early, and the held-out figures of its start and end."""
-    state = read_document(out / "training" / "state.json", STATE_SCHEMA)
     ends = [summary([CaseResult(**row) for row in state["trials"][place]["requests"]]) for place in (0, -1)]
     return {"updates": state["update"], "stopped": state["stopped"], "start": ends[0], "end": ends[1]}
 

@@ -11,18 +11,10 @@ from torch import Tensor
 
 from schemas.record import short_hash
 from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX
+from training.checkpoint import write_json, write_tensors
 from training.reward.batches import features_to_inputs
 from training.reward.calibration import Calibration, as_json
-from training.reward.checkpoint import (
-    SCHEMA,
-    VERSION,
-    check_architecture,
-    load_weights,
-    read_document,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from training.reward.checkpoint import SCHEMA, VERSION, read_reward, read_weights
 from training.reward.config import RewardConfig, parse_config
 from training.reward.features import Features, features_of
 from training.reward.network import ARCHITECTURE, NetworkConfig, RegionNet
@@ -119,11 +111,10 @@ def load(path: Path) -> RegionReward:
 
     Raises: BadInput for another architecture or schema, naming it, or where files are missing or damaged; NewerSchema.
     """
-    document = read_document(path / "reward.json", SCHEMA, "train one: `regionwise train-reward`")
-    check_architecture(path / "reward.json", document)
+    document = read_reward(path / "reward.json", "train one: `regionwise train-reward`")
     config = parse_config(document.get("config") or {}, str(path / "reward.json"))
     network = make_network(config)
-    load_weights(network, read_tensors(path / "reward.safetensors"), path / "reward.safetensors")
+    read_weights(path / "reward.safetensors", network)
     calibrations = {name: Calibration(*values) for name, values in document["calibration"].items()}
     return RegionReward(_name(config), network, config, calibrations)
 

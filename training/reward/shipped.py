@@ -16,7 +16,8 @@ from torch import nn
 
 from pipeline.run.folder import read_build_info
 from schemas.errors import BadInput, RegionwiseError
-from training.reward.checkpoint import load_weights, read_tensors, write_json
+from training.checkpoint import write_json
+from training.reward.checkpoint import read_weights
 from training.reward.config import RewardConfig
 from training.reward.region_reward import RegionReward, load
 
@@ -48,8 +49,7 @@ def start_from_shipped(network: nn.Module, config: RewardConfig) -> None:
     seen = sorted(set(config.leave_out_defects) - set(provenance()["data"]["leave_out_defects"]))
     if seen:
         raise BadInput("the shipped weights", f"have seen the defect {seen[0]}", "set start = 'fresh' to leave it out")
-    file = folder / "reward.safetensors"
-    load_weights(network, read_tensors(file), file)
+    read_weights(folder / "reward.safetensors", network)
 
 
 def provenance() -> dict[str, Any]:

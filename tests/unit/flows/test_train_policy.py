@@ -13,7 +13,7 @@ from flows.train_policy import PolicyTraining, figures, follow, outcome, train_p
 from flows.train_reward import TrainingFailed
 from schemas.errors import BadInput
 from tests.cases.tiny_policy import plain_run, quick, random_tiny
-from training.policy.checkpoint import read_tensors
+from training.checkpoint import read_tensors
 from training.policy.launch import LOOPBACK, launch, rank_environment
 from training.policy.trial import CaseResult, progress
 
@@ -147,7 +147,7 @@ def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path
     two = train_policy_of_run(run, PolicyTraining("two", settings=quick(base), processes=2), together.append)
     assert one["evaluation"]["figures"] == two["evaluation"]["figures"]
     assert [line for line in together if line.startswith("update")] == alone
-    adapters = [read_tensors(run / "policy" / name / "adapter.safetensors") for name in ("one", "two")]
+    adapters = [read_tensors(run / "policy" / name / "adapter.safetensors", "train anew") for name in ("one", "two")]
     for name, tensor in adapters[0].items():
         torch.testing.assert_close(tensor, adapters[1][name], rtol=0, atol=1e-6)
     assert any(bool(tensor.any()) for name, tensor in adapters[0].items() if "lora_B" in name)

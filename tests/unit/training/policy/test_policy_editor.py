@@ -13,8 +13,8 @@ from runtime.images import ImageU8
 from schemas.errors import BadInput, NewerSchema
 from schemas.request import EditRequest
 from tests.cases.tiny_policy import random_policy, random_tiny
+from training.checkpoint import read_tensors, write_tensors
 from training.policy.cases import plain_case
-from training.policy.checkpoint import read_tensors, write_tensors
 from training.policy.editor import PolicyEditor, make_editor, put_back
 from training.policy.token_masks import flux2_frame
 
@@ -152,7 +152,7 @@ def test_files_that_are_no_policy_are_one_clear_line(copied: Path, tmp_path: Pat
     assert "adapter.safetensors: is no safetensors file" in fault()
     adapter.unlink()
     assert "adapter.safetensors: does not exist" in fault()
-    tensors = read_tensors(_written(adapter, weights))
+    tensors = read_tensors(_written(adapter, weights), "train anew")
     first = min(tensors)
     write_tensors(adapter, {**tensors, first: torch.zeros(3, 5)})
     assert f"is an adapter of another model: {first} is (3, 5)" in fault()

@@ -11,10 +11,10 @@ from pipeline.requests.scenes import TEXTURES
 from runtime.bootstrap import resamples
 from schemas.errors import BadInput
 from tests.unit.training.reward.test_reward_training import tiny
+from training.checkpoint import read_tensors
 from training.evaluation.localisation import Localisation, pairs_of, source_index
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, scene_cases
 from training.predictions import ask
-from training.reward.checkpoint import read_tensors
 from training.reward.config import RewardConfig
 from training.reward.region_reward import load, make_network
 from training.reward.shipped import FOLDERS, WEIGHTS, provenance, ship, shipped_folder, start_from_shipped
@@ -57,7 +57,7 @@ def test_a_training_starts_from_the_weights_of_its_own_eyes(blind: dict[str, boo
     network = make_network(config)
     fresh = network.state_dict()["region_head.weight"].clone()
     start_from_shipped(network, config)
-    tensors = read_tensors(shipped_folder(config) / "reward.safetensors")
+    tensors = read_tensors(shipped_folder(config) / "reward.safetensors", "train anew")
     assert all(torch.equal(tensor, tensors[name].float()) for name, tensor in network.state_dict().items())
     assert not torch.equal(fresh, network.state_dict()["region_head.weight"])
 
@@ -96,7 +96,7 @@ def test_what_the_weights_have_not_seen_may_be_left_out() -> None:
     config = started(leave_out_defects=("compression",))
     network = make_network(config)
     start_from_shipped(network, config)
-    shipped = read_tensors(WEIGHTS / "reward.safetensors")["region_head.weight"]
+    shipped = read_tensors(WEIGHTS / "reward.safetensors", "train anew")["region_head.weight"]
     assert torch.equal(network.state_dict()["region_head.weight"], shipped.float())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.dataset.shards import read_dataset
 from schemas.errors import BadInput, NewerSchema, RunConflict
@@ -130,6 +131,7 @@ def test_rivals_that_are_blind_say_so(built_run: Path, tmp_path: Path, queries: 
         ("schema", "manifest/1", BadInput, r"manifest.*expected region-reward/1"),
         ("schema", "region-reward/2", NewerSchema, r"region-reward/2"),
         ("config", {}, BadInput, r"dataset"),
+        ("calibration", None, BadInput, r"field calibration is NoneType, expected dict; train the reward anew"),
     ],
 )
 def test_a_reward_of_another_kind_is_refused_by_name(
@@ -154,6 +156,13 @@ def test_damaged_or_foreign_weights_are_refused(trained: Path, tmp_path: Path) -
     (tmp_path / "reward.json").write_text(json.dumps(document))
     (tmp_path / "reward.safetensors").write_bytes(weights(trained))
     with pytest.raises(BadInput, match=r"weight .* expected"):
+        load(tmp_path)
+    (tmp_path / "reward.json").write_bytes((trained / "reward.json").read_bytes())
+    tensors = load_file(trained / "reward.safetensors")
+    save_file(tensors | {"region_head.bias": tensors["region_head.bias"] / 0}, tmp_path / "reward.safetensors")
+    with pytest.raises(
+        BadInput, match=r"holds numbers in region_head\.bias that are not finite; train the reward anew"
+    ):
         load(tmp_path)
     with pytest.raises(BadInput, match="train-reward"):
         load(tmp_path / "nowhere")
