@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from runtime.images import MaskBool
@@ -88,7 +89,7 @@ class TokenMasks:
     """
 
     keys: tuple[str, ...]
-    masks: Tensor
+    masks: Float32[Tensor, "R N"]
     grid_hw: tuple[int, int]
     dropped: tuple[str, ...] = ()
 
@@ -101,21 +102,21 @@ class RegionBatch:
     edit region r. tokens: (B, N) bool, False for padding tokens.
     """
 
-    masks: Tensor
-    tokens: Tensor
+    masks: Float[Tensor, "B R N"]
+    tokens: Bool[Tensor, "B N"]
 
     @property
-    def mass(self) -> Tensor:
+    def mass(self) -> Float[Tensor, "B R"]:
         """(B, R): tokens of each region, sum_N M."""
         return self.masks.sum(dim=-1)
 
     @property
-    def valid(self) -> Tensor:
+    def valid(self) -> Bool[Tensor, "B R"]:
         """(B, R) bool: False where a rollout has no such region, or no background."""
         return self.mass > _NO_MASS
 
     @property
-    def edit_share(self) -> Tensor:
+    def edit_share(self) -> Float[Tensor, "B N"]:
         """(B, N): the share of each token that belongs to edit regions."""
         return self.masks[:, :-1].sum(dim=1)
 
@@ -145,7 +146,7 @@ def token_masks(masks: Mapping[str, MaskBool], frame: Frame) -> TokenMasks:
     return TokenMasks(keys, torch.cat([edits, background[None]]).float(), frame.grid_hw, dropped)
 
 
-def area_average(mask: MaskBool, frame: Frame) -> Tensor:
+def area_average(mask: MaskBool, frame: Frame) -> Float64[Tensor, "rows columns"]:
     """The share of every token that the mask covers: (rows, columns) float64, 0..1.
 
     Exact areas: a token's square is taken back through crop and resize to the source, where the mask is. The policy's
@@ -170,12 +171,14 @@ def batched(samples: Sequence[TokenMasks]) -> RegionBatch:
     return RegionBatch(masks, tokens.bool())
 
 
-def effective_tokens(masks: Tensor) -> Tensor:
+def effective_tokens(masks: Float[Tensor, "*S N"]) -> Float[Tensor, "*S"]:
     """n_r = (sum M)^2 / sum M^2 of every region; 0 where it is empty. Shapes: (..., N) -> (...)."""
     return masks.sum(dim=-1).square() / masks.square().sum(dim=-1).clamp(min=_NO_MASS)
 
 
-def _shares(n: int, start_px: int, token_px: int, source_px: int, resized_px: int) -> Tensor:
+def _shares(
+    n: int, start_px: int, token_px: int, source_px: int, resized_px: int
+) -> Float64[Tensor, "{n} {source_px}"]:
     """(n, source_px): what share of each of n tokens along one axis each source pixel fills; rows sum to 1."""
     edges = (start_px + token_px * torch.arange(n + 1, dtype=torch.float64)) * (source_px / resized_px)
     pixels = torch.arange(source_px, dtype=torch.float64)
