@@ -11,7 +11,7 @@ from schemas.record import short_hash
 from schemas.region import region_id
 from schemas.reward import BACKGROUND
 from schemas.score import SCORE_MAX
-from training.pictures.sheets import SheetRegion, SheetRow, SheetSample
+from training.pictures.sheet_rows import SheetRegion, SheetRow, SheetSample
 from training.policy.advantages import (
     LIMIT,
     area_weighted_mean,
