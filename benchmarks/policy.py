@@ -24,7 +24,7 @@ from benchmarks.gpu_measures import seconds_of
 from benchmarks.policy_work import ARCHITECTURES, Work
 from benchmarks.result import row, write_result
 from runtime.checkout import CHECKOUT
-from training.policy.update import Batch
+from training.policy.update import PolicyBatch
 
 #: bf16 peak of dense matrix products, in FLOP/s, by a part of the GPU's name.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
@@ -55,7 +55,7 @@ def loss_rows(work: Work, name: str) -> list[dict[str, Any]]:
     return [time_row, memory_row]
 
 
-def peak_mib(work: Work, batch: Batch, method: str, name: str) -> float:
+def peak_mib(work: Work, batch: PolicyBatch, method: str, name: str) -> float:
     """Peak memory of a step above what was there before, in MiB: on a CPU of a fresh process, the least of three."""
     if work.device == "cuda":
         gc.collect()

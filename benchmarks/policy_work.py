@@ -7,16 +7,16 @@ from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2
 from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from training.policy.cases import PolicyCase, plain_case
 from training.policy.config import PolicyConfig
+from training.policy.edit_cases import PolicyCase, plain_case
 from training.policy.flux2 import Flux2Policy, Flux2Settings, LoraSettings
-from training.policy.protocol import Seen
-from training.policy.rollout import Samples, Sampling, noise_of, roll_out
+from training.policy.protocol import Conditioning
+from training.policy.sampling import Samples, Sampling, noise_of, roll_out
 from training.policy.tiny.model import TINY, as_pipeline, new_transformer
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import new_vae
 from training.policy.token_masks import batched, token_masks
-from training.policy.update import Batch, accumulate
+from training.policy.update import PolicyBatch, accumulate
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,21 @@ class Work:
         self.case = scene(self.shape.size_px)
         self.sampling = Sampling(self.shape.steps, self.shape.trained, 0.7)
 
-    def rollout(self) -> Batch:
+    def rollout(self) -> PolicyBatch:
         """Source and text encoded once, all samples at once, images decoded."""
         group, seen = self.shape.group, self.seen()
         streams = [noise_of(0, 0, self.case.id, number) for number in range(group)]
         samples = roll_out(self.policy, seen, streams, self.sampling, self.shape.dtype)
         for first in range(0, group, 4):
-            self.policy.decode(samples.latents[first : first + 4], seen.frame)
+            self.policy.decode(samples.latents[first : first + 4], seen.grid)
         return self.batch(seen, samples)
 
-    def seen(self) -> Seen:
+    def seen(self) -> Conditioning:
         """The request, encoded once and taken for each sample."""
         rows = torch.zeros(self.shape.group, dtype=torch.int64, device=self.device)
         return self.policy.encode([self.case]).take(rows)
 
-    def noise(self) -> Batch:
+    def noise(self) -> PolicyBatch:
         """Samples of pure noise, where a rollout's own memory would hide what is measured."""
         seen, trained = self.seen(), len(self.shape.trained)
         shape = self.shape.group, seen.tokens, seen.channels
@@ -117,14 +117,14 @@ class Work:
         x, x_next = (torch.randn(trained, *shape, generator=drawn).to(self.device, self.shape.dtype) for _ in range(2))
         return self.batch(seen, Samples(x[0], x, x_next, torch.zeros(trained, *shape[:2], device=self.device)))
 
-    def batch(self, seen: Seen, samples: Samples) -> Batch:
+    def batch(self, seen: Conditioning, samples: Samples) -> PolicyBatch:
         """The samples with regions and advantages, which are drawn."""
-        masks = token_masks(self.case.masks, seen.frame)
+        masks = token_masks(self.case.masks, seen.grid)
         regions = batched([masks] * self.shape.group).to(self.device)
         advantages = torch.randn(regions.mass.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-        return Batch(seen, samples, regions, advantages)
+        return PolicyBatch(seen, samples, regions, advantages)
 
-    def update(self, batch: Batch, method: str) -> None:
+    def update(self, batch: PolicyBatch, method: str) -> None:
         """The gradient of one optimiser step."""
         chosen = batch if method == "spatial" else replace(batch, advantages=batch.advantages[:, 0])
         accumulate(self.policy, chosen, config_of(self.shape, method), 1.0)
@@ -147,14 +147,14 @@ class Work:
                     output_type="np",
                 )
 
-    def plain_update(self, batch: Batch) -> None:
+    def plain_update(self, batch: PolicyBatch) -> None:
         """Every sample encoded and learnt from by itself."""
         one = replace(batch, advantages=batch.advantages[:, 0])
         config = config_of(self.shape, "global")
         for number in range(self.shape.group):
             seen = self.policy.encode([self.case])
             piece = one.take(torch.tensor([number], device=self.device))
-            accumulate(self.policy, replace(piece, seen=seen), config, 1 / self.shape.group)
+            accumulate(self.policy, replace(piece, conditioning=seen), config, 1 / self.shape.group)
         for parameter in self.policy.trained().values():
             parameter.grad = None
 

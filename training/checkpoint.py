@@ -170,7 +170,7 @@ def check_fields(path: Path, document: Mapping[str, Any], fields: Mapping[str, t
         if type(found) is not wanted:
             what = f"is {type(found).__name__}, expected {wanted.__name__}" if name in document else "is missing"
             raise BadInput(str(path), f"is damaged: field {name} {what}", remedy)
-        if wanted is int and found < 0:
+        if wanted is int and document[name] < 0:
             raise BadInput(str(path), f"is damaged: field {name} is {found}", remedy)
 
 

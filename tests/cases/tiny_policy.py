@@ -12,7 +12,7 @@ from pipeline.run.workers import workers
 from runtime.locks import locked
 from training.checkpoint import write_json, write_tensors
 from training.policy.config import PolicyConfig
-from training.policy.specs import make_policy
+from training.policy.registry import make_policy
 from training.policy.tiny.model import as_pipeline, new_transformer
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import new_vae

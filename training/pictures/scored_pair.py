@@ -1,4 +1,4 @@
-"""A picture of what a reward says of a pair, to agree or disagree with at a glance.
+"""A picture of a reward's scores of a pair, to agree or disagree with at a glance.
 
 Source and edited image side by side; on the edited one every region's outline and sign, coloured from red (0) to green
 (25) by its phi, and a frame by the background's score. Below, a bar for every score with its uncertainty as a whisker.

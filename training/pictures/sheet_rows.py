@@ -47,7 +47,7 @@ def mean_reward(sample: SheetSample) -> float | None:
 
 
 def ranked_samples(samples: Sequence[SheetSample], most: int) -> list[tuple[str, SheetSample]]:
-    """(what it is called, sample): evenly over the ranks by mean reward, the unscored last, in their order."""
+    """(caption, sample): evenly over the ranks by mean reward, the unscored last, in their order."""
     means = [mean_reward(sample) for sample in samples]
     order = sorted(range(len(samples)), key=lambda i: (means[i] is None, -(means[i] or 0.0), i))
     n = len(order)

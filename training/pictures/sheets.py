@@ -1,4 +1,4 @@
-"""A sheet to look at: what was asked, what the policy made of it, and which place of which sample is pushed which way.
+"""Contact sheets of a policy's samples: instruction, samples, and the advantage of every region of every sample.
 
 One block a request: the instruction; the source and some samples; below them the regions, outlined and numbered, and
 each sample again in grey with the advantage of every region and of the background painted over it, blue where the

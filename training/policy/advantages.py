@@ -16,7 +16,7 @@ Source: Flow-GRPO's group statistics, for the forms `group` and `global`; the fl
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int, Real
 from torch import Tensor
 
 Form = Literal["floor", "group", "global"]
@@ -37,7 +37,7 @@ def area_weighted_mean(rewards: Float[Tensor, "B R"], areas: Float[Tensor, "B R"
 
 
 def group_advantages(
-    rewards: Float[Tensor, "*S"], groups: Int[Tensor, "*S"], form: Form = "floor", floor: float = 0.02
+    rewards: Real[Tensor, "*S"], groups: Int[Tensor, "*S"], form: Form = "floor", floor: float = 0.02
 ) -> Float32[Tensor, "*S"]:
     """The advantage of every reward within its group, not clipped, 0 where it is missing or has no group.
 
@@ -72,7 +72,7 @@ def mixed_advantages(
 
 
 def zero_std_ratio(rewards: Float[Tensor, "*S"], groups: Int[Tensor, "*S"]) -> float:
-    """The share of groups that teach nothing: rewards all equal, or all missing. Shapes as `group_advantages`."""
+    """The share of groups without a signal: rewards all equal, or all missing. Shapes as `group_advantages`."""
     values, numbers = rewards.double().flatten(), groups.flatten().to(rewards.device)
     exists = numbers >= 0
     if not bool(exists.any()):

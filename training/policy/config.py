@@ -17,7 +17,7 @@ Spec = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
 class PolicyConfig(BaseModel):
-    """What a trained policy depends on. Where it is written, and how long it may take, are not part of it."""
+    """Everything that determines a trained policy. The output folder and time limits are not part of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from schemas.errors import BadInput
 
-Latents = Float[Tensor, "B N C"]
-Latents32 = Float32[Tensor, "B N C"]
-Positions32 = Float32[Tensor, "B N"]
+Latents = Float[Tensor, "*B N C"]
+Latents32 = Float32[Tensor, "*B N C"]
+Positions32 = Float32[Tensor, "*B N"]
 Step32 = Float32[Tensor, "..."]
 Level = float | Float[Tensor, "..."]
 KlForm = Literal["gaussian", "flow-grpo"]

@@ -59,7 +59,7 @@ class Progress:
 
     @torch.no_grad()
     def averaged(self, decay: float) -> None:
-        """Takes the weights of now into the average; early on it follows them closely."""
+        """Updates the moving average with the current weights; early on it follows them closely."""
         decay = min(decay, (1 + self.step) / (10 + self.step))
         for name, tensor in self.sam.state_dict().items():
             self.average[name].lerp_(tensor, 1 - decay)

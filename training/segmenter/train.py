@@ -1,4 +1,4 @@
-"""Trains `sam:tiny` from nothing: `python -m training.segmenter.train --out FOLDER [--set steps=5000]`.
+"""Trains `sam:tiny` from random weights: `python -m training.segmenter.train --out FOLDER [--set steps=5000]`.
 
 Flat on purpose, top to bottom: pictures, network, steps, weights. Killed and started again, it goes on from its last
 checkpoint with the same steps; with another `steps` it goes on towards that end. The averaged weights lie in
@@ -92,7 +92,7 @@ def train_segmenter(
 
 
 def facts(config: SegmenterConfig) -> dict[str, str]:
-    """What the weights' file says of how it was made."""
+    """The provenance that is stored in the weights' file."""
     settings = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return {
         "name": "sam:tiny",

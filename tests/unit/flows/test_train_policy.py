@@ -14,8 +14,8 @@ from flows.train_reward import TrainingFailed
 from schemas.errors import BadInput
 from tests.cases.tiny_policy import plain_run, quick, random_tiny
 from training.checkpoint import read_tensors
-from training.policy.launch import LOOPBACK, launch, rank_environment
-from training.policy.trial import CaseResult, progress
+from training.policy.held_out_evaluation import CaseResult, progress
+from training.policy.processes.launch import LOOPBACK, launch, rank_environment
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +158,14 @@ def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path
 
 def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The processes are stand-ins: the first waits for long, the second fails."""
-    stand_in = tmp_path / "training" / "policy"
+    stand_in = tmp_path / "training" / "policy" / "processes"
     stand_in.mkdir(parents=True)
     code = "import os, sys, time\ntime.sleep(60) if os.environ['RANK'] == '0' else sys.exit(2)\n"
     for file, text in (
         (stand_in / "launch.py", code),
         (stand_in / "__init__.py", ""),
         (stand_in.parent / "__init__.py", ""),
+        (stand_in.parent.parent / "__init__.py", ""),
     ):
         file.write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -172,9 +173,8 @@ def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch,
     started = time.monotonic()
     assert launch(2, []) == 2
     assert time.monotonic() - started < 55
-    assert [
-        child for child in psutil.Process().children() if "training.policy.launch" in " ".join(child.cmdline())
-    ] == []
+    module = "training.policy.processes.launch"
+    assert [child for child in psutil.Process().children() if module in " ".join(child.cmdline())] == []
 
 
 def test_processes_speak_on_loopback_and_meet_in_a_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pipeline.config import BuildConfig
 from pipeline.requests.scenes import PLAIN, scene_at
 from pipeline.requests.scenes.plain import GROUNDS, PLAIN_COLOURS, plain_scene
 from schemas.errors import BadInput
-from training.policy.cases import plain_case
+from training.policy.edit_cases import plain_case
 from training.policy.token_masks import flux2_frame, token_masks
 
 INDEXES = st.integers(0, 10_000)

@@ -16,8 +16,8 @@ from schemas.region import region_id
 from schemas.score import CandidateScore, RegionScore, aesthetics, phi, region_reward
 from tests.cases.dataset_cases import Fields, rewritten
 from tests.cases.policy_loop_cases import boxed
-from training.policy.cases import plain_case
 from training.policy.data import _request, load_cases
+from training.policy.edit_cases import plain_case
 from training.policy.rewards import ModelReward, OracleReward, make_case_reward
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 

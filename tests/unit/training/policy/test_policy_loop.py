@@ -12,16 +12,16 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tests.cases.policy_loop_cases import Bright, boxed, photo_case, scene_case, small, tiny_policy
-from training.policy.cases import PolicyCase
-from training.policy.collect import Rollout, Told, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.config import PolicyConfig
-from training.policy.figures import clip_fractions, mean_figures
+from training.policy.edit_cases import PolicyCase
 from training.policy.flux2 import Flux2Policy
+from training.policy.loss_metrics import clip_fractions, mean_figures
 from training.policy.objective import Figures
-from training.policy.protocol import Seen
+from training.policy.protocol import Conditioning
 from training.policy.rewards import RewardQueue, cropped
-from training.policy.token_masks import flux2_frame, token_masks
-from training.policy.update import Batch, Logged, accumulate, first_step_gap
+from training.policy.rollouts import Rollout, Told, advantages_of, batch_of, region_table, roll_out_requests
+from training.policy.token_masks import flux2_grid, token_masks
+from training.policy.update import Logged, PolicyBatch, accumulate, first_step_gap
 
 COLUMNS = 4
 
@@ -55,10 +55,10 @@ def told_of(rollouts: list[Rollout], config: PolicyConfig, update: int = 0) -> T
 
 
 def shown(case: PolicyCase, rollout: Rollout) -> PolicyCase:
-    return cropped(case, rollout.seen.frame)
+    return cropped(case, rollout.conditioning.grid)
 
 
-def batches(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfig) -> list[Batch]:
+def batches(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfig) -> list[PolicyBatch]:
     rollouts = rolled(policy, cases, config)
     told, first, made = told_of(rollouts, config), 0, []
     for rollout in rollouts:
@@ -67,7 +67,9 @@ def batches(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConf
     return made
 
 
-def learnt(policy: Flux2Policy, parts: Sequence[Batch], config: PolicyConfig) -> tuple[dict[str, Tensor], list[Logged]]:
+def learnt(
+    policy: Flux2Policy, parts: Sequence[PolicyBatch], config: PolicyConfig
+) -> tuple[dict[str, Tensor], list[Logged]]:
     """(the gradient of all parts together, what was logged)."""
     for parameter in policy.trained().values():
         parameter.grad = None
@@ -107,7 +109,7 @@ def test_no_more_requests_are_encoded_at_once_than_are_sampled(
 ) -> None:
     at_once, encode = list[int](), policy.encode
 
-    def counted(cases: Sequence[PolicyCase]) -> Seen:
+    def counted(cases: Sequence[PolicyCase]) -> Conditioning:
         at_once.append(len(cases))
         return encode(cases)
 
@@ -312,7 +314,7 @@ def test_sources_of_different_aspects_are_learnt_from_in_one_update(policy: Flux
     ]
     config = settings(beta_edit=0.1, beta_background=0.1)
     rollouts = rolled(policy, cases, config)
-    assert [rollout.seen.frame.grid_hw for rollout in rollouts] == [(4, 6), (4, 4), (8, 4)]
+    assert [rollout.conditioning.grid.grid_hw for rollout in rollouts] == [(4, 6), (4, 4), (8, 4)]
     assert [rollout.places for rollout in rollouts] == [[0, 0, 0, 3, 3, 3], [1, 1, 1], [2, 2, 2]]
     assert [rollout.images[0].shape for rollout in rollouts] == [(64, 96, 3), (64, 64, 3), (128, 64, 3)]
     parts = batches(policy, cases, config)
@@ -361,8 +363,8 @@ def test_a_thin_region_of_a_large_source_stays_in_the_picture_that_is_scored() -
     from training.policy.rewards import cropped
 
     case = photo_case(4096, 1152, boxed(4096, 1152, (600, 600, 1400, 601)))
-    frame = flux2_frame(4096, 1152)
-    small_case = cropped(case, frame)
+    grid = flux2_grid(4096, 1152)
+    small_case = cropped(case, grid)
     assert small_case.source.shape == (528, 1920, 3)
-    assert list(small_case.masks) == list(token_masks(case.masks, frame).keys)
+    assert list(small_case.masks) == list(token_masks(case.masks, grid).keys)
     assert next(iter(small_case.masks.values())).sum() in range(300, 900)

@@ -24,14 +24,14 @@ from tests.cases.judge_server import JudgeServer, Reply, good
 from tests.cases.policy_loop_cases import Bright, learnt, small
 from training.checkpoint import CheckpointFailed
 from training.pictures.curves import curves
-from training.policy import train
-from training.policy.cases import PolicyCase
+from training.policy import results, train
 from training.policy.checkpoint import put_adapter, read_adapter
-from training.policy.collect import Rollout, roll_out_requests
 from training.policy.config import PolicyConfig
 from training.policy.data import load_cases
+from training.policy.edit_cases import PolicyCase
+from training.policy.registry import make_policy
 from training.policy.rewards import RegionRewards, RewardQueue, nothing_known
-from training.policy.specs import make_policy
+from training.policy.rollouts import Rollout, roll_out_requests
 from training.policy.train import Diverged, TooManyMissing, averaged, train_policy
 
 Score = Callable[[Sequence[PolicyCase]], list[RegionRewards]]
@@ -61,7 +61,7 @@ def torch_as_it_was() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer to draw than all the rest; they have tests of their own."""
-    monkeypatch.setattr(train, "curves", lambda *_, **__: None)
+    monkeypatch.setattr(results, "curves", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_training_says_what_it_did(whole: Path) -> None:
 def test_freed_memory_is_kept_for_the_next_tensors() -> None:
     """In a process of its own: 64 MiB freed stay in the heap, where malloc would have given them back at once."""
     program = (
-        "import os\nimport numpy as np\nfrom training.policy.train import keep_memory\n"
+        "import os\nimport numpy as np\nfrom training.policy.processes.memory import keep_memory\n"
         "def held():\n return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE') >> 20\n"
         "kept = keep_memory()\nbefore = held()\nnp.ones(8 << 20)\nprint(kept, held() - before)\n"
     )
@@ -497,7 +497,7 @@ def test_whatever_file_cannot_be_written_is_named(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     if name == "curves.png":
-        monkeypatch.setattr(train, "curves", curves)
+        monkeypatch.setattr(results, "curves", curves)
     (tmp_path / name / "in its way").mkdir(parents=True)
     with pytest.raises(CheckpointFailed, match=rf"{name}: cannot be written: .*; make room and start again"):
         train_policy(small(plain_dataset, random_policy, updates=1), tmp_path)

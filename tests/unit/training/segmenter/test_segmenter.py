@@ -32,7 +32,7 @@ from training.segmenter.data import KINDS, Pool, make_example, make_pool
 from training.segmenter.evaluate import (
     GOAL,
     WEIGHTS,
-    Case,
+    ObjectResult,
     Prompted,
     contact_sheet,
     grabcut,
@@ -365,10 +365,10 @@ def test_the_shipped_metrics_are_those_of_the_shipped_weights() -> None:
 
 
 def test_a_summary_is_of_things_by_kind_and_size() -> None:
-    def case(kind: data.Kind, picture: int, side_px: int, iou: float) -> Case:
+    def case(kind: data.Kind, picture: int, side_px: int, iou: float) -> ObjectResult:
         truth = np.zeros((256, 256), dtype=np.bool_)
         truth[:side_px, :side_px] = True
-        return Case(kind, picture, np.zeros((256, 256, 3), np.uint8), truth, truth, {"sam:tiny": iou})
+        return ObjectResult(kind, picture, np.zeros((256, 256, 3), np.uint8), truth, truth, {"sam:tiny": iou})
 
     cases = [case("scene", 0, 31, 0.2), case("scene", 0, 32, 0.4), case("pasted", 1, 96, 0.9)]
     rows = {(row["data"], row["size"]): row for row in summary(cases)}

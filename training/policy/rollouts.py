@@ -19,20 +19,20 @@ from training.policy.advantages import (
     mixed_advantages,
     zero_std_ratio,
 )
-from training.policy.cases import PolicyCase
 from training.policy.config import PolicyConfig
+from training.policy.edit_cases import PolicyCase
+from training.policy.held_out_evaluation import by_grid
 from training.policy.objective import permute_advantages, permute_regions
-from training.policy.protocol import Policy, Seen, joined
+from training.policy.protocol import Conditioning, Policy, joined
 from training.policy.rewards import RegionRewards, RewardQueue, cropped
-from training.policy.rollout import Samples, Sampling, noise_of, roll_out
+from training.policy.sampling import Samples, Sampling, noise_of, roll_out
 from training.policy.token_masks import RegionBatch, TokenMasks, batched, token_masks
-from training.policy.trial import by_frame
-from training.policy.update import Batch
+from training.policy.update import PolicyBatch
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """The samples of some requests, all of one frame. place: of each sample's request among the update's.
+    """The samples of some requests, all of one grid. place: of each sample's request among the update's.
 
     masks: of each sample's request, as the loss shall see them (rolled in a control arm); dropped: regions without a
     token, by request.
@@ -40,7 +40,7 @@ class Rollout:
 
     cases: list[PolicyCase]
     places: list[int]
-    seen: Seen
+    conditioning: Conditioning
     samples: Samples
     images: list[ImageU8]
     masks: list[TokenMasks]
@@ -54,11 +54,11 @@ def roll_out_requests(
     sampling = Sampling(config.sampling_steps, config.trained_steps, config.noise)
     dtype = getattr(torch, config.dtype)
     rollouts = []
-    for frame, own in by_frame(policy, cases).items():
-        masks = {i: token_masks(cases[i].masks, frame) for i in own}
+    for grid, own in by_grid(policy, cases).items():
+        masks = {i: token_masks(cases[i].masks, grid) for i in own}
         if config.control == "permuted-masks":
             masks = {i: permute_regions(m, cases[i].id, config.seed) for i, m in masks.items()}
-        shown = {i: cropped(cases[i], frame) for i in own}
+        shown = {i: cropped(cases[i], grid) for i in own}
         few = range(0, len(own), config.sample_batch)  # as many at once as fit when they are sampled
         seen = joined([policy.encode([cases[i] for i in own[k : k + config.sample_batch]]) for k in few])
         rows = [(row, number) for row in range(len(own)) for number in range(config.group)]
@@ -70,13 +70,13 @@ def roll_out_requests(
                 for row, number in chosen
             ]
             samples = roll_out(policy, taken, streams, sampling, dtype)
-            images = policy.decode(samples.latents, frame)
+            images = policy.decode(samples.latents, grid)
             queue.submit([shown[own[row]] for row, _ in chosen], images)
             rollouts.append(
                 Rollout(
                     cases=[cases[own[row]] for row, _ in chosen],
                     places=[places[own[row]] for row, _ in chosen],
-                    seen=taken,
+                    conditioning=taken,
                     samples=samples,
                     images=images,
                     masks=[masks[own[row]] for row, _ in chosen],
@@ -99,7 +99,7 @@ def region_table(rollout: Rollout, given: Sequence[RegionRewards], columns: int)
 
 
 @dataclass(frozen=True)
-class Told:
+class UpdateAdvantages:
     """The advantages of all samples of an update, on all processes, and what their rewards say."""
 
     advantages: Tensor
@@ -108,7 +108,7 @@ class Told:
 
 def advantages_of(
     rewards: Tensor, areas: Tensor, phis: Tensor, places: Tensor, config: PolicyConfig, update: int
-) -> Told:
+) -> UpdateAdvantages:
     """A~ (B, R) for the spatial method, A (B,) for the global one. places: (B,), each sample's request; -1: none."""
     there = (areas > 0) & (places >= 0)[:, None]
     own = torch.where(there, rewards, torch.nan)
@@ -130,12 +130,12 @@ def advantages_of(
         "missing_share": float(torch.isnan(rewards[there]).double().mean()),
     }
     if config.method == "global":
-        return Told(of_image.clamp(-LIMIT, LIMIT), figures)
+        return UpdateAdvantages(of_image.clamp(-LIMIT, LIMIT), figures)
     if config.control == "permuted-advantages":
         drawn = torch.Generator().manual_seed(int(short_hash("permuted", config.seed, update), 16) >> 1)
         order = places.argsort(stable=True)  # the requests' own, whatever process sampled them
         of_regions[order] = permute_advantages(of_regions[order], places[order].clamp(min=0), there[order], drawn)
-    return Told(mixed_advantages(of_regions, of_image, config.lam), figures)
+    return UpdateAdvantages(mixed_advantages(of_regions, of_image, config.lam), figures)
 
 
 def _mean(values: Tensor) -> float:
@@ -143,7 +143,7 @@ def _mean(values: Tensor) -> float:
     return float(values.nanmean().nan_to_num())
 
 
-def batch_of(rollout: Rollout, advantages: Tensor, columns: int) -> Batch:
+def batch_of(rollout: Rollout, advantages: Tensor, columns: int) -> PolicyBatch:
     """A rollout as something to learn from. advantages: (B, columns) or (B,), as `advantages_of` gives them."""
     regions = batched(rollout.masks)
     missing = columns - regions.masks.shape[1]
@@ -151,8 +151,8 @@ def batch_of(rollout: Rollout, advantages: Tensor, columns: int) -> Batch:
         edits, background = regions.masks[:, :-1], regions.masks[:, -1:]
         empty = torch.zeros(len(edits), missing, edits.shape[2])
         regions = RegionBatch(torch.cat([edits, empty, background], dim=1), regions.tokens)
-    device = rollout.seen.source.device
-    return Batch(rollout.seen, rollout.samples, regions.to(device), advantages.to(device))
+    device = rollout.conditioning.source.device
+    return PolicyBatch(rollout.conditioning, rollout.samples, regions.to(device), advantages.to(device))
 
 
 def sheet_rows(
@@ -170,7 +170,7 @@ def sheet_rows(
             sample += 1
             if place not in rows and len(rows) == most:
                 continue
-            seen = cropped(case, rollout.seen.frame)
+            framed = cropped(case, rollout.conditioning.grid)
             keys = (*rollout.masks[number].keys, BACKGROUND)
             columns = [*range(len(keys) - 1), -1]
             values = [float(own) if own.ndim == 0 else float(own[column]) for column in columns]
@@ -181,7 +181,7 @@ def sheet_rows(
                 rewards={key: scores.reward(None if key == BACKGROUND else key) for key in keys},
             )
             if place not in rows:
-                rows[place] = SheetRow(case.request.instruction, seen.source, _sheet_regions(seen), ())
+                rows[place] = SheetRow(case.request.instruction, framed.source, _sheet_regions(framed), ())
             rows[place] = replace(rows[place], samples=(*rows[place].samples, shown))
     return list(rows.values())
 

@@ -1,4 +1,4 @@
-"""Tests a policy on held-out requests: the ODE's samples from fixed noise, scored as rollouts are."""
+"""Evaluates a policy on held-out requests: ODE samples from fixed noise, scored as rollouts are."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from runtime.images import ImageU8
 from schemas.edit_benchmarks import Interval, PairedFigure, PolicyEvaluation
 from schemas.score import SCORE_MAX
 from training.evaluation.multi_edit import BOOTSTRAP_SAMPLES, RIGHT_FROM, Compared
-from training.policy.cases import PolicyCase
+from training.policy.edit_cases import PolicyCase
 from training.policy.protocol import Policy
 from training.policy.rewards import CaseReward, RegionRewards, RewardQueue, cropped
-from training.policy.rollout import noise_of, sample_ode
-from training.policy.token_masks import Frame
+from training.policy.sampling import noise_of, sample_ode
+from training.policy.token_masks import TokenGrid
 
-#: The seed and update whose noise all tests share, whatever the training's.
+#: The seed and update number of the noise that all evaluations share, whatever the training's.
 TEST_SEED, TEST_UPDATE = 20_261, -1
 
 
@@ -43,24 +43,24 @@ class CaseResult:
         return all(phi * SCORE_MAX >= RIGHT_FROM for phi in known) if len(known) == len(self.phis) else None
 
 
-def by_frame(policy: Policy, cases: Sequence[PolicyCase]) -> dict[Frame, list[int]]:
-    """The places in `cases` of those that share a frame, frames in order of first appearance."""
-    places: dict[Frame, list[int]] = defaultdict(list)
+def by_grid(policy: Policy, cases: Sequence[PolicyCase]) -> dict[TokenGrid, list[int]]:
+    """The places in `cases` of those that share a token grid, grids in order of first appearance."""
+    places: dict[TokenGrid, list[int]] = defaultdict(list)
     for place, case in enumerate(cases):
         height, width = case.source.shape[:2]
-        places[policy.frame(width, height)].append(place)
+        places[policy.token_grid(width, height)].append(place)
     return dict(places)
 
 
 def edited(policy: Policy, cases: Sequence[PolicyCase], steps: int, batch: int) -> list[ImageU8]:
-    """One edit of each case by the ODE, from the noise of all tests; in the size of its frame's crop."""
+    """One ODE sample of each case, from the fixed evaluation noise; in the size of its grid's crop."""
     images: dict[int, ImageU8] = {}
-    for frame, places in by_frame(policy, cases).items():
+    for grid, places in by_grid(policy, cases).items():
         for first in range(0, len(places), batch):
             chosen = places[first : first + batch]
             seen = policy.encode([cases[place] for place in chosen])
             streams = [noise_of(TEST_SEED, TEST_UPDATE, cases[place].id, 0) for place in chosen]
-            shown = policy.decode(sample_ode(policy, seen, streams, steps), frame)
+            shown = policy.decode(sample_ode(policy, seen, streams, steps), grid)
             images |= dict(zip(chosen, shown, strict=True))
     return [images[place] for place in range(len(cases))]
 
@@ -74,8 +74,8 @@ def judged(
     batch: int,
     timeout_s: float,
 ) -> list[CaseResult]:
-    """What a reward says of the edit of each case. Raises: as the reward does, for input that is at fault."""
-    asked = [cropped(case, policy.frame(case.source.shape[1], case.source.shape[0])) for case in cases]
+    """The rewards of one edit of each case. Raises: as the reward does, for bad input."""
+    asked = [cropped(case, policy.token_grid(case.source.shape[1], case.source.shape[0])) for case in cases]
     queue = RewardQueue(reward, threads=1, timeout_s=timeout_s)
     try:
         for first in range(0, len(asked), batch):
@@ -87,7 +87,7 @@ def judged(
 
 
 def result_of(case: PolicyCase, given: RegionRewards) -> CaseResult:
-    """What is kept of one request's scores."""
+    """One request's scores as its result."""
     return CaseResult(
         request=case.id,
         rewards=tuple(_known(given.reward(key)) for key in case.masks),
@@ -101,7 +101,7 @@ def _known(value: float) -> float | None:
 
 
 def column(results: Sequence[CaseResult], what: Compared) -> NDArray[np.float64]:
-    """One figure of each request, (n,), NaN where it is missing: a mean over its regions, or the background's."""
+    """One metric of each request, (n,), NaN where missing: the mean over its regions, or the background's."""
     return np.array([_figure(result, what) for result in results], dtype=np.float64)
 
 
@@ -146,8 +146,9 @@ def progress(
         both = ~(np.isnan(first) | np.isnan(second))
         kept = weights[:, both]
         means = [weighted_means(values[both], kept) for values in (first, second, second - first)]
-        told = [Interval(**asdict(estimate(values))) for values in means]
-        figures.append(PairedFigure(what=what, first=told[0], second=told[1], difference=told[2], n=int(both.sum())))
+        intervals = [Interval(**asdict(estimate(values))) for values in means]
+        numbers = dict(zip(("first", "second", "difference"), intervals, strict=True))
+        figures.append(PairedFigure(what=what, **numbers, n=int(both.sum())))
     return PolicyEvaluation(
         first=names[0],
         second=names[1],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from schemas.record import short_hash
 from training.policy.flow_sde import ode_step, sde_step, step_std
-from training.policy.protocol import Policy, Seen
+from training.policy.protocol import Conditioning, Policy
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def drawn(streams: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def roll_out(
-    policy: Policy, seen: Seen, streams: Sequence[torch.Generator], sampling: Sampling, dtype: torch.dtype
+    policy: Policy, seen: Conditioning, streams: Sequence[torch.Generator], sampling: Sampling, dtype: torch.dtype
 ) -> Samples:
     """One sample for each row of `seen` and its stream of noise; states are kept in `dtype`."""
     device, shape = seen.source.device, (seen.tokens, seen.channels)
@@ -74,7 +74,7 @@ def roll_out(
 
 
 @torch.no_grad()
-def sample_ode(policy: Policy, seen: Seen, streams: Sequence[torch.Generator], steps: int) -> Tensor:
+def sample_ode(policy: Policy, seen: Conditioning, streams: Sequence[torch.Generator], steps: int) -> Tensor:
     """Clean latents (B, N, C) by the ODE alone, from the first noise of each stream."""
     device = seen.source.device
     sigmas = policy.sigmas(steps, seen.tokens)

@@ -64,10 +64,10 @@ def make_policy(
 
 
 def fingerprint(folder: Path) -> str:
-    """What a checkpoint is told by: 16 hex digits over names and sizes of its weights, and the head of each."""
-    told = hashlib.sha256()
+    """What identifies a checkpoint: 16 hex digits over names and sizes of its weights, and the head of each."""
+    digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.safetensors")):
-        told.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode())
+        digest.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode())
         with file.open("rb") as opened:
-            told.update(opened.read(1 << 20))
-    return told.hexdigest()[:16]
+            digest.update(opened.read(1 << 20))
+    return digest.hexdigest()[:16]

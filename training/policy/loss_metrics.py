@@ -1,4 +1,4 @@
-"""What an update logs of its losses: means over pieces, steps and processes; clip fractions by step and region.
+"""Loss metrics of an update: means over micro-batches, steps and processes; clip fractions by step and region.
 
 Every process calls these with the same arguments but its own pieces, an idle one with none.
 """
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
+from training.policy.processes.exchange import sum_over_processes
 from training.policy.update import Logged
 
 
@@ -35,7 +35,7 @@ def mean_figures(logged: Sequence[Logged], accelerator: Accelerator) -> dict[str
         weights = [piece.weight] * 5 + [piece.kl_weight] * 2
         rows.append([w * value for w, value in zip(weights, values, strict=True)] + weights)
     sums = torch.tensor(rows, device=accelerator.device).reshape(len(rows), 2 * len(names)).sum(dim=0)
-    sums = _over_processes(sums, accelerator)
+    sums = sum_over_processes(sums, accelerator)
     means = sums[: len(names)] / sums[len(names) :].clamp(min=1e-12)
     return dict(zip(names, means.tolist(), strict=True))
 
@@ -53,7 +53,7 @@ def clip_fractions(
         weights = piece.weight * piece.figures.n_regions.double().cpu()
         sums[0, piece.place] += weights * piece.figures.clip_fraction[0].double().cpu()
         sums[1, piece.place] += weights
-    clipped, counted = _over_processes(sums.to(accelerator.device), accelerator).tolist()
+    clipped, counted = sum_over_processes(sums.to(accelerator.device), accelerator).tolist()
     names = ["image"] if columns == 1 else [*(f"region_{number}" for number in range(columns - 1)), "background"]
     return {
         f"clip_at_step_{step}/{name}": clipped[row][column] / counted[row][column]
@@ -61,8 +61,3 @@ def clip_fractions(
         for column, name in enumerate(names)
         if counted[row][column] > 0
     }
-
-
-def _over_processes(sums: Tensor, accelerator: Accelerator) -> Tensor:
-    """The sum of every process's."""
-    return accelerator.reduce(sums, reduction="sum") if accelerator.num_processes > 1 else sums

@@ -7,9 +7,9 @@ All are compared with what the policy showed at the start, on the same requests.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,17 @@ def mean_signals(parts: Sequence[Signals]) -> Signals:
     means = {name: _mean(np.array([getattr(part, name) for part in parts], dtype=np.float64)) for name in names}
     held_out = means.pop("held_out_reward")
     return Signals(**means, held_out_reward=None if math.isnan(held_out) else held_out)
+
+
+def signals_to_json(signals: Signals) -> dict[str, float | None]:
+    """Signals for a JSON file, which has no NaN."""
+    return {name: None if value is None or math.isnan(value) else value for name, value in asdict(signals).items()}
+
+
+def signals_from_json(document: Mapping[str, Any]) -> Signals:
+    """The signals of a JSON file; a training reward that was missing everywhere is NaN again."""
+    reward = document["training_reward"]
+    return Signals(**dict(document) | {"training_reward": math.nan if reward is None else reward})
 
 
 @dataclass(frozen=True)

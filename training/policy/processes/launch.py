@@ -1,4 +1,4 @@
-"""Trains on several processes of one machine: `python -m training.policy.launch N --out FOLDER ...`, as `train`.
+"""Trains on several processes of one machine: `python -m training.policy.processes.launch N --out FOLDER ...`.
 
 The processes meet in a file and talk on loopback, by NCCL where there are GPUs, else by gloo. torchrun would do as
 well, but its store listens on every address of the machine, whatever it is told.
@@ -22,14 +22,14 @@ _LOOK_S = 0.2
 
 
 def launch(n_processes: int, arguments: Sequence[str]) -> int:
-    """Runs so many processes of one training to their end; where one fails, the others are ended.
+    """Runs `n_processes` processes of one training to completion; if one fails, the others are killed.
 
     Returns: 0, or the exit code of the first that failed.
     """
     with TemporaryDirectory(prefix="regionwise-") as folder:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "training.policy.launch", "rank", *arguments],
+                [sys.executable, "-m", "training.policy.processes.launch", "rank", *arguments],
                 env=rank_environment(rank, n_processes, Path(folder) / "store"),
                 start_new_session=True,
             )
@@ -44,7 +44,7 @@ def launch(n_processes: int, arguments: Sequence[str]) -> int:
 
 
 def rank_environment(rank: int, n_processes: int, store: Path) -> dict[str, str]:
-    """What process number `rank` of a training is told: its place, and to speak on loopback alone."""
+    """The environment of process `rank`: its rank, and loopback as the only network interface."""
     return {
         "OMP_NUM_THREADS": "1",  # else accelerate chooses a number over the config's `threads`
         **os.environ,
@@ -71,7 +71,7 @@ def _first_failure(processes: Sequence["subprocess.Popen[bytes]"]) -> int:
 
 
 def train_rank(arguments: list[str]) -> int:
-    """One of the processes: joins the others and trains. Returns: exit code."""
+    """Entry point of one rank: joins the process group and trains. Returns: exit code."""
     import torch
 
     from training.policy.train import main as train
