@@ -19,7 +19,7 @@ from training.policy.loss_metrics import clip_fractions, mean_figures
 from training.policy.objective import Figures
 from training.policy.protocol import Conditioning
 from training.policy.rewards import RewardQueue, cropped
-from training.policy.rollouts import Rollout, Told, advantages_of, batch_of, region_table, roll_out_requests
+from training.policy.rollouts import Rollout, UpdateAdvantages, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.token_masks import flux2_grid, token_masks
 from training.policy.update import Logged, PolicyBatch, accumulate, first_step_gap
 
@@ -43,7 +43,7 @@ def rolled(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfi
     return rollouts
 
 
-def told_of(rollouts: list[Rollout], config: PolicyConfig, update: int = 0) -> Told:
+def update_advantages(rollouts: list[Rollout], config: PolicyConfig, update: int = 0) -> UpdateAdvantages:
     """The advantages of rollouts by the reward of these tests."""
     tables = [
         region_table(rollout, Bright().score([shown(c, rollout) for c in rollout.cases], rollout.images), COLUMNS)
@@ -60,7 +60,7 @@ def shown(case: PolicyCase, rollout: Rollout) -> PolicyCase:
 
 def batches(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfig) -> list[PolicyBatch]:
     rollouts = rolled(policy, cases, config)
-    told, first, made = told_of(rollouts, config), 0, []
+    told, first, made = update_advantages(rollouts, config), 0, []
     for rollout in rollouts:
         made.append(batch_of(rollout, told.advantages[first : first + len(rollout.cases)], COLUMNS))
         first += len(rollout.cases)
@@ -144,7 +144,9 @@ def test_images_that_share_an_instruction_are_groups_of_their_own(policy: Flux2P
     assert cases[0].request.instruction == cases[1].request.instruction
     rollouts, config = rolled(policy, cases, settings(group=4)), settings(group=4, advantages="floor", floor=0.0)
     for method in ("spatial", "global"):
-        advantages = told_of(rollouts, PolicyConfig.model_validate(config.model_dump() | {"method": method})).advantages
+        advantages = update_advantages(
+            rollouts, PolicyConfig.model_validate(config.model_dump() | {"method": method})
+        ).advantages
         own = advantages.reshape(2, 4, -1)
         assert float(own.abs().max()) > 0.5
         torch.testing.assert_close(own.sum(1), torch.zeros_like(own.sum(1)), atol=1e-5, rtol=0)
@@ -270,7 +272,8 @@ def test_permuted_masks_change_the_masks_of_the_loss_and_nothing_that_was_sample
 def test_permuted_advantages_shuffle_within_a_request_and_leave_the_rest(policy: Flux2Policy) -> None:
     rollouts = rolled(policy, [scene_case(0), scene_case(1)], settings(group=4))
     own, arm = (
-        told_of(rollouts, settings(group=4, lam=1.0, control=control)) for control in ("none", "permuted-advantages")
+        update_advantages(rollouts, settings(group=4, lam=1.0, control=control))
+        for control in ("none", "permuted-advantages")
     )
     assert own.figures == arm.figures
     assert not torch.equal(own.advantages, arm.advantages)
@@ -280,7 +283,8 @@ def test_permuted_advantages_shuffle_within_a_request_and_leave_the_rest(policy:
         torch.testing.assert_close(ours, theirs)
         assert torch.equal(own.advantages[rows] == 0, arm.advantages[rows] == 0)
     wholly = [
-        told_of(rollouts, settings(group=4, lam=0.0, control=c)).advantages for c in ("none", "permuted-advantages")
+        update_advantages(rollouts, settings(group=4, lam=0.0, control=c)).advantages
+        for c in ("none", "permuted-advantages")
     ]
     assert torch.equal(*wholly)
 
@@ -290,7 +294,7 @@ def test_advantages_hang_on_no_order_of_processes(policy: Flux2Policy) -> None:
     turned = [rollouts[2], rollouts[0], rollouts[1]]
     for control in ("none", "permuted-advantages"):
         config = settings(control=control)
-        own, other = told_of(rollouts, config).advantages, told_of(turned, config).advantages
+        own, other = update_advantages(rollouts, config).advantages, update_advantages(turned, config).advantages
         assert torch.equal(torch.cat([other[3:], other[:3]]), own)
 
 
@@ -348,7 +352,7 @@ def test_a_region_that_the_crop_leaves_nothing_of_is_dropped_and_counted(policy:
     assert rollout.dropped == 1
     assert rollout.masks[0].keys == (list(case.masks)[1],)
     assert list(shown(case, rollout).masks) == [list(case.masks)[1]]
-    told = told_of([rollout], settings())
+    told = update_advantages([rollout], settings())
     (batch,) = batches(policy, [case], settings())
     assert torch.equal(batch.regions.valid, torch.tensor([[True, False, False, True]] * 3))
     assert told.figures["missing_share"] == 0
