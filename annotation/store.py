@@ -19,11 +19,10 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from annotation.client import Answer, AnySentTask, Page, RejectedAnnotation, SentRanking, SentTask
 from annotation.snapshots import Snapshot, check_snapshot_name
 from annotation.store_tables import STATEMENTS_FROM, VERSION
+from runtime.locks import locked_file
 from schemas.errors import BadInput, DamagedFile, NewerSchema, RunInUse
 from schemas.ranking import Ranking
 from schemas.score import Annotation
@@ -97,16 +96,10 @@ class AnnotationStore:
     @contextmanager
     def turn(self, timeout_s: float = TURN_TIMEOUT_S) -> Iterator[None]:
         """The turn to send: one process at a time, whoever dies gives it back. Raises: RunInUse after `timeout_s`."""
-        lock = FileLock(f"{self._path}.sending.lock", timeout=timeout_s)
-        try:
-            lock.acquire()
-        except Timeout:
-            fault = f"is sent from by another process, for {timeout_s:g} s already"
-            raise RunInUse(str(self._path), fault, "wait for it") from None
-        try:
+        fault = f"is sent from by another process, for {timeout_s:g} s already"
+        in_use = RunInUse(str(self._path), fault, "wait for it")
+        with locked_file(Path(f"{self._path}.sending.lock"), lambda: in_use, timeout_s):
             yield
-        finally:
-            lock.release()
 
     def remember(self, project: str, tasks: Iterable[AnySentTask]) -> None:
         """Keeps what the answers to these tasks are read by, before they are sent; what is there stays."""

@@ -12,13 +12,11 @@ candidate as the procedural editor grades it, up to its gross ones. Dropped on p
 | near_duplicate | a candidate recompressed (quality 75 and better) or moved by up to 1 px |
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from benchmarks.edit_cases import (
     PHOTOS,
@@ -26,12 +24,10 @@ from benchmarks.edit_cases import (
     TEXTURES,
     Part,
     case_rng,
-    jpeg,
     photo_window,
     random_box,
-    shifted,
 )
-from pipeline.editors.operations import compose, from_lab, soft, to_lab
+from benchmarks.gate_images import COPIES, GROSS, as_u8
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.shapes import COLOURS, SHAPES
@@ -169,9 +165,9 @@ def blank_cases(part: Part, count: int, settings: GateSettings) -> list[GateCase
         rng = case_rng("blank", part, number)
         flat = np.full(image.shape, rng.integers(0, 256, 3), dtype=np.float64)
         noisy = flat + rng.normal(0, rng.uniform(0, 1), image.shape)
-        cases.append(GateCase("one colour", True, blank(_u8(noisy), settings)))
+        cases.append(GateCase("one colour", True, blank(as_u8(noisy), settings)))
         faded = image * rng.uniform(0.1, 1.0) + rng.uniform(0, 100)
-        cases.append(GateCase("faded image", False, blank(_u8(faded), settings)))
+        cases.append(GateCase("faded image", False, blank(as_u8(faded), settings)))
     return cases
 
 
@@ -235,77 +231,3 @@ def _photo_target(rng: Generator) -> Target:
     )
     order = orders[int(rng.integers(len(orders)))]
     return order.model_copy(update={"box": random_box(rng, SIZE_PX)})
-
-
-def _u8(values: NDArray[np.floating[Any]]) -> ImageU8:
-    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
-
-
-def _mixed(edited: Edited, painted: NDArray[Any]) -> ImageU8:
-    """The candidate with its background painted over."""
-    return compose(edited.candidate, np.asarray(painted, dtype=np.float32), soft(edited.background()))
-
-
-def _recompressed(image: ImageU8, rng: Generator) -> ImageU8:
-    return jpeg(image, int(rng.integers(75, 96)))
-
-
-def _moved(image: ImageU8, rng: Generator) -> ImageU8:
-    x, y = rng.uniform(-1, 1, 2)
-    moved: ImageU8 = shifted(image, float(x), float(y))
-    return jpeg(moved, 90)
-
-
-def _drifted(image: ImageU8, rng: Generator) -> ImageU8:
-    return _u8(image + rng.uniform(-1, 1, 3))
-
-
-def _lab_drift(edited: Edited, other: ImageU8, rng: Generator) -> ImageU8:
-    """The background's colours moved by 35..60 Delta E, towards where there is room."""
-    lab = to_lab(edited.candidate)
-    aim, angle = rng.uniform(35, 60), rng.uniform(0, 2 * np.pi)
-    up = -1.0 if float(lab[..., 0][edited.background()].mean()) > 50 else 1.0
-    shift = aim * np.array([0.8 * up, 0.6 * np.cos(angle), 0.6 * np.sin(angle)], dtype=np.float32)
-    return _mixed(edited, from_lab(lab + shift))
-
-
-def _grain(edited: Edited, other: ImageU8, rng: Generator) -> ImageU8:
-    noise = rng.normal(0, rng.uniform(90, 120), edited.candidate.shape)
-    return _mixed(edited, np.clip(edited.candidate + noise, 0, 255))
-
-
-def _shuffled(image: ImageU8, rng: Generator) -> ImageU8:
-    """The 8 x 8 tiles of `image` in another order."""
-    side = image.shape[0] // 8
-    tiles = image.reshape(8, side, 8, side, 3).swapaxes(1, 2).reshape(64, side, side, 3)
-    mixed = tiles[rng.permutation(64)].reshape(8, 8, side, side, 3).swapaxes(1, 2)
-    return np.ascontiguousarray(mixed.reshape(image.shape))
-
-
-COPIES: dict[str, Callable[[ImageU8, Generator], ImageU8]] = {
-    "recompressed": _recompressed,
-    "moved": _moved,
-    "drifted by a level": _drifted,
-    "itself": lambda image, rng: image.copy(),
-}
-
-_Gross = Callable[[Edited, ImageU8, Generator], ImageU8]
-#: gate -> kind -> how such an image is made from a candidate, another image and chance.
-GROSS: dict[str, dict[str, _Gross]] = {
-    "unchanged": {
-        "source recompressed": lambda edited, other, rng: _recompressed(edited.source, rng),
-        "source moved": lambda edited, other, rng: _moved(edited.source, rng),
-        "source drifted by a level": lambda edited, other, rng: _drifted(edited.source, rng),
-        "source": lambda edited, other, rng: edited.source.copy(),
-    },
-    "changed_all_over": {
-        "another image": lambda edited, other, rng: other,
-        "tiles shuffled": lambda edited, other, rng: _shuffled(edited.candidate, rng),
-        "another background": lambda edited, other, rng: _mixed(edited, other),
-    },
-    "preservation": {
-        "strong drift": _lab_drift,
-        "strong noise": _grain,
-        "negative": lambda edited, other, rng: _mixed(edited, 255 - edited.candidate),
-    },
-}

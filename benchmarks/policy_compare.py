@@ -24,7 +24,7 @@ from benchmarks.result import row, write_result
 from runtime.checkout import CHECKOUT
 from schemas.record import short_hash
 from training.pictures.curves import Arm, band, comparison_plot
-from training.policy.trial import CaseResult, column
+from training.policy.held_out_evaluation import CaseResult, column
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]

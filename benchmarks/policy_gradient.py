@@ -30,13 +30,13 @@ from benchmarks.policy_compare import ARMS, CONFIG
 from benchmarks.result import row, write_result
 from runtime.bootstrap import HIGH_PERCENT, LOW_PERCENT, resamples
 from runtime.checkout import CHECKOUT
-from training.policy.collect import Rollout, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.config import PolicyConfig
 from training.policy.data import load_cases
 from training.policy.objective import permute_regions
 from training.policy.protocol import Policy
+from training.policy.registry import make_policy
 from training.policy.rewards import RewardQueue, make_case_reward
-from training.policy.specs import make_policy
+from training.policy.rollouts import Rollout, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.update import accumulate
 
 Floats = NDArray[np.float64]

@@ -42,9 +42,8 @@ def write_result(name: str, rows: Sequence[dict[str, Any]], **extra: Any) -> Pat
         table.add_row(*(_cell(figures[column]) for column in COLUMNS))
     Console(width=160).print(table)
     path = CHECKOUT / "benchmarks" / "results" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     result = {"name": name, "commit": checkout_commit(), "machine": _machine(), "rows": list(rows), **extra}
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(path, json.dumps(result, indent=1) + "\n")
     return path
 
 

@@ -33,7 +33,7 @@ def settings_of(given: argparse.Namespace) -> RewardConfig:
     return load_config(given.config, overrides)
 
 
-def _told(given: argparse.Namespace, config: RewardConfig, *without: str) -> dict[str, Any]:
+def _recorded(given: argparse.Namespace, config: RewardConfig, *without: str) -> dict[str, Any]:
     """The settings for the result, the run as it was named and not where it lies on this machine."""
     return {**config.model_dump(exclude={"dataset", *without}), "run": given.run.name}
 
@@ -44,20 +44,22 @@ def measure_photos(given: argparse.Namespace, config: RewardConfig, work: Path) 
     from training.evaluation.reward_metrics import write_photos
 
     tested = leave_one_photo_out(given.run, config, work, given.cases, given.photos)
-    write_result("reward-photos", photo_rows(tested), settings=_told(given, config), cases_a_request=given.cases)
+    write_result("reward-photos", photo_rows(tested), settings=_recorded(given, config), cases_a_request=given.cases)
     if given.photos is None and is_of(given.run / "reward", config):
         write_photos(given.run / "reward", as_photo_rows(tested))
 
 
 def is_of(folder: Path, config: RewardConfig) -> bool:
     """Whether the reward in `folder` was trained with these settings, but for the number of threads."""
-    from training.reward.checkpoint import SCHEMA, read_document
+    from training.checkpoint import read_document
+    from training.reward.checkpoint import SCHEMA, VERSION
     from training.reward.config import parse_config
 
     path = folder / "reward.json"
     if not path.is_file():
         return False
-    found = parse_config(read_document(path, SCHEMA, "train it anew").get("config") or {}, str(path))
+    document = read_document(path, SCHEMA, VERSION, "train it anew")
+    found = parse_config(document.get("config") or {}, str(path))
     return found.model_copy(update={"threads": config.threads}) == config
 
 
@@ -70,7 +72,7 @@ def measure_supervision(given: argparse.Namespace, config: RewardConfig, work: P
     write_result(
         "reward-supervision",
         supervision_rows(found, seeds),
-        settings=_told(given, config, "seed", "supervision"),
+        settings=_recorded(given, config, "seed", "supervision"),
         seeds=list(seeds),
         sources=given.sources,
         test_textures_seen_in_training=textures_seen(given.run),
@@ -82,7 +84,7 @@ def measure_uncertainty(given: argparse.Namespace, config: RewardConfig, work: P
     from benchmarks.reward_uncertainty import measure
 
     rows = measure(given.run, config, work, given.raters)
-    write_result("reward-uncertainty", rows, settings=_told(given, config), raters=given.raters, synthetic=True)
+    write_result("reward-uncertainty", rows, settings=_recorded(given, config), raters=given.raters, synthetic=True)
 
 
 MEASURES = {"photos": measure_photos, "supervision": measure_supervision, "uncertainty": measure_uncertainty}

@@ -20,12 +20,12 @@ from runtime.bootstrap import Estimate, estimate, resamples, weighted_means
 from schemas.record import short_hash
 from schemas.request import EditRequest
 from schemas.reward import PhotoRow
-from training.evaluation.localisation_cases import Case, photo_cases, photos
+from training.evaluation.localisation_cases import DefectCase, photo_cases, photos
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES, PIXELS, photo_row
 from training.reward.config import RewardConfig
-from training.reward.pixel import PixelDifference
+from training.reward.pixel_difference import PixelDifference
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_registry import make_reward
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _test(run: Path, names: tuple[str, ...], config: RewardConfig, work: Path, c
     trained = train_reward(config, folder)
 
     def measure() -> dict[str, Any]:
-        cases: list[Case] = []
+        cases: list[DefectCase] = []
         for name in names:
             cases += photo_cases(run, name, cases_a_request)[0]
         label = " and ".join(names)

@@ -17,15 +17,15 @@ from pipeline.build import config_of
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info
 from runtime.bootstrap import resamples
-from training.evaluation.answers import ask
 from training.evaluation.localisation import first_rows, lownesses, source_index
-from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, Case, scene_cases
+from training.evaluation.localisation_cases import HELD_OUT_SEED, HELD_OUT_TEXTURES, DefectCase, scene_cases
+from training.evaluation.ranking_calibration import ranking
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
-from training.evaluation.truth_figures import ranking
+from training.predictions import ask
 from training.reward.config import RewardConfig, Supervision
-from training.reward.protocol import Prediction, Reward
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_protocol import Prediction, Reward
+from training.reward_registry import make_reward
 
 log = logging.getLogger(__name__)
 ARMS: tuple[Supervision, ...] = get_args(Supervision)
@@ -52,7 +52,7 @@ class Share:
 Figures = dict[str, Share]
 
 
-def multi_region_cases(sources: int, cases_a_source: int, seed: int = HELD_OUT_SEED) -> list[Case]:
+def multi_region_cases(sources: int, cases_a_source: int, seed: int = HELD_OUT_SEED) -> list[DefectCase]:
     """Test cases on held-out scenes with two targets or more."""
     cases, _ = scene_cases(sources, cases_a_source, seed=seed)
     return [case for case in cases if len(case.request.targets) >= 2]
@@ -63,11 +63,11 @@ def textures_seen(run: Path) -> list[str]:
     return sorted(set(config_of(read_build_info(run)).scene_textures or TEXTURES) & set(HELD_OUT_TEXTURES))
 
 
-def shares_of(reward: Reward, cases: Sequence[Case], samples: int = BOOTSTRAP_SAMPLES) -> Figures:
+def shares_of(reward: Reward, cases: Sequence[DefectCase], samples: int = BOOTSTRAP_SAMPLES) -> Figures:
     """The three shares of `WHAT`. Ties are wrong in an order, and shared where a place is named."""
     sources = source_index(cases)
     weights = resamples(int(sources.max()) + 1, samples, 0)
-    flawed = ask(reward, [case.question for case in cases])
+    flawed = ask(reward, [case.query for case in cases])
     twins = ask(reward, [case.twin for case in cases])
     order, n_pairs = ranking(cases, flawed, twins, sources, weights)
     in_region = [place for place, case in enumerate(cases) if case.defect.target is not None]
@@ -81,7 +81,7 @@ def shares_of(reward: Reward, cases: Sequence[Case], samples: int = BOOTSTRAP_SA
     return found
 
 
-def of_regions(case: Case, flawed: Prediction) -> Mapping[str, float | None]:
+def of_regions(case: DefectCase, flawed: Prediction) -> Mapping[str, float | None]:
     """`lownesses` of the regions alone."""
     labels = case.labels
     return {key: value for key, value in lownesses(case, flawed).items() if key in labels}
@@ -91,7 +91,7 @@ def compare(
     config: RewardConfig, work: Path, seeds: Sequence[int], sources: int, cases_a_source: int
 ) -> dict[str, list[Figures]]:
     """arm -> figures by seed; what is trained and tested already is taken from `work`."""
-    cases: list[Case] = []
+    cases: list[DefectCase] = []
     found: dict[str, list[Figures]] = {arm: [] for arm in ARMS}
     for seed in seeds:
         for arm in ARMS:
@@ -127,12 +127,12 @@ def _means(what: str, ours: Sequence[Share], theirs: Sequence[Share]) -> list[di
     pairs = [(a.value, b.value) for a, b in zip(ours, theirs, strict=True) if a.value is not None]
     both = [(own, peer) for own, peer in pairs if peer is not None]
     own, peer, gap = ([*values] for values in ([a for a, _ in both], [b for _, b in both], [a - b for a, b in both]))
-    told = {"seeds": len(both), "n": ours[0].n if ours else 0}
+    counts = {"seeds": len(both), "n": ours[0].n if ours else 0}
     chance = {"chance": ours[0].chance if ours else None}
     figures = row(f"{what}: mean over seeds", "share right", _mean(own), _mean(peer), "whole-image training", limit=1)
     difference = row(f"{what}: gap, mean over seeds", "share right", _mean(gap))
     spreads = {"spread": _spread(own), "peer_spread": _spread(peer)}
-    return [figures | told | chance | spreads, difference | told | _range(gap)]
+    return [figures | counts | chance | spreads, difference | counts | _range(gap)]
 
 
 def _range(gap: Sequence[float]) -> dict[str, float | None]:

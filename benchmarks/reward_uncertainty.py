@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -23,20 +23,18 @@ from flows.rate import rate_run
 from pipeline.dataset.consensus_files import read_consensus
 from pipeline.dataset.shards import read_dataset
 from pipeline.run.folder import read_build_info
-from runtime.bootstrap import Estimate, Floats, Ints, estimate, resamples
-from schemas.dataset_row import DatasetRow, ImageScoreName, RegionScoreName
-from schemas.score import SCORE_MAX, Consensus
+from runtime.bootstrap import Estimate, Floats, Ints, estimate, group_index, resamples
+from schemas.dataset_row import DatasetRow
+from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX, Consensus
 from training.evaluation.reward_metrics import BOOTSTRAP_SAMPLES
 from training.reward.config import RewardConfig
-from training.reward.data import question_of
-from training.reward.protocol import Predicted, Prediction
+from training.reward.data import query_of
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_protocol import Predicted, Prediction
+from training.reward_registry import make_reward
 
 log = logging.getLogger(__name__)
 SNAPSHOT = "panel"
-REGION_SCORES: tuple[str, ...] = get_args(RegionScoreName)
-IMAGE_SCORES: tuple[str, ...] = get_args(ImageScoreName)
 NAMES = (*(f"region.{name}" for name in REGION_SCORES), *(f"image.{name}" for name in IMAGE_SCORES))
 #: Of a finished run, what raters and the export need.
 _COPIED = ("run.json", "plan", "images", "requests", "candidates", "regions", "gates")
@@ -90,11 +88,11 @@ def rated_copy(run: Path, copy: Path, raters: int, seed: int) -> Path:
 
 
 def beside_spreads(first: Path, second: Path, reward_folder: Path) -> Iterator[Spreads]:
-    """Every held-out score with a prediction and a spread; what the second panel said of it beside it."""
+    """Every held-out score with a prediction and a spread, and the second panel's spread beside it."""
     reward = make_reward(f"region:{reward_folder}")
     others = consensus_by_candidate(second)
     for _, sample, members in read_dataset(first / "dataset", "test"):
-        (prediction,) = reward.score([question_of(sample, members)])
+        (prediction,) = reward.score([query_of(sample, members)])
         other = _of_consensus(others[sample.candidate]) if sample.candidate in others else {}
         for place, spread in of_row(sample).items():
             predicted = of_prediction(prediction).get(place, Predicted(None))
@@ -174,8 +172,7 @@ _PEER = "nearness of the predicted mean to the middle"
 
 
 def _row(what: str, scores: Sequence[Spreads], samples: int) -> dict[str, Any]:
-    order = {name: place for place, name in enumerate(dict.fromkeys(one.source for one in scores))}
-    sources = np.array([order[one.source] for one in scores], dtype=np.int64)
+    sources = group_index([one.source for one in scores])
     std, spread = (np.array([getattr(one, name) for one in scores], dtype=np.float64) for name in ("std", "spread"))
     middle = -np.abs(np.array([one.mean for one in scores], dtype=np.float64) - SCORE_MAX / 2)
     again = [(one.spread, one.other) for one in scores if one.other is not None]
@@ -183,7 +180,7 @@ def _row(what: str, scores: Sequence[Spreads], samples: int) -> dict[str, Any]:
     own, peer = (correlation(values, spread, sources, samples) for values in (std, middle))
     figures = row(what, "rho", own.value, peer.value, _PEER, limit=ceiling)
     intervals = {"low": own.low, "high": own.high, "peer_low": peer.low, "peer_high": peer.high}
-    return figures | {"n": len(scores), "n_sources": len(order), "n_limit": len(again)} | intervals
+    return figures | {"n": len(scores), "n_sources": len(set(sources.tolist())), "n_limit": len(again)} | intervals
 
 
 def _known(value: float) -> float | None:

@@ -15,12 +15,13 @@ from rich.table import Column, Table
 from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
-from pipeline.dataset.shards import verify
+from pipeline.dataset.verify import verify
 from pipeline.report import write_report
 from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
-from pipeline.run.folder import STAGES, locked, read_build_info, read_done
+from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.workers import workers as open_workers
+from runtime.locks import locked
 from schemas.errors import BadInput, TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
 

@@ -15,8 +15,9 @@ from annotation.store import AnnotationStore, open_store, store_path
 from flows.facts import show_facts
 from flows.run_tasks import read_gated
 from pipeline.dataset.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus
-from pipeline.run.folder import locked, read_kept
+from pipeline.run.folder import read_kept
 from runtime.files import write_whole
+from runtime.locks import locked
 from schemas.agreement import GoldSummary
 from schemas.manifest import BuildInfo
 from schemas.score import Annotation

@@ -17,7 +17,7 @@ from schemas.score import CandidateScore
 
 #: Most candidates with known scores that are mixed in.
 GOLD_TASKS = 50
-#: What a reward is unsure about, in the run folder (`training.scoring.values`).
+#: What a reward is unsure about, in the run folder (`training.scoring.uncertainty`).
 VALUES_FILE = "values.jsonl"
 
 
@@ -60,6 +60,6 @@ def candidate_values(run: Path, info: BuildInfo, settings: PushSettings) -> list
 def ask_values(run: Path, reward: str) -> Path:
     """The file of what a reward is unsure about, made by a process of its own. Raises: TrainingFailed."""
     path = run / VALUES_FILE
-    command = child_command("training.scoring.values", "--run", str(run.resolve()), "--reward", reward)
+    command = child_command("training.scoring.uncertainty", "--run", str(run.resolve()), "--reward", reward)
     outputs([(path, [*command, "--out", str(path.resolve())])])
     return path

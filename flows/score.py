@@ -13,11 +13,11 @@ from runtime.files import write_whole
 from runtime.images import encode_image
 from schemas.errors import BadInput
 from schemas.reward import PredictedScore, ScoredPair
-from training.evaluation.answers import WHOLE, ask
 from training.pictures.scored_pair import draw_pair
-from training.rewards import make_reward
+from training.predictions import WHOLE_IMAGE_SCORES, ask
+from training.reward_registry import make_reward
+from training.scoring.pair_record import scored_pair
 from training.scoring.pairs import Pair, make_pair, one_line, open_pair, read_image_file, read_lines
-from training.scoring.scored import scored_pair
 
 CHUNK = 32
 
@@ -47,7 +47,7 @@ def score_pairs(
     reward = make_reward(spec)
     every: list[ScoredPair] = []
     for pairs in (first, *chunks):
-        answers = ask(reward, [pair.question for pair in pairs])
+        answers = ask(reward, [pair.query for pair in pairs])
         for pair, answer in zip(pairs, answers, strict=True):
             scored = scored_pair(pair, answer, f"{reward.name} {reward.revision}")
             if picture is not None:
@@ -106,7 +106,7 @@ def _table(found: ScoredPair) -> Table:
         table.add_row(escape(f"{region.label} ({region.origin})"), *scores)
     behind = found.background
     table.add_row("background", "", _as_text(behind), _number(behind.mean), _number(found.background_reward, 2))
-    for name in WHOLE:
+    for name in WHOLE_IMAGE_SCORES:
         table.add_row(f"whole image: {name}", _as_text(getattr(found, name)))
     return table
 

@@ -54,7 +54,7 @@ def train_policy_of_run(run: Path, training: PolicyTraining, say: Callable[[str]
 
 def _command(run: Path, out: Path, training: PolicyTraining) -> list[str]:
     several = training.processes > 1
-    module = ["training.policy.launch", str(training.processes)] if several else ["training.policy.train"]
+    module = ["training.policy.processes.launch", str(training.processes)] if several else ["training.policy.train"]
     command = child_command(*module, "--out", str(out))
     for setting in (f"dataset={json.dumps(str((run / 'dataset').resolve()))}", *training.settings):
         command += ["--set", setting]

@@ -32,10 +32,10 @@ from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.plan import PlannedLine, read_plan, scene_lines, write_plan
 from pipeline.run.stage import Stage, run_part
-from pipeline.stages.candidates import edit
-from pipeline.stages.gates import sift
-from pipeline.stages.regions import observe
-from pipeline.stages.requests import ingest
+from pipeline.stages.candidates import make_candidates
+from pipeline.stages.gates import apply_gates
+from pipeline.stages.regions import find_regions
+from pipeline.stages.requests import open_requests
 from runtime.checkout import checkout_commit
 from runtime.files import sha256_of_file, write_whole
 from schemas.errors import BadInput, RunConflict, TooManyRejected
@@ -96,7 +96,9 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="requests",
             version=1,
             after=None,
-            run=partial(ingest, size_px=config.size_px, gates=config.gates, scene_textures=textures, detector=detector),
+            run=partial(
+                open_requests, size_px=config.size_px, gates=config.gates, scene_textures=textures, detector=detector
+            ),
             images="sources",
             image_format=config.image_format,
             settings={"size_px": config.size_px, "gates": gates, "scene_textures": textures}
@@ -106,7 +108,7 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="candidates",
             version=1,
             after="requests",
-            run=partial(edit, editor=editor, k=config.k, seed=config.seed),
+            run=partial(make_candidates, editor=editor, k=config.k, seed=config.seed),
             images="candidates",
             image_format=config.image_format,
             settings={"editor": [editor.name, editor.revision], "k": config.k, "seed": config.seed},
@@ -115,7 +117,7 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="regions",
             version=1,
             after="candidates",
-            run=partial(observe, segmenter=segmenter, gates=config.gates, outliner=outliner),
+            run=partial(find_regions, segmenter=segmenter, gates=config.gates, outliner=outliner),
             settings={"segmenter": [segmenter.name, segmenter.revision], "gates": gates}
             | ({"outliner": [outliner.name, outliner.revision]} if outliner else {}),
         ),
@@ -123,7 +125,7 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             name="gates",
             version=1,
             after="regions",
-            run=partial(sift, gates=config.gates),
+            run=partial(apply_gates, gates=config.gates),
             settings={"gates": gates},
         ),
     )

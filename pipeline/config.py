@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -100,8 +101,6 @@ class BuildConfig(BaseModel):
 
 def config_digest(config: dict[str, Any]) -> str:
     """sha256 in hex of a resolved config."""
-    from hashlib import sha256
-
     return sha256(canonical_json(config)).hexdigest()
 
 

@@ -1,1 +1,1 @@
-"""What every room stands on: whole files, images, masks, bounded HTTP, processes. It knows no stage and no model."""
+"""What every package stands on: whole files, locks, images, masks, processes. It knows no stage and no model."""

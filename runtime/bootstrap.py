@@ -4,6 +4,7 @@ A resample is a weight for every source: how often it was drawn. Row 0 of every 
 so the point estimate and its interval come from the same code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,12 @@ def resamples(n_sources: int, samples: int, seed: int, stream: str = "bootstrap"
     rng = np.random.default_rng(int(short_hash(stream, seed, n_sources, samples), 16))
     drawn = rng.multinomial(n_sources, np.full(n_sources, 1 / max(1, n_sources)), size=samples)
     return np.concatenate([np.ones((1, n_sources)), drawn.astype(np.float64).reshape(samples, n_sources)])
+
+
+def group_index(groups: Sequence[str]) -> Ints:
+    """The index (N,) of the group of each of N things, such as its source, in the order of their first appearance."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+    return np.array([order[name] for name in groups], dtype=np.int64)
 
 
 def shares_above(defective: Floats, sound: Floats, sound_weights: Floats) -> Floats:

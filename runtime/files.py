@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO
@@ -14,12 +15,16 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the name `path` once the block ends without an error, and leaves nothing otherwise."""
+def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A file to write that takes the name `path` once the block ends without an error, and leaves nothing otherwise.
+
+    mode: its permissions from its first byte on, less the process's umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}"
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # one that is there already would keep its own permissions
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -30,9 +35,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
-    with whole_file(path) as file:
+def write_whole(path: Path, data: bytes | str, mode: int = 0o666) -> None:
+    """Writes `data` (text as UTF-8) to `path`, whole or not at all. mode: as for `whole_file`."""
+    with whole_file(path, mode) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 

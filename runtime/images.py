@@ -1,9 +1,10 @@
-"""Images and masks in memory and as bytes: safe decoding of what comes from outside, encoding, pixel hashes, COCO RLE.
+"""Images in memory and as bytes: safe decoding of what comes from outside, encoding, pixel hashes.
 
 Everything decoded here is untrusted: its size is looked at before its pixels are, and nothing of its metadata survives.
 """
 
 import warnings
+from base64 import b64encode
 from hashlib import sha256
 from io import BytesIO
 
@@ -20,6 +21,9 @@ from schemas.geometry import Box
 from schemas.sample import ImageFormat
 
 ImageU8 = NDArray[np.uint8]
+
+#: How the names of image files end.
+EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 
 #: Formats that are read from outside; everything else Pillow knows stays closed.
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -98,6 +102,11 @@ def encode_image(image_hwc_u8: ImageU8, image_format: ImageFormat) -> bytes:
     else:
         image.save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
+
+
+def data_url(data: bytes, image_format: ImageFormat) -> str:
+    """An image file as a `data:` URL."""
+    return f"data:image/{image_format};base64,{b64encode(data).decode()}"
 
 
 def encode_mask_png(mask_hw: MaskBool) -> bytes:

@@ -23,6 +23,9 @@ from schemas.region import ObservedMask, RegionKey
 SCORE_MAX = 25
 #: A person's five levels 0..4 on the score scale.
 LEVEL_SCORES = (0, 6, 13, 19, 25)
+#: The names of the scores of a region, and of the image, in the order in which they are always listed.
+REGION_SCORES = ("success", "preserve")
+IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 MISSING = None
 
 Score = Annotated[int, Field(strict=True, ge=0, le=SCORE_MAX)] | None

@@ -1,4 +1,4 @@
-"""A home of its own for every test session, so that no test touches the real one."""
+"""A home of its own for every test session, so that no test touches the real one; and shapes of tensors checked."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,9 @@ import pytest
 
 from annotation.studio.server import Studio, studio
 from runtime.processes import free_port
+from tests.tensor_shapes import check_shapes
+
+check_shapes()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,7 +1,6 @@
 """What a local Label Studio leaves in its data folder for others: its account, and where it runs."""
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,13 +40,7 @@ def account_in(data: Path) -> Account:
 
 def write_account(account: Account, data: Path) -> None:
     """Writes the account whole, readable by its owner alone from its first byte on."""
-    temporary = data / f".tmp-account.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(account), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(data / "account.json")
+    write_whole(data / "account.json", json.dumps(asdict(account)), mode=0o600)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@
 | `DataImages` | inside the tasks, a third larger | nothing; for few or small images |
 """
 
-import base64
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,14 +14,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from runtime.files import write_whole
+from runtime.images import EXTENSIONS, data_url
 from schemas.errors import BadInput
-from schemas.sample import ImageFormat, ImageRef
+from schemas.sample import ImageRef
 
 #: The encoded bytes of an image of the run.
 ReadImage = Callable[[ImageRef], bytes]
 #: Asks a Label Studio: method, path, JSON body; gives its JSON.
 Ask = Callable[[str, str, Mapping[str, Any] | None], Any]
-_EXTENSIONS: Mapping[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 
 
 class ImagePlace(Protocol):
@@ -127,7 +126,7 @@ class DataImages:
 
     def url(self, ref: ImageRef) -> str:
         """See `ImagePlace.url`."""
-        return f"data:image/{ref.format};base64,{base64.b64encode(self.read(ref)).decode()}"
+        return data_url(self.read(ref), ref.format)
 
     def picture_url(self, path: Path) -> str | None:
         """None: Label Studio drops data URIs from its guidelines."""
@@ -139,14 +138,11 @@ class DataImages:
 
 def file_name(ref: ImageRef) -> str:
     """The name of an image's file, by its content."""
-    return f"{ref.sha256[:32]}.{_EXTENSIONS[ref.format]}"
+    return f"{ref.sha256[:32]}.{EXTENSIONS[ref.format]}"
 
 
 def _write_once(path: Path, read: Callable[[], bytes]) -> None:
     """A file at `path`, whole; what is there already is the same, for the name says what is in it."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{path.name}.{os.getpid()}"
-    temporary.write_bytes(read())
-    temporary.replace(path)
+    write_whole(path, read())

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock
-
 from annotation.studio.account import USER, Account
 from annotation.studio.server_environment import studio_environment
 from runtime.checkout import CHECKOUT
-from runtime.files import whole_file
+from runtime.files import whole_file, write_whole
+from runtime.locks import locked_file
 from runtime.processes import tail
 from schemas.errors import BadInput, RegionwiseError
 
@@ -42,7 +41,7 @@ def set_up() -> Installed:
     Raises: RegionwiseError where that fails, BadInput where REGIONWISE_STUDIO_VENV names no such environment.
     """
     ENVIRONMENT.mkdir(exist_ok=True)
-    with FileLock(ENVIRONMENT / ".lock"):
+    with locked_file(ENVIRONMENT / ".lock"):
         given = os.environ.get(ENVIRONMENT_SETTING)
         if not given:
             _install(ENVIRONMENT)
@@ -83,7 +82,7 @@ def _install(folder: Path) -> None:
     with importlib.resources.as_file(CONSTRAINTS) as constraints:
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         _run([*pip, "--constraint", str(constraints), "label-studio"], log, dict(os.environ), INSTALL_TIMEOUT_S)
-    stamp.write_text(wanted)
+    write_whole(stamp, wanted)
     print(f"set-up: Label Studio, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
 

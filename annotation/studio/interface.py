@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from xml.sax.saxutils import quoteattr
 
 from annotation.client import region_name
+from runtime.files import write_whole
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import LEVEL_SCORES, Issue
 
@@ -173,7 +174,7 @@ def main(arguments: list[str]) -> int:
     if "--check" in arguments and current != text:
         raise BadInput(f"annotation/studio/{LABELS_FILE.name}", "is not current", "run `make schemas`")
     if current != text:
-        LABELS_FILE.write_text(current)
+        write_whole(LABELS_FILE, current)
     return 0
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 import psutil
-from filelock import FileLock, Timeout
 
 from annotation.studio.account import Account, LocalAddress, account_in, write_account, write_address
 from annotation.studio.image_urls import Ask
 from annotation.studio.installation import PORT, copy_whole, set_up
 from annotation.studio.server_environment import studio_environment
 from runtime.http import Bounds, request_once
+from runtime.locks import locked_file
 from runtime.processes import HOST, Process, choose_port, process, wait_until
 from schemas.errors import RegionwiseError, RunInUse
 
@@ -83,15 +83,9 @@ def studio(
 
 @contextmanager
 def _held(data: Path) -> Iterator[None]:
-    lock = FileLock(data / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunInUse(str(data), "is served by another process already", "use that one or end it") from None
-    try:
+    in_use = RunInUse(str(data), "is served by another process already", "use that one or end it")
+    with locked_file(data / ".lock", lambda: in_use):
         yield
-    finally:
-        lock.release()
 
 
 def personal_token(running: Studio) -> str:

@@ -21,11 +21,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipeline.build import check_reject_share, config_of, prepare_run, run_stage_part, stage_counts, stages_of
 from pipeline.config import BuildConfig, load_config
 from pipeline.dataset.export import export_dataset
-from pipeline.dataset.shards import verify
+from pipeline.dataset.verify import verify
 from pipeline.report import write_report
-from pipeline.run.folder import STAGES, is_whole, locked, read_build_info, read_done
+from pipeline.run.folder import STAGES, is_whole, read_build_info, read_done
 from pipeline.run.stage import input_digest
 from pipeline.run.workers import workers as open_workers
+from runtime.locks import locked
 from schemas.errors import DamagedFile
 from schemas.manifest import Manifest, PartDone
 from schemas.record import short_hash

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 import click
 import httpx
 
-from pipeline.run.folder import locked
 from runtime.checkout import CHECKOUT
 from runtime.http import Bounds, parse_json, request_once
+from runtime.locks import locked
 from runtime.processes import HOST, Process, choose_port, interrupt_on_sigterm, process, wait_until
 from schemas.errors import RegionwiseError
 

@@ -1,1 +1,1 @@
-"""The dataset: its plan, rows, scores, shards, export and card."""
+"""The dataset: its plan, rows, scores and shards, the formats of their samples, export, check and card."""

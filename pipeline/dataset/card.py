@@ -13,6 +13,7 @@ import yaml
 from pipeline.dataset.scores import CONSENSUS
 from pipeline.editors.plugins import EMBEDDED, is_embedded
 from runtime.files import write_whole
+from runtime.images import EXTENSIONS
 from schemas.dataset_row import DatasetRegion, DatasetRow
 from schemas.manifest import Manifest, Shard, StageCount
 from schemas.record import Record
@@ -21,7 +22,6 @@ from schemas.score import SCORE_MAX
 
 #: Upper bounds of the size categories that hubs know.
 SIZE_STEPS = ((1_000, "1K"), (10_000, "10K"), (100_000, "100K"), (1_000_000, "1M"), (10_000_000, "10M"))
-EXTENSIONS = {"png": "png", "jpeg": "jpg"}
 ORACLE_PREFIX = "oracle:"
 
 
@@ -103,7 +103,7 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _reading(manifest: Manifest) -> str:
-    extension = EXTENSIONS[str(manifest.build.config.get("image_format", "png"))]
+    extension = EXTENSIONS[manifest.build.config.get("image_format", "png")]
     split = _splits(manifest)[0]
     shards = [shard.name for shard in manifest.shards if shard.split == split]
     return f"""## How to read it

@@ -16,7 +16,7 @@ from pipeline.dataset.consensus_files import consensus_digests
 from pipeline.dataset.plan import SPLITS, DatasetPlan, ShardPlan, plan_dataset
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
-from pipeline.run.folder import is_whole, read_build_info, read_done
+from pipeline.run.folder import is_whole, read_build_info, read_done, without_folders
 from runtime.files import write_whole
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
@@ -147,7 +147,7 @@ def _manifest(
         scores=scores,
         stages=(*stages, StageCount(stage="export", rows_in=rows + len(plan.dropped), kept=rows, rejected=dropped)),
         synthetic="none" if not synthetic else ("all" if synthetic == rows else "some"),
-        build=_without_places(info),
+        build=without_folders(info),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -157,9 +157,3 @@ def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     for count in counts:
         total.update(count)
     return dict(sorted(total.items()))
-
-
-def _without_places(info: BuildInfo) -> BuildInfo:
-    """The build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
-    config = info.config | {"requests": [Path(path).name for path in info.config["requests"]]}
-    return info.model_copy(update={"config": config, "inputs": {Path(p).name: d for p, d in info.inputs.items()}})

@@ -108,6 +108,12 @@ def blank(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult:
     return _at_least("blank", value, settings.min_spread_levels, "levels between 1st and 99th percentile")
 
 
+def source_fault(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult | None:
+    """The first gate that a source image (HWC uint8 RGB) does not pass, of its size, its aspect and blankness."""
+    results = (size_and_aspect(image.shape[1], image.shape[0], settings), blank(image, settings))
+    return next((result for result in results if not result.passed), None)
+
+
 def unchanged(pair: Comparison, changed: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
     """Drops a candidate that equals its source apart from noise: no edit anywhere, no drift of colour, no grain.
 

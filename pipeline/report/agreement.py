@@ -1,4 +1,4 @@
-"""The report's section on people: how far raters agree, what each is like, and what gold says of them.
+"""The report's section on raters: how far they agree, what each one is like, and how they answer gold questions.
 
 From `<run>/consensus/<snapshot>/agreement.json` alone (`schemas.agreement`); there when a snapshot has one.
 """
@@ -35,7 +35,7 @@ DIMENSION_NAMES = {
 
 
 @dataclass(frozen=True)
-class FigureView:
+class CoefficientView:
     """A coefficient in the table. grade: 0..4 for its colour; note: its interval, or why it is not there."""
 
     text: str
@@ -50,14 +50,14 @@ class DimensionView:
     name: str
     n: str
     chart: Markup
-    alpha: FigureView
-    icc: FigureView
-    kappa: FigureView
+    alpha: CoefficientView
+    icc: CoefficientView
+    kappa: CoefficientView
 
 
 @dataclass(frozen=True)
 class RaterView:
-    """One row: a rater, its figures as text, and what is worth a word. gold: None without gold answers."""
+    """One row: a rater, its figures as text, and notes on it. gold: None without gold answers."""
 
     name: str
     answers: str
@@ -76,7 +76,7 @@ class SnapshotView:
     found: Agreement
     numbers: tuple[Number, ...]
     dimensions: tuple[DimensionView, ...]
-    issues: tuple[tuple[str, int, FigureView], ...]
+    issues: tuple[tuple[str, int, CoefficientView], ...]
     raters: tuple[RaterView, ...]
     more_raters: int
     in_dataset: bool
@@ -134,12 +134,14 @@ def _dimension(row: DimensionAgreement) -> DimensionView:
     return DimensionView(name, f"{row.n_questions:,} by {row.n_raters}", chart, _view(alpha), icc, kappa)
 
 
-def _view(figure: Figure, more: str = "") -> FigureView:
+def _view(figure: Figure, more: str = "") -> CoefficientView:
     if figure.value is None:
-        return FigureView(ABSENT, figure.reason, None)
+        return CoefficientView(ABSENT, figure.reason, None)
     ends = "" if figure.low is None or figure.high is None else f"{figure.low:.2f} to {figure.high:.2f}"
     grade = min(N_CLASSES - 1, max(0, int(figure.value * N_CLASSES)))
-    return FigureView(f"{figure.value:.2f}", ", ".join(part for part in (ends or figure.reason, more) if part), grade)
+    return CoefficientView(
+        f"{figure.value:.2f}", ", ".join(part for part in (ends or figure.reason, more) if part), grade
+    )
 
 
 def _rater(row: RaterSummary, gold: GoldSummary | None, copying: set[str]) -> RaterView:

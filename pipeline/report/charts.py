@@ -1,13 +1,11 @@
-"""Small inline SVG charts: histograms and bars with axes and labels.
-
-Presentation attributes and classes only, so that a strict content policy lets them through; everything from outside is
-escaped.
-"""
+"""Small inline SVG charts of counts: histograms and bars with axes and labels."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from markupsafe import Markup, escape
+
+from pipeline.report.svg import NOTHING, grid_line, svg, text
 
 WIDTH, HEIGHT = 300, 150
 LEFT, RIGHT, TOP, BOTTOM = 38, 8, 8, 30
@@ -58,45 +56,43 @@ def _columns(counts: list[int], names: list[str], ticks: list[tuple[float, str]]
                 '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}: {:,}</title></rect>'
             ).format(LEFT + index * step + 1, base - height, step - 2, height, name, count)
         )
-    for share, text in ticks:
+    for share, name in ticks:
         x = LEFT + share * plot_width
         anchor = "end" if share == 1 else ("start" if share == 0 else "middle")
-        parts.append(_text(x, base + 13, text, anchor))
-    parts.append(_text(LEFT + plot_width / 2, HEIGHT - 3, x_label, "middle"))
-    return _svg(WIDTH, HEIGHT, f"{x_label}: {_spoken(counts, names)}", Markup("").join(parts))
+        parts.append(text(x, base + 13, name, anchor))
+    parts.append(text(LEFT + plot_width / 2, HEIGHT - 3, x_label, "middle"))
+    return svg(WIDTH, HEIGHT, f"{x_label}: {_spoken(counts, names)}", *parts)
 
 
 def _grid(most: int, plot_height: float, base: float) -> Markup:
     lines = []
     for share in (0.0, 0.5, 1.0):
         y = base - share * plot_height
-        lines.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
-        )
+        lines.append(grid_line(LEFT, WIDTH - RIGHT, y))
         if share == 0 or most * share == int(most * share):
-            lines.append(_text(LEFT - 4, y + 4, _short(int(most * share)), "end"))
+            lines.append(text(LEFT - 4, y + 4, _short(int(most * share)), "end"))
     return Markup("").join(lines)
 
 
 def bars(counts: Mapping[str, int], x_label: str) -> Markup:
     """One horizontal bar for each name, in the order given."""
     if not counts:
-        return Markup('<p class="quiet">none</p>')
+        return NOTHING
     most = max(1, *counts.values())
     height = len(counts) * ROW_HEIGHT + 18
     room = WIDTH - LABEL_WIDTH - COUNT_WIDTH
     parts = []
     for index, (name, count) in enumerate(counts.items()):
         y = index * ROW_HEIGHT
-        parts.append(_text(LABEL_WIDTH - 6, y + 14, _clip(name), "end"))
+        parts.append(text(LABEL_WIDTH - 6, y + 14, _clip(name), "end"))
         parts.append(
             Markup('<rect class="bar" x="{}" y="{}" width="{:.1f}" height="{}"><title>{}: {:,}</title></rect>').format(
                 LABEL_WIDTH, y + 3, max(1.0, count / most * room), ROW_HEIGHT - 6, name, count
             )
         )
-        parts.append(_text(LABEL_WIDTH + count / most * room + 5, y + 14, f"{count:,}", "start"))
-    parts.append(_text(LABEL_WIDTH, height - 4, x_label, "start"))
-    return _svg(WIDTH, height, f"{x_label}: {_spoken(list(counts.values()), list(counts))}", Markup("").join(parts))
+        parts.append(text(LABEL_WIDTH + count / most * room + 5, y + 14, f"{count:,}", "start"))
+    parts.append(text(LABEL_WIDTH, height - 4, x_label, "start"))
+    return svg(WIDTH, height, f"{x_label}: {_spoken(list(counts.values()), list(counts))}", *parts)
 
 
 def share_bar(kept: int, dropped: int) -> Markup:
@@ -106,16 +102,6 @@ def share_bar(kept: int, dropped: int) -> Markup:
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{:.0f} % kept">'
         '<rect class="lost" width="100" height="8"/><rect class="bar" width="{:.2f}" height="8"/></svg>'
     ).format(100 * kept / total, 100 * kept / total)
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
-
-
-def _svg(width: int, height: int, spoken: str, inside: Markup) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        width, height, spoken, inside
-    )
 
 
 def _spoken(counts: Sequence[int], names: Sequence[str]) -> str:

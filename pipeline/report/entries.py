@@ -21,7 +21,7 @@ IMAGE_SCORES = ("background", "background_reward", "success", "overedit", "natur
 
 
 @dataclass(frozen=True)
-class Place:
+class ByteRange:
     """`length` bytes at `offset` of a file."""
 
     path: Path
@@ -46,7 +46,7 @@ class Entry:
     kind: str
     photo: bool
     source: str
-    members: dict[str, Place]
+    members: dict[str, ByteRange]
 
     def row(self) -> DatasetRow:
         """The whole row."""
@@ -54,7 +54,7 @@ class Entry:
 
 
 @dataclass
-class Tally:
+class DatasetTally:
     """Values of every score, and how often what was seen, over the rows read. values: `region.phi`, `image.overedit`,
     ... ; missing: how many of each were missing; areas: share of the image of each region's mask, 0..1."""
 
@@ -106,9 +106,9 @@ def choose_shards(shards: Iterable[Shard], rows: int = ROWS_READ) -> list[Shard]
     return [shard for shard in every if shard.name in chosen]
 
 
-def read_entries(dataset: Path, manifest: Manifest) -> tuple[list[Entry], Tally]:
+def read_entries(dataset: Path, manifest: Manifest) -> tuple[list[Entry], DatasetTally]:
     """The entries of the chosen shards in their order, and the tally of their rows. Raises: DamagedFile."""
-    entries, tally = [], Tally()
+    entries, tally = [], DatasetTally()
     for shard in choose_shards(manifest.shards):
         for members in _samples(dataset / shard.name, shard):
             row = DatasetRow.from_json(members["json"].read(), thing=shard.name)
@@ -117,7 +117,7 @@ def read_entries(dataset: Path, manifest: Manifest) -> tuple[list[Entry], Tally]
     return entries, tally
 
 
-def _entry(row: DatasetRow, members: dict[str, Place]) -> Entry:
+def _entry(row: DatasetRow, members: dict[str, ByteRange]) -> Entry:
     return Entry(
         key=row.key,
         request=row.request,
@@ -130,11 +130,11 @@ def _entry(row: DatasetRow, members: dict[str, Place]) -> Entry:
     )
 
 
-def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
+def _samples(path: Path, shard: Shard) -> Iterator[dict[str, ByteRange]]:
     """The places of each sample's members, `source`, `edited`, `json`, ...; masks stand in the row, too."""
     if not path.is_file() or path.stat().st_size != shard.size_bytes:
         raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
-    key, members = None, dict[str, Place]()
+    key, members = None, dict[str, ByteRange]()
     try:
         for member in tar_members(path):
             stem, name, *_ = member.name.split(".")
@@ -143,7 +143,7 @@ def _samples(path: Path, shard: Shard) -> Iterator[dict[str, Place]]:
                 members = {}
             key = stem
             if not name.startswith("masks"):
-                members[name] = Place(path, member.offset, member.size)
+                members[name] = ByteRange(path, member.offset, member.size)
     except ValueError as error:
         raise DamagedFile(str(path), f"is not a dataset tar: {error}", "run `regionwise repair`") from None
     if members:

@@ -8,7 +8,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from pipeline.report.charts import bars, binned, histogram, score_histogram
-from pipeline.report.entries import Entry, Tally
+from pipeline.report.entries import DatasetTally, Entry
 from schemas.manifest import Manifest, StageCount
 from schemas.score import SCORE_MAX
 
@@ -90,7 +90,7 @@ def _megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
 
 
-def synthetic_note(tally: Tally) -> str:
+def synthetic_note(tally: DatasetTally) -> str:
     """What is synthetic in the rows, in a sentence; '' where nothing is."""
     made = [
         f"the {name} of {'all' if tally.synthetic[part] == tally.rows else format(tally.synthetic[part], ',')} rows"
@@ -105,7 +105,7 @@ def synthetic_note(tally: Tally) -> str:
     )
 
 
-def charts(tally: Tally, entries: list[Entry]) -> list[Chart]:
+def charts(tally: DatasetTally, entries: list[Entry]) -> list[Chart]:
     """Every distribution that the page shows."""
     made = [_score_chart(tally, key, title, high) for key, title, high in SCORES]
     areas = [100 * area for area in tally.areas]
@@ -124,7 +124,7 @@ def _most_first(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _score_chart(tally: Tally, key: str, title: str, high: int) -> Chart:
+def _score_chart(tally: DatasetTally, key: str, title: str, high: int) -> Chart:
     values, missing = tally.values.get(key, []), tally.missing[key]
     mean = f"mean {fmean(values):.2f}" if values else "no score"
     note = f"{len(values):,} scores, {mean}, {missing:,} missing"

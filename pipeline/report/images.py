@@ -1,6 +1,5 @@
 """Pictures for the report: thumbnails as data addresses, each source once, and masks as outlines to lay over them."""
 
-from base64 import b64encode
 from io import BytesIO
 
 import cv2
@@ -8,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.images import ImageU8, MaskBool, decode_image, fit_size_px, resize_image, resize_mask
+from runtime.images import ImageU8, data_url, decode_image, fit_size_px, resize_image, resize_mask
+from runtime.masks import MaskBool
 
 THUMBNAIL_PX = 256
 JPEG_QUALITY = 85
@@ -24,7 +24,7 @@ def jpeg_address(image_hwc_u8: ImageU8) -> str:
     width, height = fit_size_px(image_hwc_u8.shape[1], image_hwc_u8.shape[0], THUMBNAIL_PX)
     buffer = BytesIO()
     Image.fromarray(resize_image(image_hwc_u8, width, height), "RGB").save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+    return data_url(buffer.getvalue(), "jpeg")
 
 
 def outline(mask_hw: MaskBool, width_px: int, height_px: int) -> str:

@@ -20,14 +20,14 @@ from pipeline.build import stage_counts
 from pipeline.dataset.shards import read_manifest
 from pipeline.report.agreement import agreement_data
 from pipeline.report.charts import share_bar
-from pipeline.report.entries import Entry, Tally, choose_requests, read_entries
+from pipeline.report.entries import DatasetTally, Entry, choose_requests, read_entries
 from pipeline.report.figures import charts, key_numbers, summary, synthetic_note
 from pipeline.report.images import Pictures
 from pipeline.report.policy import policy_data
 from pipeline.report.rejects import reason_views
 from pipeline.report.reward import reward_data
 from pipeline.report.samples import RequestView, request_views
-from pipeline.run.folder import read_build_info
+from pipeline.run.folder import read_build_info, without_folders
 from runtime.files import write_whole
 from schemas.manifest import BuildInfo, Manifest, StageCount
 
@@ -47,7 +47,7 @@ class Gathered:
     manifest: Manifest | None
     stages: tuple[StageCount, ...]
     entries: list[Entry]
-    tally: Tally
+    tally: DatasetTally
     views: list[RequestView]
     pictures: Pictures
 
@@ -79,7 +79,7 @@ def gather(run: Path, max_requests: int) -> Gathered:
     info = read_build_info(run)
     dataset = run / "dataset"
     manifest = read_manifest(dataset) if (dataset / "manifest.json").is_file() else None
-    entries, tally = read_entries(dataset, manifest) if manifest else ([], Tally())
+    entries, tally = read_entries(dataset, manifest) if manifest else ([], DatasetTally())
     stages = manifest.stages if manifest else stage_counts(run, info.n_parts)
     pictures = Pictures()
     views = request_views(run, info.n_parts, choose_requests(entries, max_requests), pictures)
@@ -105,7 +105,7 @@ def page(gathered: Gathered) -> str:
         sections=sections,
         pictures=gathered.pictures.shared.values(),
         lineage=_lineage(gathered),
-        settings=json.dumps(_public(gathered).config, indent=1, sort_keys=True, ensure_ascii=False),
+        settings=json.dumps(without_folders(gathered.info).config, indent=1, sort_keys=True, ensure_ascii=False),
     )
 
 
@@ -247,16 +247,8 @@ SECTIONS: tuple[Callable[[Gathered], Section | None], ...] = (
 )
 
 
-def _public(gathered: Gathered) -> BuildInfo:
-    """The build's facts without the folders of the machine that it ran on."""
-    info = gathered.info
-    requests = [Path(path).name for path in info.config.get("requests", ())]
-    inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
-    return info.model_copy(update={"config": info.config | {"requests": requests}, "inputs": inputs})
-
-
 def _lineage(gathered: Gathered) -> list[tuple[str, str]]:
-    info = _public(gathered)
+    info = without_folders(gathered.info)
 
     def pairs(values: dict[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"

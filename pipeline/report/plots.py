@@ -1,12 +1,11 @@
-"""Small inline SVG plots with two axes: curves over steps, points against a diagonal, an estimate with its interval.
-
-As in `pipeline.report.charts`: presentation attributes and classes only, and everything from outside is escaped.
-"""
+"""Small inline SVG plots with two axes: curves over steps, points against a diagonal, an estimate with its interval."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
 
 from markupsafe import Markup
+
+from pipeline.report.svg import NOTHING, grid_line, svg, text
 
 WIDTH, HEIGHT = 300, 190
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 8, 34
@@ -20,37 +19,37 @@ def curves(series: Mapping[str, Sequence[Point]], x_label: str) -> Markup:
     """One line for each name over the same axes; the y axis begins at 0, or below where values do."""
     points = [point for line in series.values() for point in line]
     if not points:
-        return Markup('<p class="quiet">none</p>')
+        return NOTHING
     lowest, highest = min(y for _, y in points), max(y for _, y in points)
     below = -_round_up(-lowest) if lowest < 0 else 0.0
-    frame = _Frame(0, max(x for x, _ in points) or 1, below, _round_up(highest) if highest > 0 or not below else 0.0)
+    axes = _Axes(0, max(x for x, _ in points) or 1, below, _round_up(highest) if highest > 0 or not below else 0.0)
     lines = [
         Markup('<polyline class="curve c{}" points="{}"><title>{}</title></polyline>').format(
-            number % N_COLOURS, " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line), name
+            number % N_COLOURS, " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line), name
         )
         for number, (name, line) in enumerate(series.items())
     ]
     last = ", ".join(f"{name} ends at {line[-1][1]:.3g}" for name, line in series.items() if line)
-    return frame.svg(f"{x_label}: {last}", x_label, Markup("").join(lines))
+    return axes.svg(f"{x_label}: {last}", x_label, Markup("").join(lines))
 
 
 def against_diagonal(points: Sequence[tuple[float, float, int]], high: float, x_label: str, y_label: str) -> Markup:
     """Points (x, y, n) over equal axes 0..`high`, with the diagonal on which they should lie; area by n."""
     if not points:
-        return Markup('<p class="quiet">none</p>')
-    frame = _Frame(0, high, 0, high)
+        return NOTHING
+    axes = _Axes(0, high, 0, high)
     most = max(n for *_, n in points)
     parts = [
         Markup('<line class="diagonal" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
-            frame.x(0), frame.y(0), frame.x(high), frame.y(high)
+            axes.x(0), axes.y(0), axes.x(high), axes.y(high)
         )
     ]
     for x, y, n in points:
         radius = 2 + 4 * (n / most) ** 0.5
         circle = '<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{:.3g}, {:.3g} ({:,})</title></circle>'
-        parts.append(Markup(circle).format(frame.x(x), frame.y(y), radius, x, y, n))
+        parts.append(Markup(circle).format(axes.x(x), axes.y(y), radius, x, y, n))
     spoken = ", ".join(f"{x:.3g} to {y:.3g}" for x, y, _ in points)
-    return frame.svg(f"{y_label} by {x_label}: {spoken}", x_label, Markup("").join(parts), y_label)
+    return axes.svg(f"{y_label} by {x_label}: {spoken}", x_label, Markup("").join(parts), y_label)
 
 
 def interval(value: float, low: float | None, high: float | None, chance: float = 0.5) -> Markup:
@@ -85,7 +84,7 @@ def _across(value: float) -> float:
     return min(1.0, max(0.0, value)) * (INTERVAL_WIDTH - 8) + 4
 
 
-class _Frame:
+class _Axes:
     """Two linear axes with ticks at both ends and in the middle."""
 
     def __init__(self, x_low: float, x_high: float, y_low: float, y_high: float) -> None:
@@ -107,18 +106,14 @@ class _Frame:
         parts = []
         for value in _ticks(self._y):
             y = self.y(value)
-            parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(
-                LEFT, WIDTH - RIGHT, y=y
-            ))  # fmt: skip
-            parts.append(_text(LEFT - 4, y + 4, f"{value:g}", "end"))
+            parts.append(grid_line(LEFT, WIDTH - RIGHT, y))
+            parts.append(text(LEFT - 4, y + 4, f"{value:g}", "end"))
         for value, anchor in zip(_ticks(self._x), ("start", "middle", "end"), strict=True):
-            parts.append(_text(self.x(value), HEIGHT - BOTTOM + 13, f"{value:g}", anchor))
-        parts.append(_text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 5, x_label, "middle"))
+            parts.append(text(self.x(value), HEIGHT - BOTTOM + 13, f"{value:g}", anchor))
+        parts.append(text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 5, x_label, "middle"))
         if y_label:
-            parts.append(_text(LEFT + 4, TOP + 10, y_label, "start"))
-        return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
-            WIDTH, HEIGHT, spoken, Markup("").join(parts), inside
-        )
+            parts.append(text(LEFT + 4, TOP + 10, y_label, "start"))
+        return svg(WIDTH, HEIGHT, spoken, *parts, inside)
 
 
 def _ticks(ends: tuple[float, float]) -> tuple[float, float, float]:
@@ -132,7 +127,3 @@ def _round_up(value: float) -> float:
     unit = 10.0 ** floor(log10(value))
     digit = next((step for step in (1, 2, 4, 5, 6, 8, 10) if step >= value / unit - 1e-9), ceil(value / unit))
     return digit * unit
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)

@@ -5,7 +5,6 @@ part is there when its file is. Pictures are decoded and encoded anew, so that o
 """
 
 import json
-from base64 import b64encode
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from runtime.images import BadImage, ImageU8, decode_image, resize_image
+from runtime.images import BadImage, ImageU8, data_url, decode_image, resize_image
 from schemas.edit_benchmarks import Interval, PairedFigure, PolicyEvaluation
 from schemas.errors import BadInput, DamagedFile
+from schemas.sample import ImageFormat
 
 FOLDER = "policy"
 WIDEST_PX, JPEG_QUALITY = 1_700, 82
@@ -85,8 +85,8 @@ def _view(folder: Path) -> PolicyView | None:
         evaluation=evaluation,
         updates=_updates(folder / "figures.jsonl"),
         figures=tuple(_figure(figure) for figure in evaluation.figures) if evaluation else (),
-        curves=_picture(curves, "every logged figure over updates", "PNG") if curves.is_file() else None,
-        sheets=tuple(_picture(sheet, f"after {update:,} updates", "JPEG") for update, sheet in sheets),
+        curves=_picture(curves, "every logged figure over updates", "png") if curves.is_file() else None,
+        sheets=tuple(_picture(sheet, f"after {update:,} updates", "jpeg") for update, sheet in sheets),
     )
     shown = view.evaluation, view.updates, view.curves, view.sheets
     return view if any(part is not None and part != () for part in shown) else None
@@ -154,7 +154,7 @@ def _said(value: float, form: str, *, signed: bool = False) -> str:
     return text.replace("-", "\u2212")
 
 
-def _picture(path: Path, caption: str, kind: str) -> PictureView:
+def _picture(path: Path, caption: str, image_format: ImageFormat) -> PictureView:
     """A picture file, at most `WIDEST_PX` wide. Raises: DamagedFile where it is none."""
     try:
         image = decode_image(path.read_bytes())
@@ -163,12 +163,12 @@ def _picture(path: Path, caption: str, kind: str) -> PictureView:
     height, width = image.shape[:2]
     if width > WIDEST_PX:
         image = resize_image(image, WIDEST_PX, max(1, round(height * WIDEST_PX / width)))
-    return PictureView(_address(image, kind), caption, image.shape[1], image.shape[0])
+    return PictureView(_address(image, image_format), caption, image.shape[1], image.shape[0])
 
 
-def _address(image: ImageU8, kind: str) -> str:
+def _address(image: ImageU8, image_format: ImageFormat) -> str:
     """Lettering stays sharp in PNG; photographs are small in JPEG."""
     buffer = BytesIO()
-    options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": JPEG_QUALITY}
-    Image.fromarray(image, "RGB").save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
+    options: dict[str, Any] = {"optimize": True} if image_format == "png" else {"quality": JPEG_QUALITY}
+    Image.fromarray(image, "RGB").save(buffer, image_format.upper(), **options)
+    return data_url(buffer.getvalue(), image_format)

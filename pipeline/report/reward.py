@@ -13,7 +13,7 @@ from markupsafe import Markup
 from pipeline.report.figures import Chart, Number
 from pipeline.report.images import Pictures, outline
 from pipeline.report.plots import Point, against_diagonal, curves, interval
-from runtime.images import mask_box, rle_to_mask
+from runtime.masks import mask_box, rle_to_mask
 from schemas.errors import DamagedFile
 from schemas.reward import (
     BACKGROUND,

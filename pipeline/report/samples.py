@@ -8,7 +8,7 @@ from pipeline.report.entries import Entry
 from pipeline.report.images import Pictures, outline
 from pipeline.report.rejects import dropped_candidates
 from pipeline.run.image_store import read_image_bytes
-from runtime.images import rle_to_mask
+from runtime.masks import rle_to_mask
 from schemas.candidate import Defect
 from schemas.dataset_row import DatasetRegion, DatasetRow
 from schemas.geometry import Box
@@ -76,13 +76,13 @@ class CandidateView:
         return [view for view in self.regions if view not in self._unscored()]
 
     @property
-    def unasked(self) -> int:
-        """How many regions changed though nobody asked for it, and have no score."""
+    def n_unplanned(self) -> int:
+        """How many regions changed without being asked for, and have no score."""
         return len(self._unscored())
 
     @property
-    def unasked_share(self) -> float:
-        """Their share of the image, 0..1."""
+    def unplanned_share(self) -> float:
+        """The share of the image that those regions take, 0..1."""
         pixels = self.row.width_px * self.row.height_px if self.row else 1
         return sum(view.region.area_px for view in self._unscored()) / pixels
 

@@ -1,1 +1,1 @@
-"""Where requests come from: request files, procedural scenes, and instructions in words."""
+"""Where requests come from: request files, procedural scenes and instructions in words; and lines opened and scaled."""

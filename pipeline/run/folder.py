@@ -1,4 +1,4 @@
-"""How a build lies on disk: its folders, its `run.json`, its lock, and the rows of its parts.
+"""How a build lies on disk: its folders, its `run.json` and the rows of its parts.
 
 <run>/run.json                            resolved config and digest, commit, seeds; written once the plan is whole
 <run>/plan/part-00017.jsonl               the request lines of a part as they came
@@ -7,19 +7,14 @@
 <run>/<stage>/part-00017.done.json        written last: a part without it does not exist
 """
 
-import json
-import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
-from runtime.files import remove_temporaries, sha256_of_file, whole_file, write_whole
-from schemas.errors import BadInput, DamagedFile, RunInUse
+from runtime.files import sha256_of_file, whole_file
+from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import BuildInfo, FileDigest, PartDone
 from schemas.record import short_hash
 from schemas.request import EditRequest
@@ -73,6 +68,13 @@ def read_build_info(run: Path) -> BuildInfo:
         fault = f"says {info.n_parts} parts, its plan has {planned}"
         raise DamagedFile(str(path), fault, "make the run anew in another folder")
     return info
+
+
+def without_folders(info: BuildInfo) -> BuildInfo:
+    """A build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
+    requests = [Path(path).name for path in info.config.get("requests", ())]
+    inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
+    return info.model_copy(update={"config": info.config | {"requests": requests}, "inputs": inputs})
 
 
 def read_done(run: Path, stage: str, part: int) -> PartDone | None:
@@ -148,32 +150,3 @@ def read_columns(run: Path, stage: str, part: int, columns: list[str]) -> pa.Tab
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(str(path), f"cannot be read: {type(error).__name__}", "run `regionwise repair`") from None
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Holds the run folder; what a killed process left half written is removed first.
-
-    Raises: RunInUse, naming the process that holds it. The lock goes with its process, however that ends.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    holder = run / ".lock.json"
-    lock = FileLock(run / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunInUse(str(run), f"is in use by {_holder(holder)}", "wait for it or end it") from None
-    try:
-        remove_temporaries(run)
-        write_whole(holder, json.dumps({"process": os.getpid(), "command": " ".join(sys.argv)[:300]}))
-        yield
-    finally:
-        lock.release()
-
-
-def _holder(path: Path) -> str:
-    try:
-        facts = json.loads(path.read_text())
-        return f"process {facts['process']} ({facts['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import IO
 
 from runtime.files import add_to_tar
-from runtime.images import ImageU8, decode_image, encode_image, pixels_sha256
+from runtime.images import EXTENSIONS, ImageU8, decode_image, encode_image, pixels_sha256
 from schemas.errors import DamagedFile
 from schemas.sample import ImageFormat, ImageRef
-
-EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _plan_path(run: Path, part: int) -> Path:
 
 
 def _begin(run: Path, stage: str, part: int) -> int:
-    """Notes that a part is begun, and returns how often it was; the count tells what a crash cost."""
+    """Records that a part was begun, and returns how often; the count tells what a crash cost."""
     path = run / stage / f"{part_name(part)}.attempts"
     before = path.read_text(errors="replace").strip()[:9] if path.is_file() else "0"
     attempts = int(before) + 1 if before.isascii() and before.isdecimal() else 1

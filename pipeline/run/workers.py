@@ -1,4 +1,4 @@
-"""Who does a part's work: a thread of this process, a pool of local processes, or the Dask cluster at an address.
+"""What does the work of a part: a thread of this process, a pool of local processes, or the Dask cluster at an address.
 
 All three are a `concurrent.futures.Executor`, so nothing else knows which it is.
 """
@@ -62,7 +62,7 @@ def use_one_thread() -> None:
 
 
 def _start_processes(pool: ProcessPoolExecutor, count: int) -> None:
-    """Starts a pool's processes deaf to Ctrl-C, which a terminal sends to them too.
+    """Starts a pool's processes with Ctrl-C blocked, which a terminal sends to them, too.
 
     They finish their part and their parent drops the rest. They inherit the blocked signal, so that it cannot reach
     them while they start either.

@@ -15,7 +15,7 @@ from schemas.score import CandidateScore
 STAGE = "candidates"
 
 
-def edit(
+def make_candidates(
     rows: Iterable[Sample], images: PartImages, *, editor: Editor, k: int, seed: int
 ) -> Iterator[Sample | Rejection]:
     """One row per candidate: `k` from `editor`, or the brought ones of a request that has them."""

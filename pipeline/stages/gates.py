@@ -22,7 +22,7 @@ from schemas.sample import Measure, Rejection, Sample
 STAGE = "gates"
 
 
-def sift(rows: Iterable[Sample], images: PartImages, *, gates: GateSettings) -> Iterator[Sample | Rejection]:
+def apply_gates(rows: Iterable[Sample], images: PartImages, *, gates: GateSettings) -> Iterator[Sample | Rejection]:
     """Candidates that pass every gate, the others as rejects; copies are looked for among a request's candidates."""
     for _, group in groupby(rows, key=lambda row: row.request.id):
         candidates = list(group)

@@ -18,7 +18,7 @@ CHUNK_ROWS = 32
 CHUNK_BYTES = 512 * 1024**2
 
 
-def observe(
+def find_regions(
     rows: Iterable[Sample],
     images: PartImages,
     *,

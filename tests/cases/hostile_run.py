@@ -9,8 +9,8 @@ from PIL import Image
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
-from pipeline.run.folder import locked
 from pipeline.run.workers import workers
+from runtime.locks import locked
 
 SCRIPT = "<script>window.hacked = 1</script>"
 BREAK_OUT = "\"'><img src=x onerror='window.hacked=2'>{{ 7*7 }}</style></svg>"

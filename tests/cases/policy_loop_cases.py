@@ -14,11 +14,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from runtime.images import ImageU8, MaskBool
 from schemas.region import region_id
 from schemas.request import EditRequest, Source, Target
-from training.policy.cases import PolicyCase, plain_case
 from training.policy.config import PolicyConfig
+from training.policy.edit_cases import PolicyCase, plain_case
 from training.policy.flux2 import Flux2Policy
+from training.policy.registry import make_policy
 from training.policy.rewards import RegionRewards
-from training.policy.specs import make_policy
 from training.policy.tiny.model import as_pipeline, new_transformer
 from training.policy.tiny.pretrain import measure_token_scale
 from training.policy.tiny.text import new_text_encoder, new_tokenizer

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from training.evaluation.localisation_cases import Case
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.evaluation.localisation_cases import DefectCase
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 FULL = 25.0
 
@@ -14,19 +14,19 @@ class Known:
 
     revision = "1"
 
-    def __init__(self, cases: Sequence[Case], *, turned: bool = False, std: float | None = None) -> None:
+    def __init__(self, cases: Sequence[DefectCase], *, turned: bool = False, std: float | None = None) -> None:
         self.name = "reversed oracle" if turned else "oracle"
         self._turned, self._std = turned, std
-        self._cases = {case.question.edited.tobytes(): case for case in cases}
+        self._cases = {case.query.edited.tobytes(): case for case in cases}
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        return [self._answer(question, self._cases.get(question.edited.tobytes())) for question in questions]
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        return [self._answer(query, self._cases.get(query.edited.tobytes())) for query in queries]
 
-    def _answer(self, question: Question, case: Case | None) -> Prediction:
+    def _answer(self, query: RewardQuery, case: DefectCase | None) -> Prediction:
         if case is None:
-            return prediction(dict.fromkeys(question.masks, FULL), FULL, std=self._std)
+            return prediction(dict.fromkeys(query.masks, FULL), FULL, std=self._std)
         truth = case.truth
-        points = {key: self._way(case.true_phi[key]) for key in question.masks}
+        points = {key: self._way(case.true_phi[key]) for key in query.masks}
         whole = [self._way(score) for score in (truth.success, truth.overedit, truth.naturalness, truth.artifacts)]
         answer = prediction(points, self._way(truth.background), whole, self._std)
         if self._turned:
@@ -51,10 +51,10 @@ class Constant:
     def __init__(self, mean: float | None = 12.5, std: float | None = None) -> None:
         self._mean, self._std = mean, std
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
         return [
-            prediction(dict.fromkeys(question.masks, self._mean), self._mean, [self._mean] * 4, self._std)
-            for question in questions
+            prediction(dict.fromkeys(query.masks, self._mean), self._mean, [self._mean] * 4, self._std)
+            for query in queries
         ]
 
 
@@ -63,15 +63,15 @@ class WholeImage:
 
     name, revision = "whole image", "1"
 
-    def __init__(self, cases: Sequence[Case]) -> None:
+    def __init__(self, cases: Sequence[DefectCase]) -> None:
         self._worst = {
-            case.question.edited.tobytes(): min(points for points in case.true_phi.values() if points is not None)
+            case.query.edited.tobytes(): min(points for points in case.true_phi.values() if points is not None)
             for case in cases
         }
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        points = [self._worst.get(question.edited.tobytes(), FULL) for question in questions]
-        return [prediction(dict.fromkeys(q.masks, p), p, [p] * 4) for q, p in zip(questions, points, strict=True)]
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        points = [self._worst.get(query.edited.tobytes(), FULL) for query in queries]
+        return [prediction(dict.fromkeys(q.masks, p), p, [p] * 4) for q, p in zip(queries, points, strict=True)]
 
 
 def prediction(

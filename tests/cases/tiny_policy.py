@@ -8,11 +8,11 @@ import torch
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
-from pipeline.run.folder import locked
 from pipeline.run.workers import workers
-from training.policy.checkpoint import write_json, write_tensors
+from runtime.locks import locked
+from training.checkpoint import write_json, write_tensors
 from training.policy.config import PolicyConfig
-from training.policy.specs import make_policy
+from training.policy.registry import make_policy
 from training.policy.tiny.model import as_pipeline, new_transformer
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import new_vae

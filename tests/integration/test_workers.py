@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
-from pipeline.run.folder import locked
+from runtime.locks import locked
 from tests.integration.builds import attempts, build, command, tars, written
 
 SETTINGS = ("--scenes", "24", "--part-requests", "2")

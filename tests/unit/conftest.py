@@ -8,8 +8,8 @@ import pytest
 from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
-from pipeline.run.folder import locked
 from pipeline.run.workers import workers
+from runtime.locks import locked
 
 SMALL = BuildConfig(scenes=10, scene_size_px=64, part_requests=4, k=3, shard_samples=6, seed=3)
 PLAIN_SCENES = BuildConfig(

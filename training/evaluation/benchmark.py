@@ -31,8 +31,10 @@ from runtime.images import ImageU8, encode_image, pixels_sha256
 from schemas.edit_benchmarks import GeditResult, ImgeditResult, Interval, MultiEditResult
 from schemas.errors import BadInput, RegionwiseError
 from schemas.request import EditRequest, Source, Split, request_id
-from training.evaluation import gedit, imgedit
+from training.evaluation import edit_files, gedit, imgedit
+from training.evaluation.edit_files import EditFunction, item_seed, missing_edits
 from training.evaluation.edit_judge import EditJudge, RewardJudge, ScoreFile, gedit_parts, imgedit_parts
+from training.evaluation.gedit_items import LANGUAGES, read_gedit
 from training.evaluation.multi_edit import compare, saved_edits, score_edits
 from training.evaluation.multi_edit_items import (
     ITEMS,
@@ -80,7 +82,7 @@ class Counted:
             raise
 
 
-def edit_with(editor: Editor) -> gedit.Edit:
+def edit_with(editor: Editor) -> EditFunction:
     """The editor as (source, instruction, seed) -> edited image. It raises CannotEdit as the editor does."""
 
     def edit(source: ImageU8, instruction: str, seed: int) -> ImageU8:
@@ -111,15 +113,12 @@ def request_of(source: ImageU8, instruction: str) -> EditRequest:
 
 def write_multi_edits(folder: Path, items: Iterable[Item], editor: Editor, *, seed: int = 0) -> int:
     """Makes the edits that `folder` does not hold yet; CannotEdit leaves an item out. Returns: how many it made."""
+
+    def edit_item(item: Item) -> ImageU8:
+        return editor.edit(item.record.request, [item.source], 0, item_seed(seed, item.id)).image
+
     made = 0
-    for item in items:
-        path = folder / f"{item.id}.png"
-        if path.is_file():
-            continue
-        try:
-            image = editor.edit(item.record.request, [item.source], 0, gedit.item_seed(seed, item.id)).image
-        except CannotEdit:
-            continue
+    for _, path, image in missing_edits(folder, items, edit_item):
         write_whole(path, encode_image(image, "png"))
         made += 1
     return made
@@ -132,7 +131,7 @@ def make_judge(kind: str, spec: str) -> EditJudge:
         return ScoreFile(Path(place))
     if name == "official" and kind == "imgedit":
         return imgedit.OfficialAnswers(Path(place))
-    from training.rewards import make_reward
+    from training.reward_registry import make_reward
 
     parts = gedit_parts if kind == "gedit" else imgedit_parts
     return RewardJudge(make_reward(spec), parts, synthetic=not spec.startswith("endpoint:"))
@@ -142,7 +141,7 @@ def make_scorer(spec: str) -> Scorer:
     """The scorer of multi-region edits. Raises: BadInput for a spec that is not known."""
     if spec == "oracle":
         return OracleScorer()
-    from training.rewards import make_reward
+    from training.reward_registry import make_reward
 
     return RewardScorer(make_reward(spec), synthetic=not spec.startswith("endpoint:"))
 
@@ -161,7 +160,7 @@ def _edit(given: argparse.Namespace) -> str:
     if given.kind == "multi-edit":
         made = write_multi_edits(given.out, read_benchmark(given.benchmark).items(), editor, seed=given.seed)
     elif given.kind == "gedit":
-        items = gedit.read_gedit(given.benchmark, given.language)
+        items = read_gedit(given.benchmark, given.language)
         made = gedit.write_edits(given.out, items, edit_with(editor), seed=given.seed)
     else:
         items_of = imgedit.read_imgedit(given.benchmark, _images(given))
@@ -180,13 +179,13 @@ def _score(given: argparse.Namespace) -> str:
         shown = {"regions right": figures.region_right, "all right": figures.all_right}
         shown |= {"R": figures.region_reward, "background": figures.background}
     elif given.kind == "gedit":
-        items, judge = gedit.read_gedit(given.benchmark, given.language), make_judge("gedit", given.judge)
-        result = gedit.evaluate_gedit(items, gedit.saved_edits(given.edits), judge, **named)
+        items, judge = read_gedit(given.benchmark, given.language), make_judge("gedit", given.judge)
+        result = gedit.evaluate_gedit(items, edit_files.saved_edits(given.edits), judge, **named)
         whole = result.overall
         shown = {"SC": whole.semantics, "PQ": whole.quality, "O": whole.overall}
     else:
         items_of, judge = imgedit.read_imgedit(given.benchmark, _images(given)), make_judge("imgedit", given.judge)
-        result = imgedit.evaluate_imgedit(items_of, imgedit.saved_edits(given.edits), judge, **named)
+        result = imgedit.evaluate_imgedit(items_of, edit_files.saved_edits(given.edits), judge, **named)
         shown = {"mean over types": result.overall, "mean over items": result.per_item}
     write_whole(given.out, result.model_dump_json(indent=1) + "\n")
     return ", ".join(f"{name} {_said(figure)}" for name, figure in shown.items())
@@ -249,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("kind", choices=KINDS)
         command.add_argument("--benchmark", type=Path, required=True)
         command.add_argument("--images", type=Path, help="folder of ImgEdit's originals")
-        command.add_argument("--language", choices=gedit.LANGUAGES, default="en", help="of GEdit's items")
+        command.add_argument("--language", choices=LANGUAGES, default="en", help="of GEdit's items")
     versus = commands.add_parser("compare", help="two results on one multi-region benchmark")
     versus.add_argument("first", type=Path)
     versus.add_argument("second", type=Path)

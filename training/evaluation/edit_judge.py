@@ -16,13 +16,12 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from runtime.bootstrap import Floats, Ints, estimate
 from runtime.images import ImageU8
-from schemas.edit_benchmarks import Interval, JudgeReport
+from schemas.edit_benchmarks import JudgeReport
 from schemas.errors import BadInput
 from schemas.score import SCORE_MAX
-from training.reward.as_score import as_points
-from training.reward.protocol import Predicted, Prediction, Question, Reward
+from training.predictions import as_points
+from training.reward_protocol import Predicted, Prediction, Reward, RewardQuery
 
 LINE_MAX_BYTES = 1_000_000
 Answer = Mapping[str, object]
@@ -122,10 +121,10 @@ class RewardJudge:
 
     def judge(self, items: Sequence[EditedItem]) -> list[Answer]:
         """As `EditJudge.judge`."""
-        questions = [
-            Question(item.source, at_size_of(item.edited, item.source), item.instruction, {}) for item in items
+        queries = [
+            RewardQuery(item.source, at_size_of(item.edited, item.source), item.instruction, {}) for item in items
         ]
-        return [self._parts(prediction) for prediction in self._reward.score(questions)]
+        return [self._parts(prediction) for prediction in self._reward.score(queries)]
 
 
 def gedit_parts(found: Prediction) -> Answer:
@@ -186,15 +185,3 @@ def report_of(
 def has_fault(parts: Sequence[tuple[float, ...] | str]) -> bool:
     """Whether a part of an answer is missing."""
     return any(isinstance(part, str) for part in parts)
-
-
-def group_index(groups: Sequence[str]) -> Ints:
-    """The index of each item's source, in the order of their first appearance."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(groups))}
-    return np.array([order[name] for name in groups], dtype=np.int64)
-
-
-def interval_of(figures: Floats) -> Interval:
-    """Row 0 of resampled figures with its interval."""
-    found = estimate(figures)
-    return Interval(value=found.value, low=found.low, high=found.high)

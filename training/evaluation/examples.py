@@ -1,4 +1,4 @@
-"""What a reward said of each test case, as `predictions.jsonl`, with pictures of the best and the worst."""
+"""The predictions of a reward for each test case, as `predictions.jsonl`, with pictures of the best and the worst."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 from runtime.files import write_whole
 from runtime.images import encode_image, mask_to_rle
 from schemas.reward import BACKGROUND, ExamplePlace, PredictedScore, RewardExample
-from training.evaluation.answers import phi_of
-from training.evaluation.localisation_cases import Case
-from training.reward.protocol import Prediction
+from training.evaluation.localisation_cases import DefectCase
+from training.predictions import phi_of
+from training.reward_protocol import Prediction
 
 PICTURED = 6
 
 
-def write_examples(folder: Path, cases: Sequence[Case], predictions: Sequence[Prediction]) -> Path:
+def write_examples(folder: Path, cases: Sequence[DefectCase], predictions: Sequence[Prediction]) -> Path:
     """Writes `predictions.jsonl`, and `pictures/` for the six largest and the six smallest margins.
 
     Of one source one example is pictured at either end, so that they differ. Returns: the path of the list.
@@ -32,10 +32,10 @@ def write_examples(folder: Path, cases: Sequence[Case], predictions: Sequence[Pr
     return path
 
 
-def example(case: Case, prediction: Prediction) -> RewardExample:
+def example(case: DefectCase, prediction: Prediction) -> RewardExample:
     """What `prediction` says of each place of a case, beside the truth."""
     found = {key: phi_of(prediction, key) for key in case.verdicts}
-    outside = ~np.logical_or.reduce(list(case.question.masks.values()))
+    outside = ~np.logical_or.reduce(list(case.query.masks.values()))
     places = tuple(
         ExamplePlace(
             key=key,
@@ -43,7 +43,7 @@ def example(case: Case, prediction: Prediction) -> RewardExample:
             defective=flawed,
             phi=PredictedScore(mean=found[key].mean, std=found[key].std),
             true_phi=case.true_phi[key],
-            mask=mask_to_rle(case.question.masks.get(key, outside)),
+            mask=mask_to_rle(case.query.masks.get(key, outside)),
         )
         for key, flawed in case.verdicts.items()
     )
@@ -53,7 +53,7 @@ def example(case: Case, prediction: Prediction) -> RewardExample:
     margin = min(known) - here if here is not None and known and len(known) == len(sound) else None
     return RewardExample(
         key=case.key,
-        instruction=case.question.instruction,
+        instruction=case.query.instruction,
         defect=case.defect.kind,
         strength=case.defect.strength,
         places=places,
@@ -74,9 +74,9 @@ def _ends(margins: Sequence[tuple[float | None, str]]) -> set[int]:
     return chosen
 
 
-def _with_pictures(folder: Path, one: RewardExample, case: Case) -> RewardExample:
+def _with_pictures(folder: Path, one: RewardExample, case: DefectCase) -> RewardExample:
     names = {}
-    for name, image in (("source_picture", case.question.source), ("edited_picture", case.question.edited)):
+    for name, image in (("source_picture", case.query.source), ("edited_picture", case.query.edited)):
         names[name] = f"pictures/{case.key}-{name.partition('_')[0]}.png"
         write_whole(folder / names[name], encode_image(image, "png"))
     return one.model_copy(update=names)

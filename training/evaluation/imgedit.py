@@ -27,26 +27,17 @@ from re import fullmatch
 
 import numpy as np
 
-from pipeline.editors.protocol import CannotEdit
 from pipeline.requests.files import read_outside_image
-from runtime.bootstrap import Floats, mean_over, resamples, weighted_means
+from runtime.bootstrap import Floats, group_index, resamples, weighted_means
 from runtime.files import write_whole
 from runtime.images import MAX_FILE_BYTES, BadImage, ImageU8, encode_image
-from schemas.edit_benchmarks import ImgeditAnswer, ImgeditFigures, ImgeditResult, Interval
+from schemas.edit_benchmarks import ImgeditAnswer, ImgeditFigures, ImgeditResult
 from schemas.errors import BadInput
 from schemas.request import INSTRUCTION_MAX_CHARS
-from training.evaluation.answers import in_chunks
-from training.evaluation.edit_judge import (
-    Answer,
-    EditedItem,
-    EditJudge,
-    ask_judge,
-    group_index,
-    interval_of,
-    read_part,
-    report_of,
-)
-from training.evaluation.gedit import Edit, item_seed, read_edit
+from training.evaluation.edit_files import EditFunction, item_seed, missing_edits
+from training.evaluation.edit_judge import Answer, EditedItem, EditJudge, ask_judge, read_part, report_of
+from training.evaluation.intervals import interval_of, mean_over_kinds, number
+from training.predictions import in_chunks
 
 N_SCORES = 3
 BOOTSTRAP_SAMPLES = 1000
@@ -112,29 +103,17 @@ def _item(key: str, fields: object, name: str, images: Path) -> ImgeditItem:
     return ImgeditItem(key, edit_type, prompt, image, images)
 
 
-def write_edits(folder: Path, items: Iterable[ImgeditItem], edit: Edit, *, seed: int = 0) -> int:
+def write_edits(folder: Path, items: Iterable[ImgeditItem], edit: EditFunction, *, seed: int = 0) -> int:
     """Makes the edits that `folder` does not hold yet; CannotEdit leaves an item out. Returns: how many it made."""
+
+    def edit_item(item: ImgeditItem) -> ImageU8:
+        return edit(item.source(), item.instruction, item_seed(seed, item.key))
+
     made = 0
-    for item in items:
-        path = folder / item.place
-        if path.is_file():
-            continue
-        try:
-            image = edit(item.source(), item.instruction, item_seed(seed, item.key))
-        except CannotEdit:
-            continue
+    for _, path, image in missing_edits(folder, items, edit_item):
         write_whole(path, encode_image(image, "png"))
         made += 1
     return made
-
-
-def saved_edits(folder: Path) -> Callable[[ImgeditItem], ImageU8 | None]:
-    """The edits that lie in `folder`; None for one that is not there. Raises: BadInput for one that is no image."""
-
-    def read(item: ImgeditItem) -> ImageU8 | None:
-        return read_edit(folder, item.place)
-
-    return read
 
 
 class OfficialAnswers:
@@ -178,13 +157,13 @@ def evaluate_imgedit(
     answers = tuple(_answer(item, part) for item, part in zip(items, read, strict=True))
     groups = group_index([answer.group for answer in answers])
     weights = resamples(int(groups.max()) + 1, bootstrap_samples, seed)[:, groups]
-    means = np.array([np.nan if answer.mean is None else answer.mean for answer in answers], dtype=np.float64)
+    means = np.array([number(answer.mean) for answer in answers], dtype=np.float64)
     types = {name: [a.edit_type == name for a in answers] for name in sorted({a.edit_type for a in answers})}
     by_type = {name: weighted_means(means[chosen], weights[:, chosen]) for name, chosen in types.items()}
     return ImgeditResult(
         policy=policy,
         report=report_of(judge, [[part] for part in read if part is not None], read.count(None), len(items)),
-        overall=_over_types(list(by_type.values())),
+        overall=interval_of(mean_over_kinds(list(by_type.values()))),
         per_item=interval_of(weighted_means(means, weights)),
         types={name: _figures(answers, name, by_type[name]) for name in types},
         over_first=sum(a.scores is not None and max(a.scores[1:]) > a.scores[0] for a in answers),
@@ -223,10 +202,3 @@ def _figures(answers: Iterable[ImgeditAnswer], name: str, means: Floats) -> Imge
     rounded = [round(answer.mean, 2) for answer in own if answer.mean is not None]
     official = round(sum(rounded) / len(rounded), 2) if rounded else None
     return ImgeditFigures(n_items=len(own), n=len(rounded), mean=interval_of(means), official=official)
-
-
-def _over_types(means: list[Floats]) -> Interval:
-    """The mean over types; missing where one has no score."""
-    if any(np.isnan(one[0]) for one in means):
-        return Interval(value=None, low=None, high=None)
-    return interval_of(mean_over(means))

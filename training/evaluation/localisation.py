@@ -15,11 +15,11 @@ from functools import cached_property
 
 import numpy as np
 
-from runtime.bootstrap import Bools, Floats, Ints, estimate, mean_over, shares_above, weighted_means
+from runtime.bootstrap import Bools, Floats, Ints, estimate, group_index, mean_over, shares_above, weighted_means
 from schemas.reward import BACKGROUND, AurocRow, Band, GapRow, Place, TwinRow
-from training.evaluation.answers import phi_of
-from training.evaluation.localisation_cases import BANDS, Case
-from training.reward.protocol import Prediction
+from training.evaluation.localisation_cases import BANDS, DefectCase
+from training.predictions import phi_of
+from training.reward_protocol import Prediction
 
 MACRO = "macro"
 
@@ -40,17 +40,16 @@ class Pairs:
     score: Floats
 
 
-def source_index(cases: Sequence[Case]) -> Ints:
+def source_index(cases: Sequence[DefectCase]) -> Ints:
     """The index (len(cases),) of each case's source, in the order of their first appearance."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(case.source for case in cases))}
-    return np.array([order[case.source] for case in cases], dtype=np.int64)
+    return group_index([case.source for case in cases])
 
 
 Verdicts = Mapping[str, bool | None]
 
 
 def pairs_of(
-    cases: Sequence[Case],
+    cases: Sequence[DefectCase],
     predictions: Sequence[Prediction],
     sources: Ints,
     verdicts: Sequence[Verdicts] | None = None,
@@ -168,7 +167,7 @@ def gaps(reward: Localisation, rival: Localisation, name: str) -> list[GapRow]:
     return rows
 
 
-def falls(case: Case, flawed: Prediction, twin: Prediction) -> dict[str, float | None]:
+def falls(case: DefectCase, flawed: Prediction, twin: Prediction) -> dict[str, float | None]:
     """place -> how far its phi lies below its clean twin's, 0..25; missing where either is."""
     found: dict[str, float | None] = {}
     for key in _judged(case):
@@ -177,13 +176,13 @@ def falls(case: Case, flawed: Prediction, twin: Prediction) -> dict[str, float |
     return found
 
 
-def lownesses(case: Case, flawed: Prediction) -> dict[str, float | None]:
+def lownesses(case: DefectCase, flawed: Prediction) -> dict[str, float | None]:
     """place -> how far its phi lies below 0; only their order matters."""
     scores = {key: phi_of(flawed, key).mean for key in _judged(case)}
     return {key: None if score is None else -score for key, score in scores.items()}
 
 
-def _judged(case: Case) -> list[str]:
+def _judged(case: DefectCase) -> list[str]:
     return [key for key, flawed in case.verdicts.items() if flawed is not None]
 
 
@@ -199,7 +198,7 @@ def share_of_first(values: Mapping[str, float | None], place: str) -> float:
 
 def first_rows(
     reward: str,
-    cases: Sequence[Case],
+    cases: Sequence[DefectCase],
     values: Sequence[Mapping[str, float | None]],
     sources: Ints,
     weights: Floats,

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,17 @@ from pipeline.editors.defects import DEFECT_KINDS, is_visible
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.procedural import IN_REGION_ONLY, ProceduralEditor
 from pipeline.editors.protocol import CannotEdit, Edit, candidate_record
-from pipeline.gates.measures import GateSettings
+from pipeline.gates.measures import GateSettings, source_fault
 from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.fuse import fuse
 from pipeline.regions.planned import plan_regions
-from pipeline.requests.scenes import TEXTURES, render_scene
+from pipeline.requests.edit_requests import edit_request
+from pipeline.requests.lines import open_line
+from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info, read_kept
-from pipeline.run.image_store import ImageTar, read_image
+from pipeline.run.image_store import read_image
 from pipeline.run.plan import scene_lines
-from pipeline.run.stage import PartImages
-from pipeline.stages.requests import ingest
 from runtime.images import ImageU8, rle_to_mask
 from schemas.candidate import Defect
 from schemas.record import short_hash
@@ -39,8 +38,8 @@ from schemas.request import EditRequest
 from schemas.reward import BACKGROUND, Band
 from schemas.sample import Sample
 from schemas.score import SCORE_MAX, CandidateScore, phi
-from training.reward.protocol import Question
-from training.reward.views import UNPLANNED
+from training.reward.features import UNPLANNED
+from training.reward_protocol import RewardQuery
 
 #: Never to be trained on: the last four textures, and the seeds of test scenes. Whoever chooses settings by these tests
 #: does it on the development seed, so that the held-out one measures what nothing was fitted to.
@@ -54,7 +53,7 @@ Opened = tuple[EditRequest, list[ImageU8]]
 
 
 @dataclass(frozen=True)
-class Case:
+class DefectCase:
     """One candidate with one defect, and its clean twin: the same request carried out without a flaw.
 
     source: the unit of the bootstrap. labels: region id -> what the request calls it. truth: scores by construction;
@@ -66,8 +65,8 @@ class Case:
     request: EditRequest
     defect: Defect
     band: Band
-    question: Question
-    twin: Question
+    query: RewardQuery
+    twin: RewardQuery
     labels: Mapping[str, str]
     truth: CandidateScore
 
@@ -92,7 +91,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a case shall be: a defect of a band of strength, in a region or in the background."""
+    """What a case has to be: a defect of a band of strength, in a region or in the background."""
 
     defect: str
     background: bool
@@ -114,14 +113,14 @@ def scene_cases(
     size_px: int = 128,
     textures: tuple[str, ...] = HELD_OUT_TEXTURES,
     extras: bool = False,
-) -> tuple[list[Case], dict[str, int]]:
+) -> tuple[list[DefectCase], dict[str, int]]:
     """Cases on `sources` procedural scenes, kinds and bands evenly; as `make_cases`."""
     return make_cases(opened_scenes(sources, seed, size_px, textures), per_source, seed, extras=extras)
 
 
 def photo_cases(
     run: Path, photo: str, per_request: int = 4, *, seed: int = HELD_OUT_SEED, extras: bool = False
-) -> tuple[list[Case], dict[str, int]]:
+) -> tuple[list[DefectCase], dict[str, int]]:
     """Cases on one photograph of a built run, for a reward that was trained without it; as `make_cases`.
 
     photo: the name of a source as the requests have it.
@@ -157,16 +156,15 @@ def _photo_requests(run: Path) -> Iterator[Opened]:
 
 def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]) -> Iterator[Opened]:
     """Scenes with their requests as the pipeline's first stage makes them."""
-    images = PartImages(Path(), ImageTar(BytesIO(), "images/sources/part-00000.tar", "png"))
     for planned in scene_lines(seed, count, size_px):
-        for row in ingest([planned], images, size_px=size_px, gates=GateSettings(), scene_textures=textures):
-            if isinstance(row, Sample) and planned.scene is not None:
-                yield row.request, [render_scene(*planned.scene, textures=textures).image_hwc_u8]
+        opened = open_line(planned, textures)
+        if not any(source_fault(image, GateSettings()) for image in opened.images):
+            yield edit_request(opened, opened.line.targets, opened.images), opened.images
 
 
 def make_cases(
     requests: Iterable[Opened], per_request: int, seed: int, *, extras: bool = False
-) -> tuple[list[Case], dict[str, int]]:
+) -> tuple[list[DefectCase], dict[str, int]]:
     """(cases, kind of defect -> how often it could not be put in so that it is seen).
 
     Each request gets up to `per_request` different kinds, the least used so far first; the same arguments give the
@@ -175,7 +173,7 @@ def make_cases(
     maker = _Maker(ProceduralEditor(), DifferenceSegmenter(), extras)
     used: Counter[Kind] = Counter()
     unmade: Counter[str] = Counter()
-    cases: list[Case] = []
+    cases: list[DefectCase] = []
     for request, images in requests:
         rng = np.random.default_rng(int(short_hash("localisation", seed, request.id), 16))
         made = _cases_of(maker, (request, images), _in_turn(used, rng), per_request, rng, unmade)
@@ -192,14 +190,14 @@ def _in_turn(used: Counter[Kind], rng: np.random.Generator) -> list[Kind]:
 
 @dataclass(frozen=True)
 class _Maker:
-    """What edits and what finds masks. extras: whether questions hold the masks of unplanned regions."""
+    """What edits and what finds masks. extras: whether queries hold the masks of unplanned regions."""
 
     editor: ProceduralEditor
     segmenter: Segmenter
     extras: bool
 
-    def question(self, opened: Opened, edit: Edit) -> Question:
-        """What a reward is asked about a candidate: the masks of its regions as the pipeline finds them."""
+    def query(self, opened: Opened, edit: Edit) -> RewardQuery:
+        """The query about a candidate: the masks of its regions as the pipeline finds them."""
         request, (source, *_) = opened
         height, width = edit.image.shape[:2]
         planned = plan_regions(request, width, height)
@@ -209,7 +207,7 @@ class _Maker:
             for region in observed
             if self.extras or region.status != "unplanned"
         }
-        return Question(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
+        return RewardQuery(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
 
     def flawed(self, opened: Opened, defect: Defect) -> Edit | None:
         """The flawed rendering; None where the defect has no place or cannot be seen."""
@@ -227,13 +225,13 @@ def _cases_of(
     most: int,
     rng: np.random.Generator,
     unmade: Counter[str],
-) -> list[Case]:
+) -> list[DefectCase]:
     try:
-        twin = maker.question(opened, maker.editor.render(*opened, 0, ()))
+        twin = maker.query(opened, maker.editor.render(*opened, 0, ()))
     except CannotEdit as error:
         unmade[error.reason] += 1
         return []
-    cases: list[Case] = []
+    cases: list[DefectCase] = []
     for kind in kinds:
         if len(cases) == most:
             break
@@ -244,15 +242,15 @@ def _cases_of(
         if edit is None:
             unmade[kind.defect] += 1
             continue
-        cases.append(_case(opened[0], kind, edit, _with_masks_of(twin, maker.question(opened, edit)), twin))
+        cases.append(_case(opened[0], kind, edit, _with_masks_of(twin, maker.query(opened, edit)), twin))
     return cases
 
 
-def _with_masks_of(twin: Question, question: Question) -> Question:
-    """`question` with its twin's masks of the planned regions, and its own of the unplanned ones."""
+def _with_masks_of(twin: RewardQuery, query: RewardQuery) -> RewardQuery:
+    """`query` with its twin's masks of the planned regions, and its own of the unplanned ones."""
     planned = {key: mask for key, mask in twin.masks.items() if not key.startswith(UNPLANNED)}
-    own = {key: mask for key, mask in question.masks.items() if key.startswith(UNPLANNED)}
-    return replace(question, masks=planned | own)
+    own = {key: mask for key, mask in query.masks.items() if key.startswith(UNPLANNED)}
+    return replace(query, masks=planned | own)
 
 
 def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | None:
@@ -263,7 +261,7 @@ def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | No
     return Defect(kind=kind.defect, target=target, strength=round(float(rng.uniform(*BANDS[kind.band])), 2))
 
 
-def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin: Question) -> Case:
+def _case(request: EditRequest, kind: Kind, edit: Edit, query: RewardQuery, twin: RewardQuery) -> DefectCase:
     defect = edit.defects[0]
     candidate = candidate_record(
         request,
@@ -273,13 +271,13 @@ def _case(request: EditRequest, kind: Kind, edit: Edit, question: Question, twin
         revision=ProceduralEditor.revision,
         synthetic=ProceduralEditor.synthetic,
     )
-    return Case(
+    return DefectCase(
         key=f"{request.id}-{candidate.id}",
         source=request.sources[0].pixels_sha256,
         request=request,
         defect=defect,
         band=kind.band,
-        question=question,
+        query=query,
         twin=twin,
         labels={region_id(request.id, index): target.label for index, target in enumerate(request.targets)},
         truth=construction_score(request, candidate),

@@ -19,10 +19,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from pipeline.requests.files import read_outside_image
-from runtime.bootstrap import Floats, Ints, estimate, resamples, weighted_means
+from runtime.bootstrap import Floats, Ints, group_index, resamples
 from runtime.images import BadImage, ImageU8
 from schemas.edit_benchmarks import (
-    Interval,
     MultiEditAnswer,
     MultiEditFigures,
     MultiEditResult,
@@ -33,10 +32,11 @@ from schemas.edit_benchmarks import (
 from schemas.errors import BadInput
 from schemas.reward import BACKGROUND
 from schemas.score import LEVEL_SCORES, SCORE_MAX, minimum, region_reward
-from training.evaluation.answers import MISSING, count_missing, in_chunks, phi_of, usable
+from training.evaluation.intervals import mean_interval, number
 from training.evaluation.multi_edit_items import Benchmark, Item
 from training.evaluation.multi_edit_scorers import Scorer
-from training.reward.protocol import Prediction, Question
+from training.predictions import MISSING, count_missing, in_chunks, phi_of, usable
+from training.reward_protocol import Prediction, RewardQuery
 
 #: The phi from which a region, and the background score from which a background, is right: what a person says with the
 #: level 3 of 0..4 (19 of 25), and a judge's prompt calls "well, with visible flaws"; so the bar is the same for a
@@ -69,7 +69,7 @@ def score_edits(
     edit = edits if callable(edits) else lambda item: edits.get(item.id)
     answers: list[MultiEditAnswer] = []
     predictions: list[Prediction] = []
-    questions: list[Question] = []
+    queries: list[RewardQuery] = []
     for items in in_chunks(benchmark.items(), CHUNK):
         images = [_edited(item, edit) for item in items]
         predicted = _ask(scorer, items, images)
@@ -77,9 +77,9 @@ def score_edits(
             _answer(item, image is not None, found) for item, image, found in zip(items, images, predicted, strict=True)
         ]
         predictions += predicted
-        questions += [Question(_NO_PIXELS, _NO_PIXELS, "", dict.fromkeys(item.masks, _NO_MASK)) for item in items]
-    coverage, missing = count_missing(predictions, questions)
-    figures = _Bars(right_from, bootstrap_samples, seed)
+        queries += [RewardQuery(_NO_PIXELS, _NO_PIXELS, "", dict.fromkeys(item.masks, _NO_MASK)) for item in items]
+    coverage, missing = count_missing(predictions, queries)
+    figures = _FigureSettings(right_from, bootstrap_samples, seed)
     numbers = sorted({len(answer.regions) for answer in answers})
     return MultiEditResult(
         benchmark=benchmark.manifest.name,
@@ -161,24 +161,20 @@ class _Columns:
 
 
 def _columns(answers: Sequence[MultiEditAnswer], right_from: float) -> _Columns:
-    groups = {name: place for place, name in enumerate(dict.fromkeys(answer.group for answer in answers))}
-    phi = [[_nan(region.phi) for region in answer.regions] for answer in answers]
+    groups = group_index([answer.group for answer in answers])
+    phi = [[number(region.phi) for region in answer.regions] for answer in answers]
     flat = np.array([points for one in phi for points in one])
-    background = np.array([_nan(answer.background) for answer in answers])
+    background = np.array([number(answer.background) for answer in answers])
     return _Columns(
-        item_group=np.array([groups[answer.group] for answer in answers], dtype=np.int64),
-        region_group=np.array([groups[a.group] for a in answers for _ in a.regions], dtype=np.int64),
+        item_group=groups,
+        region_group=np.repeat(groups, [len(answer.regions) for answer in answers]),
         phi=flat,
-        reward=np.array([_nan(region.reward) for answer in answers for region in answer.regions]),
+        reward=np.array([number(region.reward) for answer in answers for region in answer.regions]),
         right=_reaches(flat, right_from),
         all_right=np.array([_reaches(np.array(one), right_from).min() for one in phi]),
         background=background,
         background_right=_reaches(background, right_from),
     )
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def _reaches(values: Floats, bar: float) -> Floats:
@@ -187,7 +183,7 @@ def _reaches(values: Floats, bar: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Bars:
+class _FigureSettings:
     """What every table of figures is made with."""
 
     right_from: float
@@ -198,8 +194,8 @@ class _Bars:
         """The figures of some answers (at least one)."""
         columns = _columns(answers, self.right_from)
         weights = resamples(int(columns.item_group.max()) + 1, self.samples, self.seed)
-        named = {name: _interval(values, weights[:, group]) for name, (values, group) in columns.by_name.items()}
-        kept = _interval(columns.background_right, weights[:, columns.item_group])
+        named = {name: mean_interval(values, weights[:, group]) for name, (values, group) in columns.by_name.items()}
+        kept = mean_interval(columns.background_right, weights[:, columns.item_group])
         return MultiEditFigures(
             n_items=len(answers),
             n_regions=len(columns.phi),
@@ -209,11 +205,6 @@ class _Bars:
             background_right=kept,
             **named,
         )
-
-
-def _interval(values: Floats, weights: Floats) -> Interval:
-    found = estimate(weighted_means(values, weights))
-    return Interval(value=found.value, low=found.low, high=found.high)
 
 
 def compare(
@@ -251,9 +242,9 @@ def _paired(what: Compared, columns: tuple[_Columns, _Columns], weights: Floats)
     drawn = weights[:, group[both]]
     return PairedFigure(
         what=what,
-        first=_interval(one[both], drawn),
-        second=_interval(other[both], drawn),
-        difference=_interval(other[both] - one[both], drawn),
+        first=mean_interval(one[both], drawn),
+        second=mean_interval(other[both], drawn),
+        difference=mean_interval(other[both] - one[both], drawn),
         n=int(both.sum()),
     )
 
@@ -263,10 +254,10 @@ def saved_edits(folder: Path) -> Callable[[Item], ImageU8 | None]:
 
     def read(item: Item) -> ImageU8 | None:
         try:
-            return read_outside_image(folder, f"{item.id}.png")
+            return read_outside_image(folder, item.place)
         except BadImage as error:
             if error.reason == "missing_file":
                 return None
-            raise BadInput(f"{item.id}.png", error.detail, "edit this request anew") from None
+            raise BadInput(item.place, error.detail, "edit this request anew") from None
 
     return read

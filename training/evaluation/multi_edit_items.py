@@ -60,6 +60,11 @@ class Item:
         """The request's id, by which its edit is found."""
         return self.record.request.id
 
+    @property
+    def place(self) -> str:
+        """Where its edit lies in a policy's folder."""
+        return f"{self.id}.png"
+
 
 @dataclass(frozen=True)
 class Benchmark:

@@ -8,11 +8,9 @@ from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import CannotEdit
 from runtime.images import ImageU8
 from schemas.errors import BadInput
-from schemas.score import CandidateScore
+from schemas.score import IMAGE_SCORES, CandidateScore
 from training.evaluation.multi_edit_items import Item
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction, Reward
-
-_WHOLE = ("background", "success", "overedit", "naturalness", "artifacts")
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, Reward, RewardQuery
 
 
 class Scorer(Protocol):
@@ -56,16 +54,16 @@ class RewardScorer:
 
     def score(self, items: Sequence[Item], edited: Sequence[ImageU8]) -> list[Prediction]:
         """As `Scorer.score`."""
-        questions = [
-            Question(item.source, image, item.record.request.instruction, item.masks)
+        queries = [
+            RewardQuery(item.source, image, item.record.request.instruction, item.masks)
             for item, image in zip(items, edited, strict=True)
         ]
-        return self._reward.score(questions)
+        return self._reward.score(queries)
 
 
 def prediction_of(score: CandidateScore) -> Prediction:
     """One rater's scores as a prediction without uncertainty."""
-    whole = {name: Predicted(_float(getattr(score, name))) for name in _WHOLE}
+    whole = {name: Predicted(_float(getattr(score, name))) for name in IMAGE_SCORES}
     regions = {
         region.region: RegionPrediction(Predicted(_float(region.success)), Predicted(_float(region.preserve)))
         for region in score.regions

@@ -16,100 +16,83 @@ import numpy as np
 
 from runtime.bootstrap import Floats, Ints, estimate
 from schemas.reward import BACKGROUND, ProbeRow
-from training.evaluation.answers import ask, phi_of
 from training.evaluation.localisation import Localisation, pairs_of
-from training.evaluation.localisation_cases import Case
-from training.reward.protocol import Prediction, Question, Reward
+from training.evaluation.localisation_cases import DefectCase
+from training.predictions import ask, phi_of
+from training.reward_protocol import Prediction, Reward, RewardQuery
 
 GREY = 128
 
 
-def drop_source(question: Question) -> Question:
-    """`question` with a grey source."""
-    return replace(question, source=np.full_like(question.source, GREY))
+def drop_source(query: RewardQuery) -> RewardQuery:
+    """`query` with a grey source."""
+    return replace(query, source=np.full_like(query.source, GREY))
 
 
-def drop_instruction(question: Question) -> Question:
-    """`question` with an instruction that says nothing."""
-    return replace(question, instruction="Edit the image.")
-
-
-def mirror(question: Question) -> Question:
-    """`question` with both images and all masks flipped left to right; the instruction stays."""
-    return Question(
-        source=np.ascontiguousarray(question.source[:, ::-1]),
-        edited=np.ascontiguousarray(question.edited[:, ::-1]),
-        instruction=question.instruction,
-        masks={key: np.ascontiguousarray(mask[:, ::-1]) for key, mask in question.masks.items()},
+def mirror(query: RewardQuery) -> RewardQuery:
+    """`query` with both images and all masks flipped left to right; the instruction stays."""
+    return RewardQuery(
+        source=np.ascontiguousarray(query.source[:, ::-1]),
+        edited=np.ascontiguousarray(query.edited[:, ::-1]),
+        instruction=query.instruction,
+        masks={key: np.ascontiguousarray(mask[:, ::-1]) for key, mask in query.masks.items()},
     )
 
 
-def permute_masks(question: Question) -> tuple[Question, dict[str, str]] | None:
-    """(`question` with each planned region's mask given to the next, region -> whose mask it has); None for one."""
-    keys = [key for key in question.masks if not key.startswith("extra-")]
+def permute_masks(query: RewardQuery) -> tuple[RewardQuery, dict[str, str]] | None:
+    """(`query` with each planned region's mask given to the next, region -> whose mask it has); None for one."""
+    keys = [key for key in query.masks if not key.startswith("extra-")]
     if len(keys) < 2:
         return None
     origin = dict(zip(keys, keys[1:] + keys[:1], strict=True))
-    return replace(question, masks=dict(question.masks) | {key: question.masks[origin[key]] for key in keys}), origin
-
-
-class Blinded:
-    """A reward that never gets to see one part of its input. change: what is done to each question."""
-
-    def __init__(self, reward: Reward, name: str, change: Callable[[Question], Question]) -> None:
-        self.name, self.revision = name, reward.revision
-        self._reward, self._change = reward, change
-
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        """The inner reward's predictions on the changed questions."""
-        return self._reward.score([self._change(question) for question in questions])
+    return replace(query, masks=dict(query.masks) | {key: query.masks[origin[key]] for key in keys}), origin
 
 
 @dataclass(frozen=True)
 class Tampered:
-    """A probe's questions. index: the cases they belong to. moved: region -> whose mask it has, for permuted masks."""
+    """A probe's queries. index: the cases they belong to. moved: region -> whose mask it has, for permuted masks."""
 
     index: list[int]
-    questions: list[Question]
+    queries: list[RewardQuery]
     moved: list[Mapping[str, str]] | None = None
 
 
-def _each(cases: Sequence[Case], change: Callable[[Question], Question]) -> Tampered:
-    return Tampered(list(range(len(cases))), [change(case.question) for case in cases])
+def _each(cases: Sequence[DefectCase], change: Callable[[RewardQuery], RewardQuery]) -> Tampered:
+    return Tampered(list(range(len(cases))), [change(case.query) for case in cases])
 
 
-def _swapped(cases: Sequence[Case], change: Callable[[Case, Case], Question | None]) -> Tampered:
+def _swapped(cases: Sequence[DefectCase], change: Callable[[DefectCase, DefectCase], RewardQuery | None]) -> Tampered:
     """Each case with a part of the next case, in a circle, that has another source and fits."""
-    index, questions = [], []
+    index, queries = [], []
     for number, case in enumerate(cases):
         for step in range(1, len(cases)):
             other = cases[(number + step) % len(cases)]
-            question = change(case, other) if other.source != case.source else None
-            if question is not None:
+            query = change(case, other) if other.source != case.source else None
+            if query is not None:
                 index.append(number)
-                questions.append(question)
+                queries.append(query)
                 break
-    return Tampered(index, questions)
+    return Tampered(index, queries)
 
 
-def _other_source(case: Case, other: Case) -> Question | None:
-    if other.question.source.shape != case.question.source.shape:
+def _other_source(case: DefectCase, other: DefectCase) -> RewardQuery | None:
+    if other.query.source.shape != case.query.source.shape:
         return None
-    return replace(case.question, source=other.question.source)
+    return replace(case.query, source=other.query.source)
 
 
-def _other_instruction(case: Case, other: Case) -> Question | None:
-    if other.question.instruction == case.question.instruction:
+def _other_instruction(case: DefectCase, other: DefectCase) -> RewardQuery | None:
+    if other.query.instruction == case.query.instruction:
         return None
-    return replace(case.question, instruction=other.question.instruction)
+    return replace(case.query, instruction=other.query.instruction)
 
 
-def _permuted(cases: Sequence[Case]) -> Tampered:
-    found = [(number, made) for number, case in enumerate(cases) if (made := permute_masks(case.question))]
+def _permuted(cases: Sequence[DefectCase]) -> Tampered:
+    found = [(number, made) for number, case in enumerate(cases) if (made := permute_masks(case.query))]
     return Tampered([n for n, _ in found], [made[0] for _, made in found], [made[1] for _, made in found])
 
 
-PROBES: dict[str, Callable[[Sequence[Case]], Tampered]] = {
+PROBES: dict[str, Callable[[Sequence[DefectCase]], Tampered]] = {
     "source_swapped": lambda cases: _swapped(cases, _other_source),
     "source_dropped": lambda cases: _each(cases, drop_source),
     "instruction_swapped": lambda cases: _swapped(cases, _other_instruction),
@@ -119,14 +102,19 @@ PROBES: dict[str, Callable[[Sequence[Case]], Tampered]] = {
 
 
 def probe(
-    name: str, reward: Reward, cases: Sequence[Case], untouched: Sequence[Prediction], sources: Ints, weights: Floats
+    name: str,
+    reward: Reward,
+    cases: Sequence[DefectCase],
+    untouched: Sequence[Prediction],
+    sources: Ints,
+    weights: Floats,
 ) -> ProbeRow:
     """One probe: macro AUROC before and after on the cases that it can be done to. untouched: their predictions."""
     tampered = PROBES[name](cases)
     chosen = [cases[number] for number in tampered.index]
     index = sources[tampered.index]
     before = [untouched[number] for number in tampered.index]
-    after = ask(reward, tampered.questions)
+    after = ask(reward, tampered.queries)
     macro_before = Localisation(pairs_of(chosen, before, index), weights).macro()
     macro_after = Localisation(pairs_of(chosen, after, index), weights).macro()
     change = estimate(macro_after - macro_before)
@@ -147,15 +135,17 @@ def probe(
     )
 
 
-def _moved(case: Case, moved: Mapping[str, str]) -> dict[str, bool | None]:
+def _moved(case: DefectCase, moved: Mapping[str, str]) -> dict[str, bool | None]:
     """The verdict of each region's mask, wherever it went; the background keeps its own."""
     return {key: case.verdicts[moved.get(key, key)] for key in case.verdicts}
 
 
-def _mean_change(cases: Sequence[Case], before: Sequence[Prediction], after: Sequence[Prediction]) -> float | None:
+def _mean_change(
+    cases: Sequence[DefectCase], before: Sequence[Prediction], after: Sequence[Prediction]
+) -> float | None:
     changes = []
     for case, old, new in zip(cases, before, after, strict=True):
-        for key in (*case.question.masks, BACKGROUND):
+        for key in (*case.query.masks, BACKGROUND):
             then, now = phi_of(old, key).mean, phi_of(new, key).mean
             if then is not None and now is not None:
                 changes.append(abs(now - then))

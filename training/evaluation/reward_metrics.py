@@ -16,7 +16,6 @@ from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.record import first_fault
 from schemas.reward import AurocRow, GapRow, LeftOut, PhotoRow, RewardMetrics, TwinRow
-from training.evaluation.answers import ask, count_missing
 from training.evaluation.localisation import (
     MACRO,
     Localisation,
@@ -27,11 +26,12 @@ from training.evaluation.localisation import (
     pairs_of,
     source_index,
 )
-from training.evaluation.localisation_cases import Case
+from training.evaluation.localisation_cases import DefectCase
 from training.evaluation.probes import PROBES, probe
-from training.evaluation.truth_figures import calibration, ranking, reliability, scores_beside_truth
-from training.reward.pixel import PixelDifference
-from training.reward.protocol import Prediction, Reward
+from training.evaluation.ranking_calibration import calibration, ranking, reliability, scores_beside_truth
+from training.predictions import ask, count_missing
+from training.reward.pixel_difference import PixelDifference
+from training.reward_protocol import Prediction, Reward
 
 OWN = "reward"
 PIXELS = "pixel_difference"
@@ -61,7 +61,7 @@ class _Answers:
 
 def evaluate(
     reward: Reward,
-    cases: Sequence[Case],
+    cases: Sequence[DefectCase],
     rivals: Mapping[str, Reward],
     *,
     left_out: str | None = None,
@@ -91,7 +91,7 @@ def evaluate(
     beside = scores_beside_truth(cases, own.flawed, own.twins)
     calibration_error, calibration_bins = calibration(beside)
     reliability_error, reliability_bins = reliability(beside)
-    coverage, missing = count_missing(own.flawed, [case.question for case in cases])
+    coverage, missing = count_missing(own.flawed, [case.query for case in cases])
     pairs = own.localisation.pairs
     macro = _macro_row(table, OWN)
     intervals = {"localisation_auroc": (macro.low, macro.high), "ranking_accuracy": (order.low, order.high)}
@@ -129,10 +129,10 @@ def evaluate(
     return Examined(metrics, own.flawed, own.twins)
 
 
-def photo_row(reward: Reward, photo: str, cases: Sequence[Case]) -> PhotoRow:
+def photo_row(reward: Reward, photo: str, cases: Sequence[DefectCase]) -> PhotoRow:
     """The macro AUROC on one photograph of a reward that was trained without it."""
     sources = source_index(cases)
-    pairs = pairs_of(cases, ask(reward, [case.question for case in cases]), sources)
+    pairs = pairs_of(cases, ask(reward, [case.query for case in cases]), sources)
     found = Localisation(pairs, resamples(int(sources.max()) + 1, 0, 0))
     return PhotoRow(photo=photo, n_pairs=len(pairs.score), auroc=found.row(OWN, MACRO).auroc)
 
@@ -167,9 +167,9 @@ def _rivals(rivals: Mapping[str, Reward]) -> dict[str, Reward]:
     return {PIXELS: PixelDifference(), "pixel_change": PixelDifference(wants_change=True), **rivals}
 
 
-def _answers(name: str, reward: Reward, cases: Sequence[Case], sources: Ints, weights: Floats) -> _Answers:
+def _answers(name: str, reward: Reward, cases: Sequence[DefectCase], sources: Ints, weights: Floats) -> _Answers:
     """Predictions for all cases; the clean twin of a request is asked about once."""
-    flawed = ask(reward, [case.question for case in cases])
+    flawed = ask(reward, [case.query for case in cases])
     first = {case.request.id: case.twin for case in cases}
     twins = dict(zip(first, ask(reward, list(first.values())), strict=True))
     localisation = Localisation(pairs_of(cases, flawed, sources), weights)
@@ -201,11 +201,11 @@ def _gaps(own: _Answers, others: Sequence[_Answers]) -> tuple[GapRow, ...]:
     return tuple(row for found in others for row in gaps(own.localisation, found.localisation, found.name))
 
 
-def _twins(found: _Answers, cases: Sequence[Case], sources: Ints, weights: Floats) -> list[TwinRow]:
+def _twins(found: _Answers, cases: Sequence[DefectCase], sources: Ints, weights: Floats) -> list[TwinRow]:
     values = [falls(case, now, then) for case, now, then in zip(cases, found.flawed, found.twins, strict=True)]
     return first_rows(found.name, cases, values, sources, weights)
 
 
-def _named(found: _Answers, cases: Sequence[Case], sources: Ints, weights: Floats) -> list[TwinRow]:
+def _named(found: _Answers, cases: Sequence[DefectCase], sources: Ints, weights: Floats) -> list[TwinRow]:
     values = [lownesses(case, now) for case, now in zip(cases, found.flawed, strict=True)]
     return first_rows(found.name, cases, values, sources, weights)

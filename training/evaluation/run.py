@@ -14,8 +14,8 @@ from schemas.reward import RewardMetrics
 from training.evaluation.examples import write_examples
 from training.evaluation.localisation_cases import HELD_OUT_SEED, scene_cases
 from training.evaluation.reward_metrics import evaluate, read_photos, write_metrics
-from training.reward.protocol import Reward
-from training.rewards import make_reward
+from training.reward_protocol import Reward
+from training.reward_registry import make_reward
 
 SOURCES, CASES_A_SOURCE = 100, 3
 

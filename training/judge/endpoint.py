@@ -14,12 +14,13 @@ import httpx
 from pipeline.models.chat_http import FATAL_STATUSES, CallFailure, ChatClient, Completion, Outcome, open_chat, run_async
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
+from schemas.score import REGION_SCORES
 from training.judge.judgement import Judgement, assemble, by_key, number_regions, read_call
-from training.judge.parse import Reading, all_missing
-from training.judge.prompt import PROMPT_DIGEST, REGION_SCORES, Call, calls, response_format
+from training.judge.parse import ParsedAnswer, all_missing
+from training.judge.prompt import PROMPT_DIGEST, Call, calls, response_format
 from training.judge.report import JudgeReport, Tally, write_report
 from training.judge.settings import JudgeSettings
-from training.reward.protocol import Prediction, Question
+from training.reward_protocol import Prediction, RewardQuery
 
 #: Statuses with which servers answer a `response_format` that they do not know.
 _UNSTRUCTURED_STATUSES = (400, 422)
@@ -27,7 +28,7 @@ _UNSTRUCTURED_STATUSES = (400, 422)
 
 @dataclass
 class _Run:
-    """One pass over questions. silent: calls in a row without an answer; fault: the last one's."""
+    """One pass over queries. silent: calls in a row without an answer; fault: the last one's."""
 
     silent: int = 0
     fault: str = ""
@@ -48,22 +49,22 @@ class Judge:
         self._structured, self._ever_answered = True, False
         self.revision = self._revision()
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
         """As `Reward.score`. Raises: as `judge`."""
-        return [judgement.prediction for judgement in self.judge(questions)]
+        return [judgement.prediction for judgement in self.judge(queries)]
 
-    def judge(self, questions: Sequence[Question]) -> list[Judgement]:
-        """One judgement per question, in order.
+    def judge(self, queries: Sequence[RewardQuery]) -> list[Judgement]:
+        """One judgement per query, in order.
 
-        Raises: BadInput where images and masks of a question differ in size; RegionwiseError where the server has not
+        Raises: BadInput where images and masks of a query differ in size; RegionwiseError where the server has not
         answered a single call since this judge was made.
         """
-        for index, question in enumerate(questions):
-            _check(question, index)
+        for index, query in enumerate(queries):
+            _check(query, index)
         run = _Run()
-        judgements = run_async(lambda: self._judge_all(questions, run))
+        judgements = run_async(lambda: self._judge_all(queries, run))
         self.revision = self._revision()
-        if questions and not self._ever_answered:
+        if queries and not self._ever_answered:
             raise RegionwiseError(self._thing(), f"answered not one call ({run.fault})", "see docs/judge.md")
         return judgements
 
@@ -80,39 +81,39 @@ class Judge:
         shown = (self.settings.upscale_to_px, self.settings.longest_side_px)
         return f"{versions}@{short_hash(PROMPT_DIGEST, sampling, shown)}"
 
-    async def _judge_all(self, questions: Sequence[Question], run: _Run) -> list[Judgement]:
+    async def _judge_all(self, queries: Sequence[RewardQuery], run: _Run) -> list[Judgement]:
         judgements: dict[int, Judgement] = {}
-        queue = iter(enumerate(questions))
+        queue = iter(enumerate(queries))
 
         async def worker(connections: httpx.AsyncClient) -> None:
-            for index, question in queue:
-                judgements[index] = await self._judge_one(connections, question, run)
+            for index, query in queue:
+                judgements[index] = await self._judge_one(connections, query, run)
 
         async with self._client.open() as connections, asyncio.TaskGroup() as group:
-            for _ in range(min(self.settings.concurrency, len(questions))):
+            for _ in range(min(self.settings.concurrency, len(queries))):
                 group.create_task(worker(connections))
-        return [judgements[index] for index in range(len(questions))]
+        return [judgements[index] for index in range(len(queries))]
 
-    async def _judge_one(self, connections: httpx.AsyncClient, question: Question, run: _Run) -> Judgement:
-        labels = number_regions(question)
+    async def _judge_one(self, connections: httpx.AsyncClient, query: RewardQuery, run: _Run) -> Judgement:
+        labels = number_regions(query)
         for_regions, for_image = calls(
-            question,
+            query,
             labels,
             blind=self.settings.blind,
             upscale_to_px=self.settings.upscale_to_px,
             longest_side_px=self.settings.longest_side_px,
         )
-        no_place = {key: REGION_SCORES for key in question.masks if key not in labels.values()}
+        no_place = {key: REGION_SCORES for key in query.masks if key not in labels.values()}
         regions = [all_missing(no_place, "empty_mask")]
         if len(labels) > self.settings.max_regions:
             regions.append(all_missing(dict.fromkeys(labels.values(), REGION_SCORES), "too_many_regions"))
         elif for_regions is not None:
             regions.append(by_key(await self._call(connections, for_regions, run), labels))
-        judgement = assemble(question, regions, await self._call(connections, for_image, run))
+        judgement = assemble(query, regions, await self._call(connections, for_image, run))
         self.tally.add_judged(judgement.prediction, judgement.missing)
         return judgement
 
-    async def _call(self, connections: httpx.AsyncClient, call: Call, run: _Run) -> Reading:
+    async def _call(self, connections: httpx.AsyncClient, call: Call, run: _Run) -> ParsedAnswer:
         """One call, read; a call that brings nothing is all missing."""
         if run.stopped:
             return all_missing(call.asked, "given_up")
@@ -130,7 +131,7 @@ class Judge:
         self.tally.unknown_places += reading.unknown_places
         return reading
 
-    def _silent(self, call: Call, run: _Run, reason: str, detail: str, *, fatal: bool = False) -> Reading:
+    def _silent(self, call: Call, run: _Run, reason: str, detail: str, *, fatal: bool = False) -> ParsedAnswer:
         run.silent, run.fault = run.silent + 1, f"{reason}: {detail}"
         run.stopped = run.stopped or fatal or run.silent >= self.settings.give_up_after
         self.tally.last_fault = run.fault
@@ -175,17 +176,17 @@ def make_judge(url: str, settings: JudgeSettings | None = None) -> Judge:
     return Judge(*open_chat(url, settings, "judge"), settings)
 
 
-def _check(question: Question, index: int) -> None:
-    if question.source.shape != question.edited.shape:
+def _check(query: RewardQuery, index: int) -> None:
+    if query.source.shape != query.edited.shape:
         raise BadInput(
             f"question {index}",
-            f"source is {question.source.shape}, edited image {question.edited.shape}",
+            f"source is {query.source.shape}, edited image {query.edited.shape}",
             "give two images of one size",
         )
-    for key, mask in question.masks.items():
-        if mask.shape != question.edited.shape[:2]:
+    for key, mask in query.masks.items():
+        if mask.shape != query.edited.shape[:2]:
             raise BadInput(
                 f"question {index}, region {key}",
-                f"its mask is {mask.shape}, the edited image {question.edited.shape[:2]}",
+                f"its mask is {mask.shape}, the edited image {query.edited.shape[:2]}",
                 "give masks in the edited image's size",
             )

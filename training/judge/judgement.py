@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.models.chat_http import Completion
-from training.judge.parse import Reading, all_missing, read_answer
-from training.judge.prompt import IMAGE_PLACE, IMAGE_SCORES, REGION_SCORES, Call
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from schemas.score import IMAGE_SCORES, REGION_SCORES
+from training.judge.parse import ParsedAnswer, all_missing, read_answer
+from training.judge.prompt import IMAGE_PLACE, Call
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ class Judgement:
     seen_image: str = ""
 
 
-def number_regions(question: Question) -> dict[str, str]:
-    """Label R1, R2, ... -> region key, in the question's order; a region with an empty mask has no label."""
-    keys = [key for key, mask in question.masks.items() if mask.any()]
+def number_regions(query: RewardQuery) -> dict[str, str]:
+    """Label R1, R2, ... -> region key, in the query's order; a region with an empty mask has no label."""
+    keys = [key for key, mask in query.masks.items() if mask.any()]
     return {f"R{number}": key for number, key in enumerate(keys, start=1)}
 
 
-def read_call(completion: Completion, call: Call) -> Reading:
+def read_call(completion: Completion, call: Call) -> ParsedAnswer:
     """The scores in a completion; one that was refused or cut short has none."""
     if completion.text is None:
         return all_missing(call.asked, "declined")
@@ -39,9 +40,9 @@ def read_call(completion: Completion, call: Call) -> Reading:
     return reading
 
 
-def by_key(reading: Reading, labels: Mapping[str, str]) -> Reading:
+def by_key(reading: ParsedAnswer, labels: Mapping[str, str]) -> ParsedAnswer:
     """The reading with region keys in place of labels."""
-    return Reading(
+    return ParsedAnswer(
         {(labels[label], name): score for (label, name), score in reading.scores.items()},
         {(labels[label], name): reason for (label, name), reason in reading.missing.items()},
         reading.unknown_places,
@@ -49,14 +50,14 @@ def by_key(reading: Reading, labels: Mapping[str, str]) -> Reading:
     )
 
 
-def assemble(question: Question, regions: Sequence[Reading], image: Reading) -> Judgement:
-    """The judgement that the readings of a question's regions (places are keys) and of its image make."""
+def assemble(query: RewardQuery, regions: Sequence[ParsedAnswer], image: ParsedAnswer) -> Judgement:
+    """The judgement that the readings of a query's regions (places are keys) and of its image make."""
     scores = {place: score for reading in regions for place, score in reading.scores.items()}
     seen = {key: words for reading in regions for key, words in reading.seen.items()}
     prediction = Prediction(
         regions={
             key: RegionPrediction(*(_predicted(scores.get((key, name))) for name in REGION_SCORES))
-            for key in question.masks
+            for key in query.masks
         },
         **{name: _predicted(image.scores.get((IMAGE_PLACE, name))) for name in IMAGE_SCORES},
     )

@@ -20,8 +20,10 @@ SEEN_MAX_CHARS = 500
 
 
 @dataclass(frozen=True)
-class Reading:
-    """scores, missing: (place, score name) -> 0..25, or why there is none; together they are what was asked.
+class ParsedAnswer:
+    """The scores in one answer of a judge, and those that it lacks.
+
+    scores, missing: (place, score name) -> 0..25, or why there is none; together they are what was asked.
 
     unknown_places: places nobody asked for, dropped. seen: the judge's words on each place, at most 500 characters.
     """
@@ -39,12 +41,12 @@ class _Duplicate:
 _DUPLICATE = _Duplicate()
 
 
-def all_missing(asked: Mapping[str, tuple[str, ...]], reason: str) -> Reading:
+def all_missing(asked: Mapping[str, tuple[str, ...]], reason: str) -> ParsedAnswer:
     """The reading of a call that brought nothing: each score asked for (place -> names) is missing for `reason`."""
-    return Reading({}, {(place, name): reason for place, names in asked.items() for name in names})
+    return ParsedAnswer({}, {(place, name): reason for place, names in asked.items() for name in names})
 
 
-def read_answer(text: str, asked: Mapping[str, tuple[str, ...]]) -> Reading:
+def read_answer(text: str, asked: Mapping[str, tuple[str, ...]]) -> ParsedAnswer:
     """The scores in `text` that were asked for (place -> score names); everything else is missing with its reason."""
     answer = _only_object(text)
     if isinstance(answer, str):
@@ -58,7 +60,7 @@ def read_answer(text: str, asked: Mapping[str, tuple[str, ...]]) -> Reading:
                 scores[place, name] = value
             else:
                 missing[place, name] = value
-    return Reading(scores, missing, len(answer.keys() - asked.keys()), dict(_seen(answer, asked)))
+    return ParsedAnswer(scores, missing, len(answer.keys() - asked.keys()), dict(_seen(answer, asked)))
 
 
 def _only_object(text: str) -> dict[str, Any] | AnswerFault:

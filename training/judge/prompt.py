@@ -1,4 +1,4 @@
-"""What a judge is told: two calls per edited image, one for all regions and one for the image, as messages and schema.
+"""The prompts of a judge: per edited image one call for all regions and one for the image, as messages and schema.
 
 The system message is the same for every image: nothing that comes with the data ever enters it. Instruction and boxes
 travel as JSON between `<data>` and `</data>` in the user message, with `<`, `>` and `&` escaped, so that no instruction
@@ -8,21 +8,19 @@ can close the block. `python -m training.judge.prompt docs/judge.md` writes the 
 import json
 import re
 import sys
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.images import ImageU8, MaskBool, encode_image, mask_box, resize_image
+from runtime.files import write_whole
+from runtime.images import ImageU8, MaskBool, data_url, encode_image, mask_box, resize_image
 from schemas.errors import BadInput
 from schemas.record import short_hash
-from schemas.score import SCORE_MAX
-from training.judge.pictures import at_size, close_ups, shown_size_px, side_by_side
-from training.reward.protocol import Question
+from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX
+from training.judge.prompt_images import at_size, close_ups, shown_size_px, side_by_side
+from training.reward_protocol import RewardQuery
 
-REGION_SCORES = ("success", "preserve")
-IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
 IMAGE_PLACE = "image"
 
 _WHAT_YOU_GET = """\
@@ -90,7 +88,7 @@ PROMPT_DIGEST = short_hash("judge prompt", REGIONS_PROMPT, IMAGE_PROMPT)
 
 @dataclass(frozen=True)
 class Call:
-    """One call. asked: place -> names of its scores, what `judge_parse.read_answer` looks for."""
+    """One call. asked: place -> names of its scores, what `parse.read_answer` looks for."""
 
     system: str
     user: list[dict[str, Any]]
@@ -102,15 +100,15 @@ class Call:
 
 
 def calls(
-    question: Question, labels: Mapping[str, str], *, blind: bool, upscale_to_px: int, longest_side_px: int
+    query: RewardQuery, labels: Mapping[str, str], *, blind: bool, upscale_to_px: int, longest_side_px: int
 ) -> tuple[Call | None, Call]:
     """The call for all regions (None where there are none) and the call for the image.
 
     labels: label -> region key; each region's mask is not empty and has the images' size.
     """
-    data = data_block(question.instruction, {label: question.masks[key] for label, key in labels.items()})
+    data = data_block(query.instruction, {label: query.masks[key] for label, key in labels.items()})
     captions = _captions(bool(labels))
-    pictures = [None] * len(captions) if blind else _pictures(question, labels, upscale_to_px, longest_side_px)
+    pictures = [None] * len(captions) if blind else _pictures(query, labels, upscale_to_px, longest_side_px)
     shown = [_picture_parts(caption, picture) for caption, picture in zip(captions, pictures, strict=True)]
     for_regions = [data, *(part for parts in shown for part in parts)]
     for_image = [data, *(part for parts in shown[:3] for part in parts)]
@@ -138,22 +136,22 @@ def _box_0_1000(mask: MaskBool) -> list[int]:
 
 
 def _pictures(
-    question: Question, labels: Mapping[str, str], upscale_to_px: int, longest_side_px: int
+    query: RewardQuery, labels: Mapping[str, str], upscale_to_px: int, longest_side_px: int
 ) -> Sequence[ImageU8 | None]:
-    height, width = question.source.shape[:2]
+    height, width = query.source.shape[:2]
     size = shown_size_px(width, height, upscale_to_px, longest_side_px)
-    source, edited = resize_image(question.source, *size), resize_image(question.edited, *size)
+    source, edited = resize_image(query.source, *size), resize_image(query.edited, *size)
     if not labels:
         return [source, edited]
-    own = {label: question.masks[key] for label, key in labels.items()}
+    own = {label: query.masks[key] for label, key in labels.items()}
     shown = {label: at_size(mask, *size) for label, mask in own.items()}
-    return [source, edited, side_by_side(source, edited, shown), close_ups(question.source, question.edited, own)]
+    return [source, edited, side_by_side(source, edited, shown), close_ups(query.source, query.edited, own)]
 
 
 def _picture_parts(caption: str, picture: ImageU8 | None) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = [{"type": "text", "text": caption}]
     if picture is not None:
-        url = f"data:image/png;base64,{b64encode(encode_image(picture, 'png')).decode()}"
+        url = data_url(encode_image(picture, "png"), "png")
         parts.append({"type": "image_url", "image_url": {"url": url}})
     return parts
 
@@ -199,4 +197,4 @@ def guide_text(guide: str) -> str:
 
 if __name__ == "__main__":
     guide_path = Path(sys.argv[1])
-    guide_path.write_text(guide_text(guide_path.read_text()))
+    write_whole(guide_path, guide_text(guide_path.read_text()))

@@ -1,4 +1,4 @@
-"""What a judge did so far: coverage and why scores are missing, versions, tokens, cost. Counts only, never a key."""
+"""A judge's report: coverage and why scores are missing, versions, tokens, cost. Counts only, never a key."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from typing import Any
 
 from pipeline.models.chat_http import Completion, Outcome
 from schemas.record import Record
+from schemas.score import IMAGE_SCORES
 from training.judge.settings import JudgeSettings
-from training.reward.as_score import as_points
-from training.reward.protocol import Prediction
-
-_IMAGE_SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
+from training.predictions import as_points
+from training.reward_protocol import Prediction
 
 
 class JudgeReport(Record):
@@ -85,7 +84,7 @@ class Tally:
         for region in prediction.regions.values():
             self.given["region success"] += as_points(region.success) is not None
             self.given["region preserve"] += as_points(region.preserve) is not None
-        for name in _IMAGE_SCORES:
+        for name in IMAGE_SCORES:
             self.given[name] += as_points(getattr(prediction, name)) is not None
 
 

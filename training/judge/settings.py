@@ -1,4 +1,4 @@
-"""What a judge behind an API may be told."""
+"""The settings of a judge behind an API."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ class JudgeSettings(ChatSettings):
     give_up_after: Annotated[int, Field(ge=1)] = 8
     """calls without an answer in a row after which the rest is not sent"""
     max_regions: Annotated[int, Field(ge=1, le=1000)] = 64
-    """most regions in one question; above it the regions' scores are missing"""
+    """most regions in one query; above it the regions' scores are missing"""
     longest_side_px: Annotated[int, Field(ge=64, le=4096)] = 1024
     """larger images are sent scaled down to this"""
     upscale_to_px: Annotated[int, Field(ge=16, le=4096)] = 768

@@ -1,4 +1,4 @@
-"""What a training run logged, as pictures: every figure over updates, and several arms beside another with their bands.
+"""Plots of a training's log: every metric over updates, and several arms compared, with their confidence bands.
 
 A log is JSON Lines, one object an update. Its nested objects and lists are figures of one name with a part each:
 `{"update": 3, "clip_fraction": {"edit": 0.1, "background": 0.2}}` or `"clip_fraction/edit": 0.1` alike. Figures of one
@@ -112,7 +112,7 @@ def curves(figures: Sequence[Mapping[str, Any]], path: Path, *, title: str = "")
 
 
 @dataclass(frozen=True)
-class _Frame:
+class _PlotBox:
     """One plot's place, in inches: its size, and the room left of it, above it and below it."""
 
     width: float
@@ -122,18 +122,18 @@ class _Frame:
     below: float
 
 
-SMALL, LARGE = _Frame(2.85, 1.75, 0.6, 0.5, 0.42), _Frame(4.7, 2.7, 0.62, 0.55, 0.55)
+SMALL, LARGE = _PlotBox(2.85, 1.75, 0.6, 0.5, 0.42), _PlotBox(4.7, 2.7, 0.62, 0.55, 0.55)
 HEAD_IN, FOOT_IN, MARGIN_IN = 0.42, 0.4, 0.15
 
 
-def _grid(count: int, title: str, frame: _Frame = SMALL, foot_in: float = 0.0) -> "tuple[Figure, list[Axes]]":
+def _grid(count: int, title: str, box: _PlotBox = SMALL, foot_in: float = 0.0) -> "tuple[Figure, list[Axes]]":
     """A figure with `count` plots of one size, `foot_in` free at its bottom. Placed by hand: layout is slow."""
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, count)
     rows = ceil(count / columns)
     head = HEAD_IN if title else 0.0
-    cell = frame.left + frame.width, frame.above + frame.height + frame.below
+    cell = box.left + box.width, box.above + box.height + box.below
     width, height = cell[0] * columns + 2 * MARGIN_IN, cell[1] * rows + head + foot_in + MARGIN_IN
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     if title:
@@ -142,9 +142,9 @@ def _grid(count: int, title: str, frame: _Frame = SMALL, foot_in: float = 0.0) -
     axes = []
     for place in range(count):
         row, column = divmod(place, columns)
-        left = MARGIN_IN + column * cell[0] + frame.left
-        bottom = height - head - row * cell[1] - frame.above - frame.height
-        axes.append(figure.add_axes((left / width, bottom / height, frame.width / width, frame.height / height)))
+        left = MARGIN_IN + column * cell[0] + box.left
+        bottom = height - head - row * cell[1] - box.above - box.height
+        axes.append(figure.add_axes((left / width, bottom / height, box.width / width, box.height / height)))
     return figure, axes
 
 

@@ -1,37 +1,43 @@
-"""A picture of what a reward says of a pair, to agree or disagree with at a glance.
+"""A picture of a reward's scores of a pair, to agree or disagree with at a glance.
 
 Source and edited image side by side; on the edited one every region's outline and sign, coloured from red (0) to green
 (25) by its phi, and a frame by the background's score. Below, a bar for every score with its uncertainty as a whisker.
 """
 
-from dataclasses import dataclass
-
-import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 
 from runtime.images import ImageU8, MaskBool, mask_box, resize_mask
 from schemas.reward import PredictedScore, ScoredPair, ScoredRegion
 from schemas.score import SCORE_MAX
+from training.pictures.drawing import (
+    INK,
+    PAPER,
+    RULE,
+    SOFT,
+    Box,
+    Canvas,
+    Colour,
+    Xy,
+    colour_on_scale,
+    draw_outline,
+    ink_on,
+    overlap,
+)
 from training.scoring.pairs import Pair
-
-Colour = tuple[int, int, int]
-Xy = tuple[float, float]
 
 SIDE_PX, GAP, MARGIN = 400, 16, 20
 ROW_PX, BAR_PX, BAR_HEIGHT_PX = 34, 148, 14
 FRAME_PX = 7
-INK, SOFT, LINE, PAPER, MISSING = (27, 29, 33), (96, 102, 112), (214, 215, 210), (255, 255, 255), (150, 154, 160)
+MISSING = (150, 154, 160)
+#: Luminance of a plate from which its number is dark.
+_LIGHT_FROM = 140
 #: From 0 to 25; lightness falls at both ends, so that it is read without colour sight, too.
 SCALE: tuple[Colour, ...] = ((178, 24, 43), (233, 120, 60), (246, 205, 90), (140, 195, 110), (27, 120, 85))
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """The picture while it is drawn."""
-
-    image: Image.Image
-    draw: ImageDraw.ImageDraw
+class _Sheet(Canvas):
+    """The picture of a pair while it is drawn."""
 
     def text(self, at: Xy, words: str, size: float, ink: Colour = INK, anchor: str = "la", bold: bool = False) -> None:
         self.draw.text(
@@ -41,7 +47,7 @@ class _Sheet:
 
 def draw_pair(pair: Pair, scored: ScoredPair) -> ImageU8:
     """The picture, (H, W, 3) uint8 RGB: 856 px wide for square images, taller the more regions there are."""
-    height, width = pair.question.edited.shape[:2]
+    height, width = pair.query.edited.shape[:2]
     scale = SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     across = max(2 * size[0] + GAP, 816) + 2 * MARGIN
@@ -49,18 +55,13 @@ def draw_pair(pair: Pair, scored: ScoredPair) -> ImageU8:
     top = MARGIN + 24 * len(lines) + 30
     table = top + size[1] + 22
     rows = len(scored.regions) + 1
-    sheet = _blank(across, table + 30 + ROW_PX * rows + 76 + MARGIN)
+    sheet = _Sheet.blank(across, table + 30 + ROW_PX * rows + 76 + MARGIN)
     for number, line in enumerate(lines):
         sheet.text((MARGIN, MARGIN + 24 * number), line, 17, bold=True)
     left = (across - 2 * size[0] - GAP) // 2
     _draw_images(sheet, pair, scored, (left, top), size)
     _draw_table(sheet, scored, table, across)
     return np.array(sheet.image)
-
-
-def _blank(width: int, height: int) -> _Sheet:
-    image = Image.new("RGB", (width, height), PAPER)
-    return _Sheet(image, ImageDraw.Draw(image))
 
 
 def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -93,22 +94,13 @@ def score_colour(score: float | None) -> Colour:
     """The colour of a score 0..25; grey for a missing one."""
     if score is None:
         return MISSING
-    place = score / SCORE_MAX * (len(SCALE) - 1)
-    low = min(int(place), len(SCALE) - 2)
-    share = place - low
-    r, g, b = (round(a + share * (z - a)) for a, z in zip(SCALE[low], SCALE[low + 1], strict=True))
-    return r, g, b
-
-
-def _ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever is read better on `colour`."""
-    return INK if 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140 else PAPER
+    return colour_on_scale(SCALE, score / SCORE_MAX)
 
 
 def _draw_images(sheet: _Sheet, pair: Pair, scored: ScoredPair, at: tuple[int, int], size: tuple[int, int]) -> None:
     source, edited = (
         Image.fromarray(image, "RGB").resize(size, Image.Resampling.LANCZOS)
-        for image in (pair.question.source, pair.question.edited)
+        for image in (pair.query.source, pair.query.edited)
     )
     second = at[0] + size[0] + GAP
     sheet.text((at[0], at[1] - 22), "source", 14, SOFT)
@@ -118,23 +110,16 @@ def _draw_images(sheet: _Sheet, pair: Pair, scored: ScoredPair, at: tuple[int, i
     sheet.text((second + size[0], at[1] - 22), f"frame: background {caption}", 14, SOFT, "ra")
     sheet.image.paste(source, at)
     outlined = np.array(edited)
-    masks = [resize_mask(pair.question.masks[region.region], *size) for region in scored.regions]
+    masks = [resize_mask(pair.query.masks[region.region], *size) for region in scored.regions]
     for region, mask in zip(scored.regions, masks, strict=True):
-        _outline(outlined, mask, score_colour(region.phi))
+        draw_outline(outlined, mask, ((7, INK), (5, PAPER), (3, score_colour(region.phi))))
     sheet.image.paste(Image.fromarray(outlined), (second, at[1]))
     box = (second, at[1], second + size[0] - 1, at[1] + size[1] - 1)
     sheet.draw.rectangle(box, outline=PAPER, width=FRAME_PX + 2)
     sheet.draw.rectangle(box, outline=score_colour(behind), width=FRAME_PX)
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[Box] = []
     for number, (region, mask) in enumerate(zip(scored.regions, masks, strict=True), 1):
         _sign(sheet, number, region, mask, (second, at[1], *size), taken)
-
-
-def _outline(image: ImageU8, mask: MaskBool, colour: Colour) -> None:
-    """Draws the border of a mask into `image`: a coloured line in a dark and a white casing."""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    for thickness, ink in ((7, INK), (5, PAPER), (3, colour)):
-        cv2.drawContours(image, found, -1, ink, thickness, cv2.LINE_AA)
 
 
 def _sign(
@@ -143,7 +128,7 @@ def _sign(
     region: ScoredRegion,
     mask: MaskBool,
     frame: tuple[int, int, int, int],
-    taken: list[tuple[float, float, float, float]],
+    taken: list[Box],
 ) -> None:
     """The region's number and phi, at its upper left, moved down from signs that are there already."""
     x1, y1, _, _ = mask_box(mask) or (0, 0, 1, 1)
@@ -151,12 +136,12 @@ def _sign(
     width, height = _font(15).getlength(words) + 12, 22
     x = min(max(frame[0] + x1, frame[0] + FRAME_PX + 3), frame[0] + frame[2] - width - FRAME_PX - 3)
     y = max(frame[1] + y1 - height - 4.0, frame[1] + FRAME_PX + 3.0)
-    while any(x < b[2] and b[0] < x + width and y < b[3] and b[1] < y + height for b in taken):
+    while any(overlap((x, y, x + width, y + height), other) for other in taken):
         y += 3
     taken.append((x, y, x + width, y + height))
     colour = score_colour(region.phi)
     sheet.draw.rounded_rectangle((x, y, x + width, y + height), 5, fill=colour, outline=PAPER, width=1)
-    sheet.text((x + width / 2, y + height / 2), words, 15, _ink_on(colour), "mm", bold=True)
+    sheet.text((x + width / 2, y + height / 2), words, 15, ink_on(colour, _LIGHT_FROM), "mm", bold=True)
 
 
 def _draw_table(sheet: _Sheet, scored: ScoredPair, top: int, across: int) -> None:
@@ -194,7 +179,7 @@ def _row(
     bars: tuple[PredictedScore | None, PredictedScore],
     lowest: float | None,
 ) -> None:
-    sheet.draw.line((MARGIN, y, sheet.image.width - MARGIN, y), fill=LINE)
+    sheet.draw.line((MARGIN, y, sheet.image.width - MARGIN, y), fill=RULE)
     sheet.text((MARGIN, y + ROW_PX / 2), _clipped(label, 15, columns[0] - MARGIN - 12), 15, anchor="lm")
     for x, score in zip(columns, bars, strict=False):
         if score is not None:
@@ -202,14 +187,14 @@ def _row(
     colour = score_colour(lowest)
     words = "-" if lowest is None else f"{lowest:.0f}"
     sheet.draw.rounded_rectangle((columns[2] - 22, y + 5, columns[2] + 22, y + ROW_PX - 5), 5, fill=colour)
-    sheet.text((columns[2], y + ROW_PX / 2), words, 16, _ink_on(colour), "mm", bold=True)
+    sheet.text((columns[2], y + ROW_PX / 2), words, 16, ink_on(colour, _LIGHT_FROM), "mm", bold=True)
 
 
 def _bar(sheet: _Sheet, at: tuple[float, float], width: int, score: PredictedScore) -> None:
     """A bar from 0 to 25 with a whisker of one standard deviation each way, and the number behind it."""
     x, y = at
     bottom = y + BAR_HEIGHT_PX
-    sheet.draw.rectangle((x, y, x + width, bottom), outline=LINE, fill=(244, 244, 241))
+    sheet.draw.rectangle((x, y, x + width, bottom), outline=RULE, fill=(244, 244, 241))
     if score.mean is None:
         sheet.text((x + 6, y + BAR_HEIGHT_PX / 2), "missing", 12, SOFT, "lm")
         return

@@ -16,6 +16,7 @@ Source: Flow-GRPO's group statistics, for the forms `group` and `global`; the fl
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int, Real
 from torch import Tensor
 
 Form = Literal["floor", "group", "global"]
@@ -25,7 +26,7 @@ _PUBLISHED_OFFSET = 1e-4
 LIMIT = 5.0
 
 
-def area_weighted_mean(rewards: Tensor, areas: Tensor) -> Tensor:
+def area_weighted_mean(rewards: Float[Tensor, "B R"], areas: Float[Tensor, "B R"]) -> Float32[Tensor, " B"]:
     """One reward of the whole image: the mean of its regions' by area. Shapes: both (B, R). Returns: (B,) float32.
 
     areas: in tokens, 0 where a rollout has no such region. NaN where the reward of any region is missing: the mean of
@@ -35,7 +36,9 @@ def area_weighted_mean(rewards: Tensor, areas: Tensor) -> Tensor:
     return (torch.where(areas > 0, rewards.double(), 0) * shares).sum(dim=1).float()
 
 
-def group_advantages(rewards: Tensor, groups: Tensor, form: Form = "floor", floor: float = 0.02) -> Tensor:
+def group_advantages(
+    rewards: Real[Tensor, "*S"], groups: Int[Tensor, "*S"], form: Form = "floor", floor: float = 0.02
+) -> Float32[Tensor, "*S"]:
     """The advantage of every reward within its group, not clipped, 0 where it is missing or has no group.
 
     Shapes: rewards, groups the same, any: (B,) with a number for each sample id, (B, R) with one for each sample id and
@@ -61,13 +64,15 @@ def group_advantages(rewards: Tensor, groups: Tensor, form: Form = "floor", floo
     return torch.where(kept, advantages, 0).reshape(rewards.shape).float()
 
 
-def mixed_advantages(region: Tensor, whole: Tensor, lam: float, limit: float = LIMIT) -> Tensor:
+def mixed_advantages(
+    region: Float[Tensor, "B R"], whole: Float[Tensor, " B"], lam: float, limit: float = LIMIT
+) -> Float[Tensor, "B R"]:
     """A~ = clip(lam A_region + (1 - lam) A_global, -limit, limit). Shapes: region (B, R), whole (B,) -> (B, R)."""
     return (lam * region + (1 - lam) * whole[:, None]).clamp(-limit, limit)
 
 
-def zero_std_ratio(rewards: Tensor, groups: Tensor) -> float:
-    """The share of groups that teach nothing: rewards all equal, or all missing. Shapes as `group_advantages`."""
+def zero_std_ratio(rewards: Float[Tensor, "*S"], groups: Int[Tensor, "*S"]) -> float:
+    """The share of groups without a signal: rewards all equal, or all missing. Shapes as `group_advantages`."""
     values, numbers = rewards.double().flatten(), groups.flatten().to(rewards.device)
     exists = numbers >= 0
     if not bool(exists.any()):
@@ -79,7 +84,9 @@ def zero_std_ratio(rewards: Tensor, groups: Tensor) -> float:
     return float((stds[: len(met)][met] == 0).double().mean())
 
 
-def _above_least(values: Tensor, numbers: Tensor, present: Tensor) -> Tensor:
+def _above_least(
+    values: Float64[Tensor, " n"], numbers: Int[Tensor, " n"], present: Bool[Tensor, " n"]
+) -> Float64[Tensor, " n"]:
     """How far each value lies above the least of its group, 0 where it is missing.
 
     So a shift of all rewards changes no bit of what follows, and equal rewards are exactly 0.
@@ -89,7 +96,9 @@ def _above_least(values: Tensor, numbers: Tensor, present: Tensor) -> Tensor:
     return torch.where(present, values - least[numbers], 0)
 
 
-def _moments(values: Tensor, numbers: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(
+    values: Float64[Tensor, " n"], numbers: Int[Tensor, " n"], present: Bool[Tensor, " n"]
+) -> tuple[Float64[Tensor, " g"], Float64[Tensor, " g"]]:
     """Mean and standard deviation (ddof 0) of every group's present values; 0 where nothing is."""
     zeros, kept = torch.zeros(int(numbers.max()) + 1, dtype=torch.float64, device=values.device), present.double()
     counts = zeros.index_add(0, numbers, kept).clamp(min=1)

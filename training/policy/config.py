@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.errors import BadInput
 from schemas.record import first_fault
-from training.files import read_toml
+from training.settings import read_toml
 
 Method = Literal["spatial", "global"]
 Control = Literal["none", "permuted-masks", "permuted-advantages"]
@@ -17,7 +17,7 @@ Spec = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
 class PolicyConfig(BaseModel):
-    """What a trained policy depends on. Where it is written, and how long it may take, are not part of it."""
+    """Everything that determines a trained policy. The output folder and time limits are not part of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -22,7 +22,7 @@ from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.region import region_id
 from schemas.request import EditRequest, Source, Split
-from training.policy.cases import PolicyCase
+from training.policy.edit_cases import PolicyCase
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Kept:
 
 
 class Cases(Sequence[PolicyCase]):
-    """Requests whose pictures stay encoded; a case is made whenever it is asked for, the same each time.
+    """Requests whose pictures stay encoded; a case is decoded on every access, the same each time.
 
     Decoded, the sources, goals and masks of 14,000 requests of 512 px would take some 22 GB.
     """
@@ -62,11 +62,11 @@ class Cases(Sequence[PolicyCase]):
 
     @property
     def most_regions(self) -> int:
-        """The regions of the request that has most."""
+        """The largest number of regions in one request."""
         return max((kept.regions for kept in self._kept), default=0)
 
     def of_regions(self, least: int) -> "Cases":
-        """Those of so many regions and more."""
+        """The cases with at least `least` regions."""
         return Cases(kept for kept in self._kept if kept.regions >= least)
 
 
@@ -133,7 +133,7 @@ def _request(row: DatasetRow) -> EditRequest:
 
 
 def _placed(request: EditRequest, source: ImageU8) -> dict[str, MaskBool]:
-    """Planned region id -> the target's thing and where it goes. Raises: ValueError for a target without a place."""
+    """Planned region id -> mask of the target and its destination. Raises: ValueError for a target without a place."""
     height, width = source.shape[:2]
     masks = {}
     for index, target in enumerate(request.targets):

@@ -23,13 +23,13 @@ from runtime.images import ImageU8, pixels_sha256
 from schemas.errors import BadInput
 from schemas.record import Scalar, first_fault, short_hash
 from schemas.request import EditRequest
-from training.policy.cases import PolicyCase
-from training.policy.checkpoint import SCHEMA, put_adapter, read_document, read_tensors
+from training.policy.checkpoint import read_adapter, read_policy
 from training.policy.config import PolicyConfig
-from training.policy.protocol import Policy, Seen
-from training.policy.rollout import sample_ode
-from training.policy.specs import make_policy
-from training.policy.token_masks import Frame
+from training.policy.edit_cases import PolicyCase
+from training.policy.protocol import Conditioning, Policy
+from training.policy.registry import make_policy
+from training.policy.sampling import sample_ode
+from training.policy.token_masks import TokenGrid
 
 
 def make_editor(place: str | None, device: str) -> "PolicyEditor":
@@ -41,7 +41,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
     if place is None:
         raise BadInput("editor policy", "does not say where it is", "write policy:RUN/policy/NAME")
     folder = Path(place)
-    document = read_document(folder / "policy.json", SCHEMA)
+    document = read_policy(folder / "policy.json")
     try:
         config = PolicyConfig.model_validate(document.get("config"))
     except ValidationError as error:
@@ -59,7 +59,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
         fault = f"was trained on revision {str(document.get('revision'))[:40]} of {config.policy}"
         raise BadInput(str(folder), f"{fault}, which is now {policy.revision}", "put that one back, or train it anew")
     adapter = folder / "adapter.safetensors"
-    put_adapter(policy.trained(), read_tensors(adapter), adapter)
+    read_adapter(adapter, policy.trained())
     updates = document.get("updates")
     parameters: dict[str, Scalar] = {"guidance": policy.settings.guidance}
     parameters |= {"updates": updates} if isinstance(updates, int) else {}
@@ -74,7 +74,7 @@ class PolicyEditor:
         self.name, self.revision, self.synthetic = f"policy:{policy.name}", revision, policy.synthetic
         self._policy, self._steps = policy, steps
         self._parameters = {"sampler": "ode", "steps": steps, **parameters}
-        self._last: tuple[tuple[str, str], Seen] | None = None
+        self._last: tuple[tuple[str, str], Conditioning] | None = None
 
     def edit(self, request: EditRequest, sources: list[ImageU8], index: int, seed: int) -> Edit:
         """Candidate `index`, from noise that hangs on request, index and seed; the same pixels on the same device.
@@ -84,17 +84,17 @@ class PolicyEditor:
         source = _only_source(request, sources)
         height, width = source.shape[:2]
         try:
-            frame = self._policy.frame(width, height)
+            grid = self._policy.token_grid(width, height)
         except BadInput as error:
             raise CannotEdit("refused_size", f"{error.thing} {error.fault}") from None
         with _one_thread():
             seen = self._seen(PolicyCase(request, source, {}))
             stream = torch.Generator().manual_seed(int(short_hash("policy-edit", request.id, index, seed), 16) >> 1)
             latents = sample_ode(self._policy, seen, [stream], self._steps)
-            (shown,) = self._policy.decode(latents, frame)
-        return Edit(image=put_back(source, shown, frame), seed=seed, parameters=dict(self._parameters))
+            (shown,) = self._policy.decode(latents, grid)
+        return Edit(image=put_back(source, shown, grid), seed=seed, parameters=dict(self._parameters))
 
-    def _seen(self, case: PolicyCase) -> Seen:
+    def _seen(self, case: PolicyCase) -> Conditioning:
         """Source and instruction, encoded once for the candidates of a request."""
         key = case.id, pixels_sha256(case.source)
         if self._last is None or self._last[0] != key:
@@ -113,16 +113,16 @@ def _only_source(request: EditRequest, sources: list[ImageU8]) -> ImageU8:
     return sources[0]
 
 
-def put_back(source: ImageU8, shown: ImageU8, frame: Frame) -> ImageU8:
-    """The source with the policy's image where that was taken from, in the source's size; a border cut off stays.
+def put_back(source: ImageU8, shown: ImageU8, grid: TokenGrid) -> ImageU8:
+    """Pastes the policy's image back into its crop of the source, at the source's size; the border stays.
 
-    source: HWC uint8; shown: in the size of the frame's crop.
+    source: HWC uint8; shown: in the size of the grid's crop.
     """
-    left, top, right, bottom = _crop_box(frame)
-    size = frame.resized_width_px, frame.resized_height_px
+    left, top, right, bottom = _crop_box(grid)
+    size = grid.resized_width_px, grid.resized_height_px
     scaled = source if size == source.shape[1::-1] else cv2.resize(source, size, interpolation=cv2.INTER_AREA)
     canvas = np.array(scaled)
-    canvas[frame.top_px : frame.top_px + frame.height_px, frame.left_px : frame.left_px + frame.width_px] = shown
+    canvas[grid.top_px : grid.top_px + grid.height_px, grid.left_px : grid.left_px + grid.width_px] = shown
     if size != source.shape[1::-1]:
         canvas = cv2.resize(canvas, source.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     image = np.array(source)
@@ -130,16 +130,16 @@ def put_back(source: ImageU8, shown: ImageU8, frame: Frame) -> ImageU8:
     return image
 
 
-def _crop_box(frame: Frame) -> tuple[int, int, int, int]:
-    """The pixels of the source that lie in the frame's crop whole: x1, y1, x2, y2, half-open."""
-    across, down = frame.source_width_px / frame.resized_width_px, frame.source_height_px / frame.resized_height_px
-    right, bottom = frame.left_px + frame.width_px, frame.top_px + frame.height_px
-    return ceil(frame.left_px * across), ceil(frame.top_px * down), floor(right * across), floor(bottom * down)
+def _crop_box(grid: TokenGrid) -> tuple[int, int, int, int]:
+    """The pixels of the source that lie in the grid's crop whole: x1, y1, x2, y2, half-open."""
+    across, down = grid.source_width_px / grid.resized_width_px, grid.source_height_px / grid.resized_height_px
+    right, bottom = grid.left_px + grid.width_px, grid.top_px + grid.height_px
+    return ceil(grid.left_px * across), ceil(grid.top_px * down), floor(right * across), floor(bottom * down)
 
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """No progress bars of a model that loads while it is open: a build has its own."""
+    """Context without the progress bars of loading models: a build has its own."""
     before = [(bars, bars.is_progress_bar_enabled()) for bars in (diffusers_logging, transformers_logging)]
     for bars, _ in before:
         bars.disable_progress_bar()
@@ -153,7 +153,7 @@ def _without_bars() -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread while it is open, so that sums are taken in one order in whatever process a build works."""
+    """Context with one torch thread, so that sums have the same order in every process of a build."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

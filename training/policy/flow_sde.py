@@ -23,11 +23,16 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from schemas.errors import BadInput
 
-Level = float | Tensor
+Latents = Float[Tensor, "*B N C"]
+Latents32 = Float32[Tensor, "*B N C"]
+Positions32 = Float32[Tensor, "*B N"]
+Step32 = Float32[Tensor, "..."]
+Level = float | Float[Tensor, "..."]
 KlForm = Literal["gaussian", "flow-grpo"]
 
 #: FLUX.2's shift grows with the number of tokens along one line at 10 steps and another at 200: slope, offset.
@@ -39,16 +44,16 @@ _MANY_TOKENS = 4300
 class SdeStep(NamedTuple):
     """One stochastic step. x_next: (B, N, C) in the storage dtype; log_prob: (B, N) float32, of x_next as stored."""
 
-    x_next: Tensor
-    log_prob: Tensor
+    x_next: Latents
+    log_prob: Positions32
 
 
-def uniform_sigmas(n_steps: int) -> Tensor:
+def uniform_sigmas(n_steps: int) -> Float32[Tensor, " {n_steps}+1"]:
     """(n_steps + 1,) float32, evenly from 1 to 0."""
     return torch.linspace(1, 0, n_steps + 1, dtype=torch.float64).float()
 
 
-def flux2_sigmas(n_steps: int, n_tokens: int) -> Tensor:
+def flux2_sigmas(n_steps: int, n_tokens: int) -> Float32[Tensor, " {n_steps}+1"]:
     """FLUX.2's schedule, (n_steps + 1,) float32 from 1 to 0: even steps, shifted towards 1 by `exp(mu)`.
 
     n_tokens: target tokens of one image (references do not count).
@@ -67,13 +72,13 @@ def flux2_mu(n_tokens: int, n_steps: int) -> float:
     return at_200 + (at_200 - at_10) / 190 * (n_steps - 200)
 
 
-def step_std(sigma: Level, sigmas: Tensor, noise: float) -> Tensor:
+def step_std(sigma: Level, sigmas: Float[Tensor, " S"], noise: float) -> Step32:
     """std at `sigma`, its shape. sigmas: the whole schedule, whose second value stands in for sigma = 1."""
     sigma = torch.as_tensor(sigma, dtype=torch.float32)
     return noise * torch.sqrt(sigma / (1 - torch.minimum(sigma, sigmas[1].to(sigma))))
 
 
-def sde_mean_std(x: Tensor, v: Tensor, sigma: Level, sigma_next: Level, std: Level) -> tuple[Tensor, Tensor]:
+def sde_mean_std(x: Latents, v: Latents, sigma: Level, sigma_next: Level, std: Level) -> tuple[Latents32, Step32]:
     """Mean of the next state and the step's standard deviation s.
 
     Shapes: x, v (B, N, C). Returns: mean (B, N, C) float32; s in the shape of the step, in units of x.
@@ -86,7 +91,7 @@ def sde_mean_std(x: Tensor, v: Tensor, sigma: Level, sigma_next: Level, std: Lev
 
 
 def sde_step(
-    x: Tensor, v: Tensor, sigma: Level, sigma_next: Level, std: Level, eps: Tensor, dtype: torch.dtype
+    x: Latents, v: Latents, sigma: Level, sigma_next: Level, std: Level, eps: Latents, dtype: torch.dtype
 ) -> SdeStep:
     """A stochastic step `mean + s eps`, rounded to the storage `dtype` before its log-prob is taken.
 
@@ -102,13 +107,13 @@ def sde_step(
     return SdeStep(x_next, log_prob(x_next, mean, s))
 
 
-def ode_step(x: Tensor, v: Tensor, sigma: Level, sigma_next: Level, dtype: torch.dtype) -> Tensor:
+def ode_step(x: Latents, v: Latents, sigma: Level, sigma_next: Level, dtype: torch.dtype) -> Latents:
     """Euler's step of the ODE, `x + v dt`, in the storage `dtype`. Shapes: x, v (B, N, C)."""
     dt = torch.as_tensor(sigma_next, dtype=torch.float32) - torch.as_tensor(sigma, dtype=torch.float32)
     return (x.float() + v.float() * _over(dt, x)).to(dtype)
 
 
-def log_prob(x_next: Tensor, mean: Tensor, s: Level) -> Tensor:
+def log_prob(x_next: Latents, mean: Latents, s: Level) -> Positions32:
     """log N(x_next; mean, s^2) of every position: (B, N) float32, the mean over channels.
 
     Shapes: x_next, mean (B, N, C); x_next as it is stored. The whole image's value is the mean over its positions.
@@ -118,7 +123,7 @@ def log_prob(x_next: Tensor, mean: Tensor, s: Level) -> Tensor:
     return (-0.5 * squares - torch.log(spread) - 0.5 * math.log(2 * math.pi)).mean(dim=-1)
 
 
-def kl(mean: Tensor, mean_reference: Tensor, s: Level, dt: Level, form: KlForm = "gaussian") -> Tensor:
+def kl(mean: Latents, mean_reference: Latents, s: Level, dt: Level, form: KlForm = "gaussian") -> Positions32:
     """KL of the step to the reference policy's of every position: (B, N) float32, the mean over channels.
 
     Shapes: means (B, N, C). form: `gaussian` is the true KL `(mean - mean_ref)^2 / (2 s^2)`; `flow-grpo` divides by
@@ -129,13 +134,15 @@ def kl(mean: Tensor, mean_reference: Tensor, s: Level, dt: Level, form: KlForm =
     return true if form == "gaussian" else true * -_over(torch.as_tensor(dt, dtype=torch.float32), true)
 
 
-def clip_scale_t(sigma: Level, sigma_next: Level, std: Level) -> Tensor:
+def clip_scale_t(sigma: Level, sigma_next: Level, std: Level) -> Step32:
     """c_t of a step, in the shape of the step: how far a change of v moves the mean, in units of s."""
     sigma, sigma_next, std = (torch.as_tensor(level, dtype=torch.float32) for level in (sigma, sigma_next, std))
     return (1 + std.square() * (1 - sigma) / (2 * sigma)) * torch.sqrt(sigma - sigma_next) / std
 
 
-def relative_clip_scales(sigmas: Tensor, steps: Sequence[int], noise: float) -> Tensor:
+def relative_clip_scales(
+    sigmas: Float[Tensor, " S"], steps: Sequence[int], noise: float
+) -> Float32[Tensor, " {len(steps)}"]:
     """c_t over its mean, (T,) float32, for the trained `steps` of a schedule (0 is the first).
 
     Raises: BadInput where the last step is among them.
@@ -148,6 +155,6 @@ def relative_clip_scales(sigmas: Tensor, steps: Sequence[int], noise: float) -> 
     return scales / scales.mean()
 
 
-def _over(level: Tensor, x: Tensor) -> Tensor:
+def _over(level: Step32, x: Float[Tensor, "..."]) -> Float32[Tensor, "..."]:
     """A step's value over the leading dimensions of x, beside x; a scalar stays where it is (no copy to the device)."""
     return level if level.ndim == 0 else level.to(x.device).reshape(level.shape + (1,) * (x.ndim - level.ndim))

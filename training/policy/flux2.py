@@ -20,7 +20,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from runtime.images import ImageU8
 from schemas.errors import BadInput
-from training.policy.cases import PolicyCase
+from training.policy.edit_cases import PolicyCase
 from training.policy.flow_sde import flux2_sigmas, uniform_sigmas
 from training.policy.flux2_tokens import (
     REFERENCE_TIME,
@@ -29,8 +29,8 @@ from training.policy.flux2_tokens import (
     image_positions,
     text_positions,
 )
-from training.policy.protocol import Seen
-from training.policy.token_masks import Frame, flux2_frame
+from training.policy.protocol import Conditioning
+from training.policy.token_masks import TokenGrid, flux2_grid
 
 #: The linear layers of FLUX.2's transformer that a LoRA sits on: attention and feed-forward of both kinds of block.
 LORA_TARGETS = (
@@ -42,7 +42,7 @@ ADAPTER = "policy"
 
 @dataclass(frozen=True)
 class Flux2Settings:
-    """How a checkpoint is asked. The defaults are those of FLUX.2-klein base.
+    """How a checkpoint is sampled. The defaults are those of FLUX.2-klein base.
 
     guidance: of classifier-free guidance, 1 for none; text_tokens: length that every instruction is padded to;
     text_layers: hidden states of the text encoder that are read; schedule: `flux2`, shifted by the number of tokens, or
@@ -96,37 +96,37 @@ class Flux2Policy:
         if checkpointing:
             self.transformer.enable_gradient_checkpointing()
 
-    def frame(self, width_px: int, height_px: int) -> Frame:
-        """FLUX.2's frame. Raises: BadInput for a source under 64 px or of an aspect above 8."""
-        return flux2_frame(width_px, height_px, token_px=self.token_px)
+    def token_grid(self, width_px: int, height_px: int) -> TokenGrid:
+        """FLUX.2's grid. Raises: BadInput for a source under 64 px or of an aspect above 8."""
+        return flux2_grid(width_px, height_px, token_px=self.token_px)
 
     def sigmas(self, steps: int, tokens: int) -> Tensor:
         """(steps + 1,) float32, from 1 to 0, by the policy's schedule."""
         return uniform_sigmas(steps) if self.settings.schedule == "uniform" else flux2_sigmas(steps, tokens)
 
     @torch.no_grad()
-    def encode(self, cases: Sequence[PolicyCase]) -> Seen:
-        """Texts and sources of requests that share one frame. Raises: BadInput where an instruction is too long."""
+    def encode(self, cases: Sequence[PolicyCase]) -> Conditioning:
+        """Texts and sources of requests of one token grid. Raises: BadInput where an instruction is too long."""
         height, width = cases[0].source.shape[:2]
-        frame = self.frame(width, height)
-        pixels = torch.cat([self._pixels(case.source, frame) for case in cases])
+        grid = self.token_grid(width, height)
+        pixels = torch.cat([self._pixels(case.source, grid) for case in cases])
         source = encode_images(self.vae, pixels.to(self.device))
         text = self._text([case.request.instruction for case in cases])
         guided = self.settings.guidance > 1
-        target_at, source_at = image_positions(frame.grid_hw), image_positions(frame.grid_hw, REFERENCE_TIME)
+        target_at, source_at = image_positions(grid.grid_hw), image_positions(grid.grid_hw, REFERENCE_TIME)
         text_at = text_positions(text.shape[1])
         rows = len(cases), -1, -1
-        return Seen(
+        return Conditioning(
             text=text,
             text_at=text_at.to(self.device).expand(*rows),
             source=source,
             source_at=source_at.to(self.device).expand(*rows),
             target_at=target_at.to(self.device).expand(*rows),
             no_text=self._text([""]) if guided else None,
-            frame=frame,
+            grid=grid,
         )
 
-    def velocity(self, x: Tensor, sigma: Tensor, seen: Seen) -> Tensor:
+    def velocity(self, x: Tensor, sigma: Tensor, seen: Conditioning) -> Tensor:
         """The guidance-combined velocity (B, N, C) float32."""
         v = self._velocity(x, sigma, seen, seen.text)
         if seen.no_text is None:
@@ -135,15 +135,15 @@ class Flux2Policy:
         return unguided + self.settings.guidance * (v - unguided)
 
     @torch.no_grad()
-    def decode(self, x: Tensor, frame: Frame) -> list[ImageU8]:
+    def decode(self, x: Tensor, grid: TokenGrid) -> list[ImageU8]:
         """Clean latents (B, N, C) as images, HWC uint8 RGB."""
-        shown = decode_tokens(self.vae, x, frame.grid_hw).float()
+        shown = decode_tokens(self.vae, x, grid.grid_hw).float()
         pixels = ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """While open, the adapter is off; inside another one nothing changes, and the outer one ends it."""
+        """Context with the adapter off; nested contexts change nothing, the outermost one turns it on again."""
         if self._referring:
             yield
             return
@@ -159,13 +159,13 @@ class Flux2Policy:
         """The adapter's parameters by name, float32 whatever the model's type."""
         return {name: p for name, p in sorted(self.transformer.named_parameters()) if f".{ADAPTER}." in name}
 
-    def _pixels(self, source: ImageU8, frame: Frame) -> Tensor:
+    def _pixels(self, source: ImageU8, grid: TokenGrid) -> Tensor:
         """A source (1, 3, H, W) in [-1, 1], scaled and cropped as FLUX.2's own image processor does it."""
         image = Image.fromarray(source)
-        if image.size != (frame.resized_width_px, frame.resized_height_px):
-            image = image.resize((frame.resized_width_px, frame.resized_height_px), Image.Resampling.LANCZOS)
+        if image.size != (grid.resized_width_px, grid.resized_height_px):
+            image = image.resize((grid.resized_width_px, grid.resized_height_px), Image.Resampling.LANCZOS)
         pixels: Tensor = self.processor.preprocess(
-            image, height=frame.height_px, width=frame.width_px, resize_mode="crop"
+            image, height=grid.height_px, width=grid.width_px, resize_mode="crop"
         )
         return pixels
 
@@ -196,11 +196,11 @@ class Flux2Policy:
         )
         return len(self.tokenizer(text)["input_ids"])
 
-    def _velocity(self, x: Tensor, sigma: Tensor, seen: Seen, text: Tensor) -> Tensor:
+    def _velocity(self, x: Tensor, sigma: Tensor, seen: Conditioning, text: Tensor) -> Tensor:
         return flux2_velocity(self.transformer, x, sigma, seen, text)
 
 
-def flux2_velocity(transformer: nn.Module, x: Tensor, sigma: Tensor, seen: Seen, text: Tensor) -> Tensor:
+def flux2_velocity(transformer: nn.Module, x: Tensor, sigma: Tensor, seen: Conditioning, text: Tensor) -> Tensor:
     """One forward of FLUX.2's transformer: velocity (B, N, C) float32 of the target tokens.
 
     x: (B, N, C); sigma: (B,) in [0, 1]; text: (B, L, D). Source: Flux2KleinPipeline.__call__, step 7.

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from schemas.errors import BadInput
@@ -71,25 +72,25 @@ class Figures(NamedTuple):
     backgrounds. The whole-image loss has one region, inside; its KL to the reference is told apart like the other's.
     """
 
-    clip_fraction: Tensor
-    n_regions: Tensor
-    ratio_max: Tensor
-    approx_kl_inside: Tensor
-    approx_kl_outside: Tensor
-    kl_inside: Tensor
-    kl_outside: Tensor
+    clip_fraction: Float[Tensor, "T R"]
+    n_regions: Int[Tensor, " R"]
+    ratio_max: Float[Tensor, " T"]
+    approx_kl_inside: Float[Tensor, " T"]
+    approx_kl_outside: Float[Tensor, " T"]
+    kl_inside: Float[Tensor, " T"]
+    kl_outside: Float[Tensor, " T"]
 
 
 class Loss(NamedTuple):
     """loss: scalar, to minimise; policy, penalty: its two parts, without gradient; figures: to log."""
 
-    loss: Tensor
-    policy: Tensor
-    penalty: Tensor
+    loss: Float[Tensor, ""]
+    policy: Float[Tensor, ""]
+    penalty: Float[Tensor, ""]
     figures: Figures
 
 
-def region_log_probs(log_probs: Tensor, masks: Tensor) -> Tensor:
+def region_log_probs(log_probs: Float[Tensor, "B T N"], masks: Float[Tensor, "B R N"]) -> Float32[Tensor, "B T R"]:
     """logp_r = sum_N M logp / sum_N M; 0 for a region without mass. Shapes: (B, T, N), (B, R, N) -> (B, T, R) float32.
 
     Linear, so of a difference of log-probs it is the difference of the regions': taken that way it loses no digits.
@@ -99,13 +100,15 @@ def region_log_probs(log_probs: Tensor, masks: Tensor) -> Tensor:
         return log_probs.float() @ weights.transpose(1, 2)
 
 
-def region_weights(regions: RegionBatch, gamma: float) -> Tensor:
+def region_weights(regions: RegionBatch, gamma: float) -> Float[Tensor, "B R"]:
     """w_r ~ (sum_N M)^gamma over the regions that a rollout has, summing to 1. Returns: (B, R), 0 for padding."""
     raw = regions.mass.pow(gamma) * regions.valid
     return raw / raw.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
-def clip_ranges(regions: RegionBatch, clip_range: float, step_scale: Tensor, *, scale_regions: bool = True) -> Tensor:
+def clip_ranges(
+    regions: RegionBatch, clip_range: float, step_scale: Float[Tensor, " T"], *, scale_regions: bool = True
+) -> Float[Tensor, "B T R"]:
     """eps_{r,t} = eps sqrt(N / n_r) c_t / mean(c). Returns: (B, T, R).
 
     step_scale: (T,), c_t / mean(c) of each step (`flow_sde.relative_clip_scales`), or ones for no scaling by step.
@@ -119,13 +122,13 @@ def clip_ranges(regions: RegionBatch, clip_range: float, step_scale: Tensor, *, 
 
 
 def spatial_loss(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
+    log_probs: Float[Tensor, "B T N"],
+    old_log_probs: Float[Tensor, "B T N"],
+    advantages: Float[Tensor, "B R"],
     regions: RegionBatch,
-    step_scale: Tensor,
+    step_scale: Float[Tensor, " T"],
     settings: LossSettings,
-    kl: Tensor | None = None,
+    kl: Float[Tensor, "B T N"] | None = None,
 ) -> Loss:
     """SpatialFlow-GRPO's loss.
 
@@ -144,13 +147,13 @@ def spatial_loss(
 
 
 def global_loss(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
+    log_probs: Float[Tensor, "B T N"],
+    old_log_probs: Float[Tensor, "B T N"],
+    advantages: Float[Tensor, " B"],
     regions: RegionBatch,
-    step_scale: Tensor,
+    step_scale: Float[Tensor, " T"],
     settings: LossSettings,
-    kl: Tensor | None = None,
+    kl: Float[Tensor, "B T N"] | None = None,
 ) -> Loss:
     """Flow-GRPO's loss: one ratio and one advantage of the whole image, one beta (beta_edit) everywhere.
 
@@ -183,7 +186,12 @@ def permute_regions(masks: TokenMasks, sample_id: str, seed: int) -> TokenMasks:
     return replace(masks, masks=rolled.flatten(1))
 
 
-def permute_advantages(advantages: Tensor, groups: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
+def permute_advantages(
+    advantages: Float[Tensor, "B R"],
+    groups: Int[Tensor, " B"],
+    valid: Bool[Tensor, "B R"],
+    generator: torch.Generator,
+) -> Float[Tensor, "B R"]:
     """The control arm of permuted advantages: those of all regions of all rollouts of a group, shuffled among them.
 
     Give the regions' own advantages, before they are mixed with the whole image's: that part then stays, and only what
@@ -202,14 +210,22 @@ def permute_advantages(advantages: Tensor, groups: Tensor, valid: Tensor, genera
     return permuted.to(advantages.device)
 
 
-def _clipped(log_ratio: Tensor, advantages: Tensor, clip: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """min(rho A, clip(rho, 1 ± eps) A) and rho. Shapes: all (B, T, R) or what broadcasts to it."""
+def _clipped(
+    log_ratio: Float[Tensor, "B T R"], advantages: Float[Tensor, "B 1 #R"], clip: Float[Tensor, "B T R"], limit: float
+) -> tuple[Float[Tensor, "B T R"], Float[Tensor, "B T R"]]:
+    """min(rho A, clip(rho, 1 ± eps) A) and rho."""
     ratio = log_ratio.clamp(-limit, limit).exp()
     return torch.minimum(ratio * advantages, torch.clamp(ratio, 1 - clip, 1 + clip) * advantages), ratio
 
 
-def _with_penalty(policy: Tensor, beta: Tensor, regions: RegionBatch, kl: Tensor | None, figures: Figures) -> Loss:
-    """The loss with mean_{B,T} mean_N beta_N KL_N, over tokens that are no padding. beta: (B, N)."""
+def _with_penalty(
+    policy: Float[Tensor, ""],
+    beta: Float[Tensor, "B N"],
+    regions: RegionBatch,
+    kl: Float[Tensor, "B T N"] | None,
+    figures: Figures,
+) -> Loss:
+    """The loss with mean_{B,T} mean_N beta_N KL_N, over tokens that are no padding."""
     if kl is None:
         return Loss(policy, policy.detach(), torch.zeros_like(policy.detach()), figures)
     tokens = regions.tokens.float()
@@ -218,9 +234,14 @@ def _with_penalty(policy: Tensor, beta: Tensor, regions: RegionBatch, kl: Tensor
 
 
 def _figures(
-    log_ratio: Tensor, ratio: Tensor, clip: Tensor, valid: Tensor, regions: RegionBatch, kl: Tensor | None
+    log_ratio: Float[Tensor, "B T R"],
+    ratio: Float[Tensor, "B T R"],
+    clip: Float[Tensor, "B T R"],
+    valid: Bool[Tensor, "B R"],
+    regions: RegionBatch,
+    kl: Float[Tensor, "B T N"] | None,
 ) -> Figures:
-    """What is logged. log_ratio, ratio, clip: (B, T, R); valid: (B, R)."""
+    """What is logged of a loss."""
     counted = valid[:, None].float()  # (B, 1, R)
     clipped = (((ratio - 1).abs() > clip) * counted).sum(dim=0) / counted.sum(dim=0).clamp(min=1)
     squares = log_ratio.square() / 2
@@ -240,7 +261,7 @@ def _figures(
     )
 
 
-def _mean_over(values: Tensor, weights: Tensor) -> Tensor:
+def _mean_over(values: Float[Tensor, "B T X"], weights: Float[Tensor, "B 1 X"]) -> Float[Tensor, " T"]:
     """The weighted mean over rollouts and the last dimension, 0 where nothing weighs. (B, T, X), (B, 1, X) -> (T,)."""
     weights = weights.expand_as(values)
     return (values * weights).sum(dim=(0, 2)) / weights.sum(dim=(0, 2)).clamp(min=1e-6)

@@ -1,10 +1,10 @@
-"""What a rollout is worth: scores per planned region by any reward behind `training.reward.protocol`, or by an oracle.
+"""What a rollout is worth: scores per planned region by any reward behind `training.reward_protocol`, or by an oracle.
 
 | spec | reward |
 |---|---|
 | `oracle` | `pixel_oracle` against the goal of a request that the embedded editor can carry out |
 | `constant:SCORE` | the same score everywhere, 0..25: nothing to learn from |
-| else | as `training.rewards.make_reward`: a region network, a judge behind an API, a rival that compares pixels |
+| else | as `training.reward_registry.make_reward`: region network, a judge behind an API, rivals that compare pixels |
 
 A reward may be remote and die: what it does not answer is missing, counted, and takes no part.
 """
@@ -27,9 +27,9 @@ from runtime.images import ImageU8, MaskBool
 from runtime.specs import parse_spec
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX, region_reward
-from training.policy.cases import PolicyCase
-from training.policy.token_masks import Frame
-from training.reward.protocol import Prediction, Question, Reward
+from training.policy.edit_cases import PolicyCase
+from training.policy.token_masks import TokenGrid
+from training.reward_protocol import Prediction, Reward, RewardQuery
 
 log = logging.getLogger(__name__)
 
@@ -105,17 +105,17 @@ class ModelReward:
 
     def score(self, cases: Sequence[PolicyCase], images: Sequence[ImageU8]) -> list[RegionRewards]:
         """As `CaseReward`."""
-        questions = [
-            Question(case.source, image, case.request.instruction, case.masks)
+        queries = [
+            RewardQuery(case.source, image, case.request.instruction, case.masks)
             for case, image in zip(cases, images, strict=True)
         ]
-        return [_of_prediction(p, c) for p, c in zip(self._reward.score(questions), cases, strict=True)]
+        return [_of_prediction(p, c) for p, c in zip(self._reward.score(queries), cases, strict=True)]
 
 
 def make_case_reward(spec: str) -> CaseReward:
     """The reward of a spec. Raises: BadInput for one that is not known or cannot be had."""
     if spec.partition(":")[0] not in OWN:
-        from training.rewards import make_reward
+        from training.reward_registry import make_reward
 
         return ModelReward(make_reward(spec))
     name, place = parse_spec(spec, OWN, "reward")
@@ -154,38 +154,38 @@ def nothing_known(case: PolicyCase) -> RegionRewards:
     return RegionRewards(dict.fromkeys(case.masks, nan), nan, nan)
 
 
-def cropped(case: PolicyCase, frame: Frame) -> PolicyCase:
+def cropped(case: PolicyCase, grid: TokenGrid) -> PolicyCase:
     """The case as the policy sees it: source, masks and goal scaled and cropped as its preprocessing does it.
 
     Regions that the crop leaves nothing of are gone, the same that `token_masks` drops.
     """
-    if case.source.shape[:2] == (frame.height_px, frame.width_px):
+    if case.source.shape[:2] == (grid.height_px, grid.width_px):
         return case
     return replace(
         case,
-        source=_cropped_image(case.source, frame),
-        masks={key: cut for key, mask in case.masks.items() if (cut := _cropped_mask(mask, frame)).any()},
-        wanted=None if case.wanted is None else _cropped_image(case.wanted, frame),
+        source=_cropped_image(case.source, grid),
+        masks={key: cut for key, mask in case.masks.items() if (cut := _cropped_mask(mask, grid)).any()},
+        wanted=None if case.wanted is None else _cropped_image(case.wanted, grid),
     )
 
 
-def _cropped_image(image: ImageU8, frame: Frame) -> ImageU8:
-    size = frame.resized_width_px, frame.resized_height_px
+def _cropped_image(image: ImageU8, grid: TokenGrid) -> ImageU8:
+    size = grid.resized_width_px, grid.resized_height_px
     shrinks = size[0] < image.shape[1]
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return np.ascontiguousarray(_window(resized, frame))
+    return np.ascontiguousarray(_window(resized, grid))
 
 
-def _cropped_mask(mask: MaskBool, frame: Frame) -> MaskBool:
+def _cropped_mask(mask: MaskBool, grid: TokenGrid) -> MaskBool:
     covered = cv2.resize(
-        mask.astype(np.float32), (frame.resized_width_px, frame.resized_height_px), interpolation=cv2.INTER_AREA
+        mask.astype(np.float32), (grid.resized_width_px, grid.resized_height_px), interpolation=cv2.INTER_AREA
     )
-    window = _window(covered, frame)
+    window = _window(covered, grid)
     return np.ascontiguousarray(window >= min(0.5, max(float(window.max()), 1e-6)))  # a thin thing stays a thing
 
 
-def _window(image: NDArray[Any], frame: Frame) -> NDArray[Any]:
-    return image[frame.top_px : frame.top_px + frame.height_px, frame.left_px : frame.left_px + frame.width_px]
+def _window(image: NDArray[Any], grid: TokenGrid) -> NDArray[Any]:
+    return image[grid.top_px : grid.top_px + grid.height_px, grid.left_px : grid.left_px + grid.width_px]
 
 
 @dataclass(frozen=True)

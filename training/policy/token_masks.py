@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from runtime.images import MaskBool
@@ -30,7 +31,7 @@ _MIN_SIDE_PX, _MAX_ASPECT = 64, 8
 
 
 @dataclass(frozen=True)
-class Frame:
+class TokenGrid:
     """How a source comes to the policy's token grid: resized, then centre-cropped, then cut into square tokens.
 
     All in pixels: source_*: as it is; resized_*: after the resize; left, top: the crop's corner in the resized source;
@@ -58,8 +59,8 @@ class Frame:
         return math.prod(self.grid_hw)
 
 
-def flux2_frame(width: int, height: int, token_px: int = 16, max_area: int = 1024**2) -> Frame:
-    """The frame of FLUX.2 for a source of `width` x `height` px.
+def flux2_grid(width: int, height: int, token_px: int = 16, max_area: int = 1024**2) -> TokenGrid:
+    """The grid of FLUX.2 for a source of `width` x `height` px.
 
     token_px: the side of a token, VAE scale times patch; max_area: in px, larger sources are scaled down to it.
     Raises: BadInput for a source that FLUX.2 refuses: a side under 64 px, or more than 8 times as long as wide.
@@ -76,7 +77,7 @@ def flux2_frame(width: int, height: int, token_px: int = 16, max_area: int = 102
         resized_width, resized_height = int(width * scale), int(height * scale)
     kept_width, kept_height = resized_width // token_px * token_px, resized_height // token_px * token_px
     left, top = (resized_width - kept_width) // 2, (resized_height - kept_height) // 2
-    return Frame(width, height, resized_width, resized_height, left, top, kept_width, kept_height, token_px)
+    return TokenGrid(width, height, resized_width, resized_height, left, top, kept_width, kept_height, token_px)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class TokenMasks:
     """
 
     keys: tuple[str, ...]
-    masks: Tensor
+    masks: Float32[Tensor, "R N"]
     grid_hw: tuple[int, int]
     dropped: tuple[str, ...] = ()
 
@@ -101,21 +102,21 @@ class RegionBatch:
     edit region r. tokens: (B, N) bool, False for padding tokens.
     """
 
-    masks: Tensor
-    tokens: Tensor
+    masks: Float[Tensor, "B R N"]
+    tokens: Bool[Tensor, "B N"]
 
     @property
-    def mass(self) -> Tensor:
+    def mass(self) -> Float[Tensor, "B R"]:
         """(B, R): tokens of each region, sum_N M."""
         return self.masks.sum(dim=-1)
 
     @property
-    def valid(self) -> Tensor:
+    def valid(self) -> Bool[Tensor, "B R"]:
         """(B, R) bool: False where a rollout has no such region, or no background."""
         return self.mass > _NO_MASS
 
     @property
-    def edit_share(self) -> Tensor:
+    def edit_share(self) -> Float[Tensor, "B N"]:
         """(B, N): the share of each token that belongs to edit regions."""
         return self.masks[:, :-1].sum(dim=1)
 
@@ -124,7 +125,7 @@ class RegionBatch:
         return RegionBatch(self.masks.to(device), self.tokens.to(device))
 
 
-def token_masks(masks: Mapping[str, MaskBool], frame: Frame) -> TokenMasks:
+def token_masks(masks: Mapping[str, MaskBool], grid: TokenGrid) -> TokenMasks:
     """The token masks of edit regions.
 
     masks: planned region id -> (H, W) bool in the source frame, at the source's own size.
@@ -133,8 +134,8 @@ def token_masks(masks: Mapping[str, MaskBool], frame: Frame) -> TokenMasks:
     if not masks:
         raise BadInput("token masks", "no region is given", "give one; an edit of everything is a mask of everything")
     for key, mask in masks.items():
-        _check(key, mask, frame)
-    shares = torch.stack([area_average(mask, frame).flatten() for mask in masks.values()])
+        _check(key, mask, grid)
+    shares = torch.stack([area_average(mask, grid).flatten() for mask in masks.values()])
     kept = shares.sum(dim=1) > _NO_MASS
     edits = shares[kept] / shares.sum(dim=0).clamp(min=1)
     background = (1 - edits.sum(dim=0)).clamp(0, 1)
@@ -142,18 +143,18 @@ def token_masks(masks: Mapping[str, MaskBool], frame: Frame) -> TokenMasks:
         background = torch.zeros_like(background)
     keys = tuple(key for key, has_mass in zip(masks, kept.tolist(), strict=True) if has_mass)
     dropped = tuple(key for key in masks if key not in keys)
-    return TokenMasks(keys, torch.cat([edits, background[None]]).float(), frame.grid_hw, dropped)
+    return TokenMasks(keys, torch.cat([edits, background[None]]).float(), grid.grid_hw, dropped)
 
 
-def area_average(mask: MaskBool, frame: Frame) -> Tensor:
+def area_average(mask: MaskBool, grid: TokenGrid) -> Float64[Tensor, "rows columns"]:
     """The share of every token that the mask covers: (rows, columns) float64, 0..1.
 
     Exact areas: a token's square is taken back through crop and resize to the source, where the mask is. The policy's
     own resampling filter would smear the mask beyond its edge, and make shares below 0 and above 1.
     """
-    rows, columns = frame.grid_hw
-    tall = _shares(rows, frame.top_px, frame.token_px, frame.source_height_px, frame.resized_height_px)
-    wide = _shares(columns, frame.left_px, frame.token_px, frame.source_width_px, frame.resized_width_px)
+    rows, columns = grid.grid_hw
+    tall = _shares(rows, grid.top_px, grid.token_px, grid.source_height_px, grid.resized_height_px)
+    wide = _shares(columns, grid.left_px, grid.token_px, grid.source_width_px, grid.resized_width_px)
     return tall @ torch.from_numpy(mask).double() @ wide.T
 
 
@@ -170,12 +171,14 @@ def batched(samples: Sequence[TokenMasks]) -> RegionBatch:
     return RegionBatch(masks, tokens.bool())
 
 
-def effective_tokens(masks: Tensor) -> Tensor:
+def effective_tokens(masks: Float[Tensor, "*S N"]) -> Float[Tensor, "*S"]:
     """n_r = (sum M)^2 / sum M^2 of every region; 0 where it is empty. Shapes: (..., N) -> (...)."""
     return masks.sum(dim=-1).square() / masks.square().sum(dim=-1).clamp(min=_NO_MASS)
 
 
-def _shares(n: int, start_px: int, token_px: int, source_px: int, resized_px: int) -> Tensor:
+def _shares(
+    n: int, start_px: int, token_px: int, source_px: int, resized_px: int
+) -> Float64[Tensor, "{n} {source_px}"]:
     """(n, source_px): what share of each of n tokens along one axis each source pixel fills; rows sum to 1."""
     edges = (start_px + token_px * torch.arange(n + 1, dtype=torch.float64)) * (source_px / resized_px)
     pixels = torch.arange(source_px, dtype=torch.float64)
@@ -184,9 +187,9 @@ def _shares(n: int, start_px: int, token_px: int, source_px: int, resized_px: in
     return overlaps / (edges[1:] - edges[:-1])[:, None]
 
 
-def _check(key: str, mask: MaskBool, frame: Frame) -> None:
+def _check(key: str, mask: MaskBool, grid: TokenGrid) -> None:
     """Raises: BadInput where the mask is not what `token_masks` says."""
-    expected = (frame.source_height_px, frame.source_width_px)
+    expected = (grid.source_height_px, grid.source_width_px)
     if mask.dtype != bool:
         raise BadInput(f"mask of region {key}", f"is {mask.dtype}, not bool", "compare it with a threshold first")
     if mask.shape != expected:

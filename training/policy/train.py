@@ -6,14 +6,13 @@ seed, update and request, so a training that was killed goes on to the same weig
 """
 
 import argparse
-import ctypes
 import json
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -24,37 +23,33 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pipeline.run.folder import locked
+from runtime.locks import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
-from training.files import setting
-from training.pictures.curves import curves
+from training.checkpoint import write_file
 from training.pictures.sheets import sheet, sheet_png
-from training.policy.cases import PolicyCase
-from training.policy.checkpoint import (
-    SCHEMA,
-    STATE_SCHEMA,
-    VERSION,
-    check_same_config,
-    read_document,
-    read_tensors,
-    restore,
-    state_tensors,
-    write_file,
-    write_json,
-    write_tensors,
-    written,
-)
-from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests, sheet_rows
+from training.policy.checkpoint import read_state, restore_state, write_state
 from training.policy.config import PolicyConfig, load_config
 from training.policy.data import load_cases
-from training.policy.figures import clip_fractions, mean_figures
-from training.policy.protocol import Policy
+from training.policy.edit_cases import PolicyCase
+from training.policy.held_out_evaluation import column, edited, judged
+from training.policy.loss_metrics import clip_fractions, mean_figures
+from training.policy.processes.exchange import gathered, gathered_rows, sum_gradients
+from training.policy.processes.memory import keep_memory
+from training.policy.registry import make_policy
+from training.policy.results import draw_curves, outcome, write_policy
+from training.policy.reward_hacking import (
+    Signals,
+    StopRule,
+    mean_signals,
+    signals_from_json,
+    signals_of,
+    signals_to_json,
+)
 from training.policy.rewards import RewardQueue, make_case_reward
-from training.policy.signals import Signals, StopRule, mean_signals, signals_of
-from training.policy.specs import make_policy
-from training.policy.trial import CaseResult, column, edited, judged, progress, summary
+from training.policy.rollouts import advantages_of, batch_of, region_table, roll_out_requests, sheet_rows
 from training.policy.update import Logged, accumulate, first_step_gap, with_recomputed_log_probs
+from training.settings import setting
 
 log = logging.getLogger(__name__)
 #: Requests that a sheet shows.
@@ -84,12 +79,9 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     if accelerator.device.type == "cpu":
         keep_memory()
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
-    state_file = out / "training" / "state.json"
-    state = read_document(state_file, STATE_SCHEMA) if state_file.is_file() else None
-    if state is not None:
-        check_same_config(out, state, config)
-        if state["update"] >= config.updates or state["stopped"]:
-            return told_of(out)
+    state = read_state(out, config)
+    if state is not None and (state["update"] >= config.updates or state["stopped"]):
+        return outcome(state)
 
     # 2. Requests, reward, policy.
     cases, left_out = load_cases(Path(config.dataset), "train")
@@ -119,9 +111,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     )
     first_update, history, trials = 0, list[dict[str, float]](), list[dict[str, Any]]()
     if state is not None:
-        tensors_file = out / "training" / state["tensors"]
-        restore(trained, average, optimizer, read_tensors(tensors_file), tensors_file)
-        first_update, history, trials = int(state["update"]), list(state["history"]), list(state["trials"])
+        restore_state(out, state, trained, average, optimizer)
+        first_update, history, trials = state["update"], list(state["history"]), list(state["trials"])
 
     watched: dict[str, Any] = {"batch": config.sample_batch, "timeout_s": config.reward_timeout_s}
 
@@ -131,17 +122,17 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         with averaged(trained, average):
             images = edited(policy, own, config.evaluation_steps, config.sample_batch)
         results = judged(policy, own, images, reward, **watched)
-        told = column(results, "region_reward")
+        scores = column(results, "region_reward")
         beside = column(judged(policy, own, images, second, **watched), "region_reward") if second else None
         signs = [
-            signals_of([image], told[i : i + 1], None if beside is None else beside[i : i + 1], kl)
+            signals_of([image], scores[i : i + 1], None if beside is None else beside[i : i + 1], kl)
             for i, image in enumerate(images)
         ]
         rows = sorted(
             gathered_rows([asdict(result) for result in results], accelerator), key=lambda row: row["request"]
         )
         means = mean_signals([Signals(**row) for row in gathered_rows([asdict(sign) for sign in signs], accelerator)])
-        trials.append({"update": update, "requests": rows, "signals": known(asdict(means))})
+        trials.append({"update": update, "requests": rows, "signals": signals_to_json(means)})
 
     def is_shown(done: int) -> bool:
         """Whether pictures are due after so many updates."""
@@ -191,13 +182,13 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         (all_rewards, mine), (all_areas, _), (all_phis, _), (all_at, _) = (
             gathered(accelerator, t, f) for t, f in ((rewards, torch.nan), (areas, 0), (phis, torch.nan), (at, -1))
         )
-        told = advantages_of(all_rewards.cpu(), all_areas.cpu(), all_phis.cpu(), all_at.cpu(), config, update)
-        if told.figures["missing_share"] > config.max_missing_share:
+        learnt = advantages_of(all_rewards.cpu(), all_areas.cpu(), all_phis.cpu(), all_at.cpu(), config, update)
+        if learnt.figures["missing_share"] > config.max_missing_share:
             why = queue.failures[-1] if queue.failures else "the reward left scores out"
-            share = f"{told.figures['missing_share']:.0%} of rewards in update {update + 1}"
+            share = f"{learnt.figures['missing_share']:.0%} of rewards in update {update + 1}"
             keep(update)
             raise TooManyMissing(f"reward {config.reward}", f"is missing {share}: {why}", "mend the reward, go on")
-        advantages = told.advantages[mine].to(accelerator.device)
+        advantages = learnt.advantages[mine].to(accelerator.device)
         scored_s = time.monotonic() - started - rolled_s
         batches, first = [], 0
         for rollout in rollouts:
@@ -234,14 +225,14 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         # 6. What is logged.
         total_s = time.monotonic() - started
         own_counts = [
-            float(sum(len(batch) * batch.seen.tokens for batch in batches)),
+            float(sum(len(batch) * batch.conditioning.tokens for batch in batches)),
             float(sum(rollout.dropped for rollout in rollouts)),
             float(len(queue.failures)),
         ]
         counts = gathered(accelerator, torch.tensor([own_counts], device=accelerator.device), 0)[0].sum(dim=0).tolist()
         figures = {
             "update": update + 1,
-            **told.figures,
+            **learnt.figures,
             **mean_figures(logged, accelerator),
             **clip_fractions(logged, config.trained_steps, columns if spatial else 1, accelerator),
             "gradient_norm": float(np.mean(norms)),
@@ -264,7 +255,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         done = update + 1
         if done % config.evaluate_every == 0 or done == config.updates:
             test(done, figures["kl/inside"])
-            stopped = (StopRule().reason([signals_in(tested) for tested in trials]) or "") if config.stop_early else ""
+            signs = [signals_from_json(tested["signals"]) for tested in trials]
+            stopped = (StopRule().reason(signs) or "") if config.stop_early else ""
             if stopped:
                 log.warning("stopped after update %d: %s", done, stopped)
         log.info("update %d of %d: region reward %.4f", done, config.updates, figures["reward/region"])
@@ -281,17 +273,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     if board is not None:
         board.close()
     accelerator.wait_for_everyone()
-    return told_of(out)
-
-
-def keep_memory() -> bool:
-    """Has glibc keep the memory of tensors for the next ones, and says whether it does; elsewhere nothing changes.
-
-    Else a fifth of a training on CPUs goes into pages given back and asked for again; no digit hangs on it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    return mallopt is not None and all(mallopt(option, size) == 1 for option, size in ((-3, 1 << 30), (-1, 2**31 - 1)))
+    return outcome({"update": done, "stopped": stopped, "trials": trials})
 
 
 def cases_of_update(cases: Sequence[PolicyCase], config: PolicyConfig, update: int) -> list[PolicyCase]:
@@ -304,27 +286,9 @@ def cases_of_update(cases: Sequence[PolicyCase], config: PolicyConfig, update: i
     return chosen
 
 
-def gathered(accelerator: Accelerator, tensor: Tensor, filler: float) -> tuple[Tensor, slice]:
-    """(the rows of all processes, which of them are this one's); shorter ones are filled up."""
-    if accelerator.num_processes == 1:
-        return tensor, slice(0, len(tensor))
-    padded = accelerator.pad_across_processes(tensor, dim=0, pad_index=filler)
-    first = accelerator.process_index * len(padded)
-    return accelerator.gather(padded), slice(first, first + len(tensor))
-
-
 def _dealt(config: PolicyConfig, number: int) -> list[int]:
     """The requests of an update, by place, that optimiser step `number` of a pass learns from."""
     return list(range(number, config.requests, config.optimizer_steps))
-
-
-def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Adds up the gradients of all processes; each has weighted its samples by their share of all."""
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        if accelerator.num_processes > 1:
-            parameter.grad = accelerator.reduce(parameter.grad, reduction="sum")
 
 
 @contextmanager
@@ -338,87 +302,6 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, Tensor]) -> It
     finally:
         for name, parameter in trained.items():
             parameter.data.copy_(now[name])
-
-
-def gathered_rows(rows: list[dict[str, Any]], accelerator: Accelerator) -> list[dict[str, Any]]:
-    """The rows of all processes, each of what JSON can hold."""
-    if accelerator.num_processes > 1:
-        data = torch.tensor(list(json.dumps(rows).encode()), dtype=torch.uint8, device=accelerator.device)
-        everyone, _ = gathered(accelerator, data[None, :].T, 32)
-        parts = everyone.reshape(accelerator.num_processes, -1).cpu().numpy()
-        rows = [row for part in parts for row in json.loads(part.tobytes())]
-    return rows
-
-
-def known(signals: dict[str, float | None]) -> dict[str, float | None]:
-    """Signals for a JSON file, which has no NaN."""
-    return {name: None if value is None or math.isnan(value) else value for name, value in signals.items()}
-
-
-def signals_in(tested: dict[str, Any]) -> Signals:
-    """The signals of a test; a training reward that was missing everywhere is NaN again."""
-    reward = tested["signals"]["training_reward"]
-    return Signals(**tested["signals"] | {"training_reward": math.nan if reward is None else reward})
-
-
-def write_policy(
-    out: Path, config: PolicyConfig, policy: Policy, average: dict[str, Tensor], kept: dict[str, Any]
-) -> None:
-    """Writes the policy as it is by now and its figures; the tensors first, then the JSON."""
-    base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
-    write_tensors(out / "adapter.safetensors", average)
-    document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
-    document["stopped"] = kept["stopped"]
-    write_json(out / "policy.json", document | {"config": config.model_dump(mode="json")})
-    lines = [json.dumps(figures, sort_keys=True, allow_nan=False) + "\n" for figures in kept["history"]]
-    write_file(out / "figures.jsonl", "".join(lines))
-    write_json(out / "trials.json", {"schema": "policy-trials/1", "trials": kept["trials"]})
-    results = [[CaseResult(**row) for row in kept["trials"][place]["requests"]] for place in (0, -1)]
-    names = (f"{policy.name} before", f"{policy.name} after {kept['trials'][-1]['update']} updates")
-    told = progress(
-        *results, names=names, split=config.held_out_split, scorer=config.reward, synthetic=policy.synthetic
-    )
-    write_file(out / "evaluation.json", told.model_dump_json(indent=1) + "\n")
-
-
-def draw_curves(out: Path, name: str, kept: dict[str, Any]) -> None:
-    """Draws all that was logged so far; it takes seconds, so not at every checkpoint."""
-    with written(out / "curves.png"):
-        plotted = [*map(_plotted, kept["trials"]), *kept["history"]]
-        curves(plotted, out / "curves.png", title=f"{name}, {out.name}")
-
-
-def _plotted(tested: dict[str, Any]) -> dict[str, float]:
-    """A test's figures, by the names that curves have."""
-    means = summary([CaseResult(**row) for row in tested["requests"]])
-    signals = {f"signal/{name}": value for name, value in tested["signals"].items() if value is not None}
-    return {"update": tested["update"], **{f"held_out/{name}": value for name, value in means.items()}, **signals}
-
-
-def write_state(
-    out: Path,
-    config: PolicyConfig,
-    trained: dict[str, nn.Parameter],
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    kept: dict[str, Any],
-) -> None:
-    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go."""
-    name = f"state-{kept['update']:06d}.safetensors"
-    folder = out / "training"
-    write_tensors(folder / name, state_tensors(trained, average, optimizer))
-    state = {"schema": f"{STATE_SCHEMA}/{VERSION}", "tensors": name, "config": config.model_dump(mode="json")}
-    write_json(folder / "state.json", state | kept)
-    for older in folder.glob("state-*.safetensors"):
-        if older.name != name:
-            older.unlink()
-
-
-def told_of(out: Path) -> dict[str, Any]:
-    """What came of a training: updates done, why it stopped early, and the held-out figures of its start and end."""
-    state = read_document(out / "training" / "state.json", STATE_SCHEMA)
-    ends = [summary([CaseResult(**row) for row in state["trials"][place]["requests"]]) for place in (0, -1)]
-    return {"updates": state["update"], "stopped": state["stopped"], "start": ends[0], "end": ends[1]}
 
 
 def main(arguments: list[str] | None = None) -> int:

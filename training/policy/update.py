@@ -1,7 +1,7 @@
 """One optimiser step's gradient: log-probs under the weights of now, the loss of regions or of the whole image.
 
-Samples of one token grid are one `Batch`; a step adds up the gradients of its batches, `train_batch` samples and one
-trained step at a time, so memory does not grow with the rollout.
+Samples of one token grid are one `PolicyBatch`; a step adds up the gradients of its batches, `train_batch` samples and
+one trained step at a time, so memory does not grow with the rollout.
 """
 
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from training.policy.config import PolicyConfig
 from training.policy.flow_sde import kl as kl_of
 from training.policy.flow_sde import log_prob, relative_clip_scales, sde_mean_std, step_std
 from training.policy.objective import Figures, LossSettings, global_loss, region_log_probs, spatial_loss
-from training.policy.protocol import Policy, Seen
-from training.policy.rollout import Samples
+from training.policy.protocol import Conditioning, Policy
+from training.policy.sampling import Samples
 from training.policy.token_masks import RegionBatch
 
 
 @dataclass(frozen=True)
-class Batch:
+class PolicyBatch:
     """B samples to learn from. advantages: (B, R) for the spatial method, (B,) for the global one."""
 
-    seen: Seen
+    conditioning: Conditioning
     samples: Samples
     regions: RegionBatch
     advantages: Tensor
@@ -31,13 +31,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.advantages)
 
-    def take(self, rows: Tensor) -> "Batch":
+    def take(self, rows: Tensor) -> "PolicyBatch":
         """The samples at these rows."""
         states = (self.samples.x, self.samples.x_next, self.samples.log_prob)
         x, x_next, old = (state[:, rows] for state in states)
         regions = RegionBatch(self.regions.masks[rows], self.regions.tokens[rows])
         samples = Samples(self.samples.latents[rows], x, x_next, old)
-        return Batch(self.seen.take(rows), samples, regions, self.advantages[rows])
+        return PolicyBatch(self.conditioning.take(rows), samples, regions, self.advantages[rows])
 
 
 def loss_settings(config: PolicyConfig) -> LossSettings:
@@ -51,25 +51,25 @@ def loss_settings(config: PolicyConfig) -> LossSettings:
     )
 
 
-def pieces(batch: Batch, size: int) -> Iterator[Batch]:
+def pieces(batch: PolicyBatch, size: int) -> Iterator[PolicyBatch]:
     """`batch`, at most `size` samples at a time."""
     for first in range(0, len(batch), size):
         yield batch.take(torch.arange(first, min(first + size, len(batch))))
 
 
-def log_prob_now(policy: Policy, batch: Batch, config: PolicyConfig, place: int) -> tuple[Tensor, Tensor, Tensor]:
+def log_prob_now(policy: Policy, batch: PolicyBatch, config: PolicyConfig, place: int) -> tuple[Tensor, Tensor, Tensor]:
     """(log-prob (B, N), mean (B, N, C), s) of trained step number `place` under the weights of now."""
-    sigmas = policy.sigmas(config.sampling_steps, batch.seen.tokens)
+    sigmas = policy.sigmas(config.sampling_steps, batch.conditioning.tokens)
     step = config.trained_steps[place]
-    x, device = batch.samples.x[place], batch.seen.source.device
-    v = policy.velocity(x.float(), sigmas[step].to(device).expand(len(x)), batch.seen)
+    x, device = batch.samples.x[place], batch.conditioning.source.device
+    v = policy.velocity(x.float(), sigmas[step].to(device).expand(len(x)), batch.conditioning)
     mean, s = sde_mean_std(x, v, sigmas[step], sigmas[step + 1], step_std(sigmas[step], sigmas, config.noise))
     return log_prob(batch.samples.x_next[place], mean, s), mean, s
 
 
 @dataclass(frozen=True)
 class Logged:
-    """What one piece shows at one trained step, whose place among the trained ones is `place`.
+    """The loss metrics of one micro-batch at one trained step; `place` is its index among the trained ones.
 
     weight: its part of all that an optimiser step learns from; kl_weight: the same where the KL to the reference was
     measured, else 0.
@@ -82,15 +82,15 @@ class Logged:
     loss: float
 
 
-def accumulate(policy: Policy, batch: Batch, config: PolicyConfig, share: float) -> list[Logged]:
-    """Adds the gradient of a batch to that of the step it is a part of; what there is to log, by piece and step.
+def accumulate(policy: Policy, batch: PolicyBatch, config: PolicyConfig, share: float) -> list[Logged]:
+    """Accumulates the gradient of a batch; returns what to log, by micro-batch and trained step.
 
     share: the batch's part of all the step's samples, on all processes. The KL to the reference policy is a penalty
     where a beta is set; else it is measured on the first piece alone.
     """
     settings = loss_settings(config)
     n_steps = len(config.trained_steps)
-    sigmas = policy.sigmas(config.sampling_steps, batch.seen.tokens)
+    sigmas = policy.sigmas(config.sampling_steps, batch.conditioning.tokens)
     scales = relative_clip_scales(sigmas, config.trained_steps, config.noise)
     if not config.scaled_clip:
         scales = torch.ones_like(scales)
@@ -117,9 +117,9 @@ def accumulate(policy: Policy, batch: Batch, config: PolicyConfig, share: float)
     return logged
 
 
-def _penalty(policy: Policy, piece: Batch, config: PolicyConfig, place: int, mean: Tensor, s: Tensor) -> Tensor:
+def _penalty(policy: Policy, piece: PolicyBatch, config: PolicyConfig, place: int, mean: Tensor, s: Tensor) -> Tensor:
     """KL (B, N) of a trained step to the reference policy's; its gradient goes through `mean` alone."""
-    sigmas = policy.sigmas(config.sampling_steps, piece.seen.tokens)
+    sigmas = policy.sigmas(config.sampling_steps, piece.conditioning.tokens)
     step = config.trained_steps[place]
     with torch.no_grad(), policy.reference():
         _, reference, _ = log_prob_now(policy, piece, config, place)
@@ -127,7 +127,7 @@ def _penalty(policy: Policy, piece: Batch, config: PolicyConfig, place: int, mea
 
 
 @torch.no_grad()
-def first_step_gap(policy: Policy, batch: Batch, config: PolicyConfig) -> float:
+def first_step_gap(policy: Policy, batch: PolicyBatch, config: PolicyConfig) -> float:
     """Largest |log-prob now - log-prob of the rollout| of a region or image while the weights are still the same.
 
     It is 0 where rollout and update run the same kernels; in bf16 it can exceed the clip range. The first piece tells.
@@ -140,8 +140,8 @@ def first_step_gap(policy: Policy, batch: Batch, config: PolicyConfig) -> float:
 
 
 @torch.no_grad()
-def with_recomputed_log_probs(policy: Policy, batch: Batch, config: PolicyConfig) -> Batch:
-    """`batch` with the rollout's log-probs taken again in the forward of the update."""
+def with_recomputed_log_probs(policy: Policy, batch: PolicyBatch, config: PolicyConfig) -> PolicyBatch:
+    """`batch` with the rollout's log-probs recomputed by the update's forward pass."""
     taken = [
         torch.stack([log_prob_now(policy, piece, config, place)[0] for place in range(len(config.trained_steps))])
         for piece in pieces(batch, config.train_batch)

@@ -1,98 +1,102 @@
-"""A trained reward, and a training under way, as files: safetensors for numbers, JSON for what they mean. No pickle.
+"""What a trained reward and its training under way keep as files; `training.checkpoint` writes, reads and checks them.
 
 <folder>/reward.json           schema, architecture, network, config and its digest, calibration; written last
 <folder>/reward.safetensors    the weights
-<folder>/training/state.json   a training under way: step, history, the same config; written last
-<folder>/training/state-<step>.safetensors   weights and the optimiser's moments
+<folder>/training.json         the metrics of a training that ended
+<folder>/training/             a training under way: step, history, sums of losses; weights and moments
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
-from runtime.files import write_whole
-from schemas.errors import BadInput, RunConflict
-from training import files
+from schemas.errors import BadInput
+from training import checkpoint
+from training.checkpoint import StateFormat
 from training.reward.config import RewardConfig
-from training.reward.model import ARCHITECTURE
+from training.reward.network import ARCHITECTURE
+from training.reward.objective import Parts
 
 SCHEMA, VERSION = "region-reward", 1
-STATE_SCHEMA = "region-reward-training"
+_MISMATCH, _TRAIN_ANEW = "holds weights of another network", "train the reward anew"
+STATE = StateFormat(
+    schema="region-reward-training",
+    version=VERSION,
+    counter="step",
+    digits=7,
+    fields={"history": list, "finished": bool},
+    mismatch=_MISMATCH,
+    document_remedy="remove the folder",
+    remedy=_TRAIN_ANEW,
+)
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_whole(path, json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+def read_reward(path: Path, remedy: str) -> dict[str, Any]:
+    """A reward.json of this architecture. Raises: BadInput for another, or where there is none; NewerSchema."""
+    document = checkpoint.read_document(path, SCHEMA, VERSION, remedy)
+    check_architecture(path, document)
+    checkpoint.check_fields(path, document, {"calibration": dict}, _TRAIN_ANEW)
+    return document
 
 
-def read_document(path: Path, schema: str, remedy: str) -> dict[str, Any]:
-    """A JSON file of `schema`. Raises: BadInput where there is none, or another; NewerSchema for a later one."""
-    return files.read_document(path, schema, VERSION, remedy)
-
-
-def check_architecture(path: Path, document: dict[str, Any]) -> None:
+def check_architecture(path: Path, document: Mapping[str, Any]) -> None:
     """Raises: BadInput, naming both, where the weights are of another architecture."""
     found = document.get("architecture")
     if found != ARCHITECTURE:
-        raise BadInput(
-            str(path), f"has architecture {str(found)[:80]!r}; this version runs {ARCHITECTURE!r}", "train it anew"
-        )
+        fault = f"has architecture {str(found)[:80]!r}; this version runs {ARCHITECTURE!r}"
+        raise BadInput(str(path), fault, "train it anew")
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes tensors as safetensors, whole or not at all."""
-    write_whole(path, save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}))
+def read_weights(path: Path, network: nn.Module) -> None:
+    """Puts a file's weights into a network; half precision, too, is copied into the network's own.
+
+    Raises: BadInput, naming the first weight that does not fit.
+    """
+    tensors = checkpoint.read_tensors(path, _TRAIN_ANEW)
+    checkpoint.put_tensors(path, network.state_dict(), tensors, f"{_MISMATCH}: weight", _TRAIN_ANEW)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises: BadInput where it is missing or damaged."""
-    return files.read_tensors(path, "train the reward anew")
+def read_metrics(out: Path) -> dict[str, Any]:
+    """What a training that ended said of itself. Raises: BadInput where that is missing or damaged."""
+    return dict(checkpoint.read_json(out / "training.json", "remove the folder"))
 
 
-def load_weights(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Puts weights into a network. Raises: BadInput, naming the first weight that does not fit."""
-    wanted = network.state_dict()
-    for name in sorted({*wanted, *tensors}):
-        here, there = wanted.get(name), tensors.get(name)
-        if here is None or there is None or here.shape != there.shape:
-            shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (there, here)]
-            raise BadInput(str(path), f"weight {name} is {shapes[0]}, expected {shapes[1]}", "train the reward anew")
-    network.load_state_dict(tensors)  # half precision, too: it is copied into the network's own
-
-
-def training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Weights and the optimiser's moments by name."""
-    tensors = {f"weight/{name}": tensor for name, tensor in network.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"moment/{index}/{name}": tensor for name, tensor in moments.items()}
-    return tensors
-
-
-def restore_training(
-    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], path: Path
+def write_state(
+    out: Path,
+    config: RewardConfig,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    kept: Mapping[str, Any],
+    *,
+    finished: bool,
 ) -> None:
-    """Puts a state of `training_state` back. Raises: BadInput where it does not fit."""
-    weights = {name.removeprefix("weight/"): t for name, t in tensors.items() if name.startswith("weight/")}
-    load_weights(network, weights, path)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("moment/"):
-            _, index, kind = name.split("/")
-            moments.setdefault(int(index), {})[kind] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    """Writes a checkpoint. kept: step, history, sums of the losses since its last point. Raises: CheckpointFailed."""
+    fields = {"architecture": ARCHITECTURE, **kept, "finished": finished}
+    tensors = None if finished else checkpoint.state_tensors({"weight": network.state_dict()}, optimizer)
+    checkpoint.write_state(out / "training", STATE, config, fields, tensors)
 
 
-def check_same_config(path: Path, document: dict[str, Any], config: RewardConfig) -> None:
-    """Raises: RunConflict, naming the first setting in which a training under way differs from `config`."""
-    before, now = document.get("config") or {}, config.model_dump(mode="json")
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
-            raise RunConflict(
-                str(path),
-                f"was trained with {name} = {before.get(name)!r}, now it is {now.get(name)!r}",
-                "give another folder, or the same settings",
-            )
+def read_state(out: Path, config: RewardConfig) -> dict[str, Any] | None:
+    """The training under way in `out`, None where there is none.
+
+    Raises: BadInput for a damaged one, or of another architecture; NewerSchema; RunConflict for another config.
+    """
+    state = checkpoint.read_state(out / "training", STATE)
+    if state is None:
+        return None
+    path = out / "training" / checkpoint.STATE_FILE
+    check_architecture(path, state)
+    checkpoint.check_same_config(out, state["config"], config, STATE)
+    sums = state.get("sums")
+    whole = isinstance(sums, list) and [type(number) for number in sums] == [float] * len(Parts._fields)
+    if not state["finished"] and not whole:
+        raise BadInput(str(path), f"is damaged: field sums is not {len(Parts._fields)} numbers", "remove the folder")
+    return state
+
+
+def restore_state(out: Path, state: Mapping[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts weights and moments of a checkpoint back. Raises: BadInput where they do not fit."""
+    checkpoint.restore_tensors(out / "training", STATE, state, {"weight": network.state_dict()}, optimizer)

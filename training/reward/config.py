@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import BadInput
 from schemas.record import first_fault
-from training.files import read_toml
+from training.settings import read_toml
 
 Supervision = Literal["regions", "image"]
 Start = Literal["fresh", "shipped"]

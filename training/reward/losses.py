@@ -9,11 +9,16 @@ Every function returns one mean over what is present, and 0 (with a gradient of 
 """
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+Scores = Float[Tensor, "*S"]
+Present = Bool[Tensor, "*S"]
+Mean = Float[Tensor, ""]
 
-def masked_mean(values: Tensor, present: Tensor) -> Tensor:
+
+def masked_mean(values: Scores, present: Present) -> Mean:
     """The mean of `values` where `present`; 0 where nothing is. Missing values may be NaN.
 
     Shapes: both the same, any; present: bool. Returns: scalar.
@@ -22,12 +27,12 @@ def masked_mean(values: Tensor, present: Tensor) -> Tensor:
     return kept.sum() / present.sum().clamp(min=1)
 
 
-def filled(scores: Tensor, present: Tensor) -> Tensor:
+def filled(scores: Scores, present: Present) -> Scores:
     """`scores` with 0 where nothing is present, so that a NaN there reaches no gradient."""
     return torch.where(present, scores, torch.zeros_like(scores))
 
 
-def share_loss(logit: Tensor, share: Tensor, present: Tensor) -> Tensor:
+def share_loss(logit: Scores, share: Scores, present: Present) -> Mean:
     """Regression of scores as shares of the full score: the cross-entropy whose minimum is sigmoid(logit) = mean share.
 
     share: 0..1. Source: fractional logit, Papke and Wooldridge 1996; its gradient does not die near full score.
@@ -36,7 +41,7 @@ def share_loss(logit: Tensor, share: Tensor, present: Tensor) -> Tensor:
     return masked_mean(losses, present)
 
 
-def gaussian_nll(mean: Tensor, log_variance: Tensor, scores: Tensor, present: Tensor) -> Tensor:
+def gaussian_nll(mean: Scores, log_variance: Scores, scores: Scores, present: Present) -> Mean:
     """Negative log-likelihood of `scores` under N(mean, exp(log_variance)), without its constant.
 
     Give a detached `mean` to fit the variance alone.
@@ -45,33 +50,12 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, scores: Tensor, present: Te
     return masked_mean(0.5 * (log_variance + error.square() * torch.exp(-log_variance)), present)
 
 
-def huber(mean: Tensor, scores: Tensor, present: Tensor, delta: float) -> Tensor:
-    """Squared error up to `delta`, linear beyond it (halved as usual)."""
-    losses = functional.huber_loss(mean, filled(scores, present), delta=delta, reduction="none")
-    return masked_mean(losses, present)
-
-
-def bradley_terry(winner: Tensor, loser: Tensor, present: Tensor) -> Tensor:
+def bradley_terry(winner: Scores, loser: Scores, present: Present) -> Mean:
     """-log sigmoid(r_w - r_l) over pairs. Source: method of Bradley and Terry 1952."""
     return masked_mean(-functional.logsigmoid(winner - loser), present)
 
 
-def rao_kupper(first: Tensor, second: Tensor, outcome: Tensor, threshold: Tensor, present: Tensor) -> Tensor:
-    """-log likelihood of a comparison with ties. outcome: 1 the first wins, -1 the second, 0 a tie; threshold > 0.
-
-    P(first) = sigmoid(d - threshold), P(second) = sigmoid(-d - threshold), P(tie) = 1 - both, with d = r_1 - r_2.
-    Source: Rao and Kupper 1967, with theta = exp(threshold).
-    """
-    difference = first - second
-    wins = functional.logsigmoid(difference - threshold)
-    loses = functional.logsigmoid(-difference - threshold)
-    # 1 - P(first) - P(second) = (exp(2 threshold) - 1) P(first) P(second)
-    ties = torch.log(torch.expm1(2 * threshold)) + wins + loses
-    chosen = torch.where(outcome > 0, wins, torch.where(outcome < 0, loses, ties))
-    return masked_mean(-chosen, present)
-
-
-def uncertain_ranking(mean_gap: Tensor, variance: Tensor, noise: Tensor, present: Tensor) -> Tensor:
+def uncertain_ranking(mean_gap: Scores, variance: Scores, noise: Float[Tensor, " draws *S"], present: Present) -> Mean:
     """-log mean sigmoid(z), z ~ N(mu_w - mu_l, s_w^2 + s_l^2), over samples of z.
 
     The mean stands inside the logarithm: -mean log sigmoid(z) grows with s whatever the gap (Jensen), so s would

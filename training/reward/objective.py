@@ -1,6 +1,6 @@
-"""What a reward's training minimises: regression, its variance, ranking within requests, and readings of the text.
+"""The loss of a reward's training: regression, its variance, ranking within requests, and readings of the text.
 
-The readings are helps, not answers: what the instruction asks of a region and by which words it names it (where the
+The readings are auxiliary losses: what the instruction asks of a region and by which words it names it (where the
 request says so), what the source shows there, and how a region looks that carries the instruction out (learnt where
 scores are full).
 """
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.reward.data import Batch
+from training.reward.batches import RewardBatch
 from training.reward.losses import bradley_terry, filled, gaussian_nll, masked_mean, share_loss, uncertain_ranking
-from training.reward.model import ASKED, SHOWN, Outputs
+from training.reward.network_io import ASKED, SHOWN, NetworkOutputs
 
 #: A region whose lowest score is at least this share of the full one shows what was asked.
 _CARRIED_OUT = 0.97
@@ -58,7 +58,9 @@ def ordered_pairs(scores: Tensor, groups: Tensor, margin: float) -> Pairs:
     return Pairs(better, worse)
 
 
-def objective(outputs: Outputs, batch: Batch, weights: LossWeights, noise: torch.Generator, rank_scale: float) -> Parts:
+def objective(
+    outputs: NetworkOutputs, batch: RewardBatch, weights: LossWeights, noise: torch.Generator, rank_scale: float
+) -> Parts:
     """All parts of the loss on one batch. noise: draws the samples of the ranking; rank_scale: shares to logits."""
     regions, images = ~torch.isnan(batch.region_scores), ~torch.isnan(batch.image_scores)
     region = share_loss(outputs.region_logit, batch.region_scores, regions)
@@ -116,9 +118,9 @@ def _ranking(parts: tuple[Tensor, Tensor, Tensor, Tensor], noise: torch.Generato
 
 def _reading(logits: Tensor, classes: Tensor) -> Tensor:
     """Cross-entropy of one reading where the request tells it; 0 where it tells none. logits (B, R, n)."""
-    told = classes >= 0
+    known = classes >= 0
     losses = functional.cross_entropy(logits.flatten(0, 1), classes.clamp(min=0).flatten(), reduction="none")
-    return masked_mean(losses, told.flatten())
+    return masked_mean(losses, known.flatten())
 
 
 def _pointing(pointing: Tensor, named: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from torch import nn
 
 from pipeline.run.folder import read_build_info
 from schemas.errors import BadInput, RegionwiseError
-from training.reward.checkpoint import load_weights, read_tensors, write_json
+from training.checkpoint import write_json
+from training.reward.checkpoint import read_weights
 from training.reward.config import RewardConfig
-from training.reward.region import RegionReward, load
+from training.reward.region_reward import RegionReward, load
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 #: (use_source, use_instruction) -> folder below `WEIGHTS`, and below the trained reward that it is made from.
@@ -45,14 +46,13 @@ def start_from_shipped(network: nn.Module, config: RewardConfig) -> None:
     if config.supervision != "regions":
         fault = f"have learnt from the scores of regions, and supervision is {config.supervision!r}"
         raise BadInput("the shipped weights", fault, "set start = 'fresh'")
-    seen = sorted(set(config.leave_out_defects) - set(made()["data"]["leave_out_defects"]))
+    seen = sorted(set(config.leave_out_defects) - set(provenance()["data"]["leave_out_defects"]))
     if seen:
         raise BadInput("the shipped weights", f"have seen the defect {seen[0]}", "set start = 'fresh' to leave it out")
-    file = folder / "reward.safetensors"
-    load_weights(network, read_tensors(file), file)
+    read_weights(folder / "reward.safetensors", network)
 
 
-def made() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """How the shipped weights were made: `data` (the settings of the build), `trainings` by folder, `synthetic`."""
     return dict(json.loads((WEIGHTS / "made.json").read_bytes()))
 
@@ -66,8 +66,10 @@ def ship(run: Path, out: Path = WEIGHTS) -> list[Path]:
     for folder in FOLDERS.values():
         trained = run / "reward" / folder
         reward = load(trained)
-        told = json.loads((trained / "training.json").read_bytes())
-        trainings[folder] = {name: told[name] for name in ("steps", "n_requests", "n_train", "n_validation", "train_s")}
+        metrics = json.loads((trained / "training.json").read_bytes())
+        trainings[folder] = {
+            name: metrics[name] for name in ("steps", "n_requests", "n_train", "n_validation", "train_s")
+        }
         halves = {name: tensor.half() for name, tensor in reward.network.state_dict().items()}
         reward.network.load_state_dict(halves)
         neutral = reward.config.model_copy(update={"dataset": "runs/reward-weights/dataset"})

@@ -25,27 +25,17 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from pipeline.dataset.shards import read_manifest
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX
-from training.files import setting
+from training.checkpoint import write_json
+from training.reward.batches import RewardBatch, by_request, collate, training_batches
 from training.reward.calibration import Calibration, coverage, curve, expected_calibration_error, fit
-from training.reward.checkpoint import (
-    STATE_SCHEMA,
-    VERSION,
-    check_architecture,
-    check_same_config,
-    read_document,
-    read_tensors,
-    restore_training,
-    training_state,
-    write_json,
-    write_tensors,
-)
+from training.reward.checkpoint import read_metrics, read_state, restore_state, write_state
 from training.reward.config import RewardConfig, load_config
-from training.reward.data import NOT_TOLD, Batch, Counts, Item, by_request, collate, load_items, training_batches
-from training.reward.model import ARCHITECTURE
+from training.reward.data import UNKNOWN, Counts, TrainingItem, load_items
+from training.reward.exclusions import left_out_keys
 from training.reward.objective import LossWeights, Parts, objective, ordered_pairs
-from training.reward.region import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
-from training.reward.selection import left_out_keys
+from training.reward.region_reward import IMAGE_NAMES, REGION_NAMES, RegionReward, make_network
 from training.reward.shipped import start_from_shipped
+from training.settings import setting
 
 log = logging.getLogger(__name__)
 _HISTORY_STEPS = 20
@@ -59,7 +49,7 @@ def train_reward(
 
     max_minutes: at most so long for this call's steps; where it ends early the reward is written as it is by then, the
     metrics say `stopped: time`, and the next call goes on.
-    on_step: told the number of steps done, after each.
+    on_step: called after each step with the number of steps done.
     Raises: RunConflict where `out` was trained with another config; BadInput where it is of another architecture, or
     nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
     """
@@ -67,13 +57,9 @@ def train_reward(
     started = time.monotonic()
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
-    state_file = out / "training" / "state.json"
-    state = read_document(state_file, STATE_SCHEMA, "remove the folder") if state_file.is_file() else None
-    if state is not None:
-        check_architecture(state_file, state)
-        check_same_config(out, state, config)
-        if state["finished"]:
-            return dict(json.loads((out / "training.json").read_bytes()))
+    state = read_state(out, config)
+    if state is not None and state["finished"]:
+        return read_metrics(out)
 
     # 2. Data: whole requests, all in memory.
     dataset = Path(config.dataset)
@@ -81,7 +67,7 @@ def train_reward(
     left_out = left_out_keys(dataset, config.leave_out_sources, config.leave_out_defects)
     with threadpool_limits(1):  # small products: more threads only wait for one another
         items, counts = load_items(dataset, "train", config.side_px, **limits)
-        held_out, held_out_counts = list[Item](), Counts()
+        held_out, held_out_counts = list[TrainingItem](), Counts()
         if any(shard.split == "validation" for shard in read_manifest(dataset).shards):
             held_out, held_out_counts = load_items(dataset, "validation", config.side_px, **limits)
     n_read = len(items) + len(held_out)
@@ -102,9 +88,8 @@ def train_reward(
     )
     first_step, history = 0, list[dict[str, float]]()
     if state is not None:
-        tensors_file = out / "training" / state["tensors"]
-        restore_training(network, optimizer, read_tensors(tensors_file), tensors_file)
-        first_step, history = int(state["step"]), list(state["history"])
+        restore_state(out, state, network, optimizer)
+        first_step, history = state["step"], list(state["history"])
 
     # 4. Steps. What is random in a step hangs on seed and step alone, so a resumed training draws the same.
     weights = LossWeights(
@@ -137,7 +122,8 @@ def train_reward(
             sums[:] = 0
             log.info("step %d of %d: loss %.4f", step, config.steps, history[-1]["total"])
         if step % config.checkpoint_steps == 0 and step < config.steps:
-            write_state(out, config, network, optimizer, step, history, sums, finished=False)
+            kept = {"step": step, "history": history, "sums": sums.tolist()}
+            write_state(out, config, network, optimizer, kept, finished=False)
         on_step(step)
     train_s = time.monotonic() - train_started
 
@@ -162,7 +148,8 @@ def train_reward(
     write_json(out / "training.json", metrics)
     curves = {"history": history, "calibration": metrics["calibration"], "start": config.start}
     write_json(out / "curves.json", {"schema": "training-curves/1", **curves})
-    write_state(out, config, network, optimizer, step, history, sums, finished=step == config.steps)
+    kept = {"step": step, "history": history, "sums": sums.tolist()}
+    write_state(out, config, network, optimizer, kept, finished=step == config.steps)
     return metrics
 
 
@@ -172,7 +159,7 @@ def learning_rate(config: RewardConfig, step: int) -> float:
     return config.learning_rate * rise * (0.02 + 0.49 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def whole_image_scores(item: Item) -> Item:
+def whole_image_scores(item: TrainingItem) -> TrainingItem:
     """`item` as whole-image training has it: every region gets the image's success and overedit for its own scores.
 
     What was done in a region is not known then, nor what another instruction would make of it.
@@ -181,44 +168,10 @@ def whole_image_scores(item: Item) -> Item:
     present = ~np.isnan(scores)
     image = np.broadcast_to(item.image_scores[[1, 2]], scores.shape)
     scores[present] = image[present]
-    return replace(item, region_scores=scores, done=np.full_like(item.done, NOT_TOLD), swaps=())
+    return replace(item, region_scores=scores, done=np.full_like(item.done, UNKNOWN), swaps=())
 
 
-def write_state(
-    out: Path,
-    config: RewardConfig,
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    history: list[dict[str, float]],
-    sums: np.ndarray[Any, Any],
-    *,
-    finished: bool,
-) -> None:
-    """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go.
-
-    sums: of the losses since the last point of `history`.
-    """
-    name = f"state-{step:07d}.safetensors"
-    if not finished:
-        write_tensors(out / "training" / name, training_state(network, optimizer))
-    document = {
-        "schema": f"{STATE_SCHEMA}/{VERSION}",
-        "architecture": ARCHITECTURE,
-        "config": config.model_dump(mode="json"),
-        "step": step,
-        "history": history,
-        "sums": sums.tolist(),
-        "tensors": None if finished else name,
-        "finished": finished,
-    }
-    write_json(out / "training" / "state.json", document)
-    for path in (out / "training").glob("state-*.safetensors"):
-        if finished or path.name != name:
-            path.unlink()
-
-
-def calibrate(reward: RegionReward, items: list[Item]) -> dict[str, Any]:
+def calibrate(reward: RegionReward, items: list[TrainingItem]) -> dict[str, Any]:
     """Fits the reward's calibrations to `items`, and says by score how well it then fits, and how it ranks them.
 
     Every second request fits, the others measure, so that no figure comes from what it was fitted to; the calibration
@@ -255,7 +208,7 @@ def calibrate(reward: RegionReward, items: list[Item]) -> dict[str, Any]:
 Columns = dict[str, np.ndarray[Any, Any]]
 
 
-def gathered(reward: RegionReward, items: list[Item]) -> tuple[Columns, Columns, Columns, Columns]:
+def gathered(reward: RegionReward, items: list[TrainingItem]) -> tuple[Columns, Columns, Columns, Columns]:
     """(logits, log-variances, scores as shares, groups) by name, over all regions and images of `items`."""
     columns: tuple[dict[str, list[Any]], ...] = ({}, {}, {}, {})
     numbers = {request: n for n, request in enumerate(dict.fromkeys(item.request for item in items))}
@@ -283,7 +236,7 @@ def gathered(reward: RegionReward, items: list[Item]) -> tuple[Columns, Columns,
 
 
 def _add(
-    columns: Any, names: tuple[str, ...], tensors: tuple[torch.Tensor, ...], batch: Batch, request: torch.Tensor
+    columns: Any, names: tuple[str, ...], tensors: tuple[torch.Tensor, ...], batch: RewardBatch, request: torch.Tensor
 ) -> None:
     for index, name in enumerate(names):
         flat = [tensor[..., index] for tensor in tensors]

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_outside_image
-from pipeline.stages.requests import MAX_ASPECT_DIFFERENCE
+from pipeline.requests.scaling import MAX_ASPECT_DIFFERENCE
 from runtime.images import (
     BadImage,
     ImageU8,
@@ -30,7 +30,7 @@ from runtime.images import (
 from schemas.errors import BadInput
 from schemas.geometry import box_in_image
 from schemas.reward import ScoreLine
-from training.reward.protocol import Question
+from training.reward_protocol import RewardQuery
 
 #: Changed parts nearer than this (px at 256 px) are one region; regions below this share of the image are left out.
 JOIN_PX, MIN_SHARE, MOST_FOUND = 5, 0.001, 8
@@ -38,10 +38,10 @@ JOIN_PX, MIN_SHARE, MOST_FOUND = 5, 0.001, 8
 
 @dataclass(frozen=True)
 class Pair:
-    """A question with what its regions are called, and whether they were `given` or `found`."""
+    """A query with what its regions are called, and whether they were `given` or `found`."""
 
     id: str
-    question: Question
+    query: RewardQuery
     labels: dict[str, str]
     origin: Literal["given", "found"]
 
@@ -106,7 +106,7 @@ def make_pair(line: ScoreLine, source: ImageU8, edited: ImageU8, mask_images: Se
     found = given or found_regions(before, after)
     masks = {f"region-{number}": mask for number, mask in enumerate(found, 1)}
     labels = dict(zip(masks, line.labels or [f"region {number}" for number in range(1, len(masks) + 1)], strict=False))
-    return Pair(line.id, Question(before, after, line.instruction, masks), labels, "given" if given else "found")
+    return Pair(line.id, RewardQuery(before, after, line.instruction, masks), labels, "given" if given else "found")
 
 
 def _given_masks(

@@ -1,4 +1,4 @@
-"""What one step trains on: pictures varied cheaply, and prompts on their objects as detectors and people give them.
+"""Training batches: cheaply augmented pictures, and prompts on their objects as detectors and people give them.
 
 What is random in a step hangs on seed and step alone, so a resumed training draws the same.
 """
@@ -25,7 +25,7 @@ _LEAST_AREA_PX = 60
 
 
 @dataclass(frozen=True)
-class Batch:
+class PromptBatch:
     """B pictures with P prompts each, a picture's prompts in a row.
 
     images: (B, 3, S, S) float32, normalised. boxes: (B * P, 4) float32, XYXY in px of S; a point is its first two.
@@ -38,7 +38,7 @@ class Batch:
     targets: Tensor
 
 
-def draw_batch(pool: Pool, config: SegmenterConfig, sizes: SamSizes, step: int) -> Batch:
+def draw_batch(pool: Pool, config: SegmenterConfig, sizes: SamSizes, step: int) -> PromptBatch:
     """The batch of a step (from 0)."""
     rng = np.random.default_rng((config.seed, step))
     images, boxes, points, targets = [], [], [], []
@@ -55,7 +55,7 @@ def draw_batch(pool: Pool, config: SegmenterConfig, sizes: SamSizes, step: int) 
             boxes.append(prompt * (sizes.image_px / SIZE_PX))
             points.append(is_point)
             targets.append(_cells(mask, sizes.mask_px))
-    return Batch(
+    return PromptBatch(
         images=torch.from_numpy(np.stack(images)),
         boxes=torch.from_numpy(np.stack(boxes).astype(np.float32)),
         is_point=torch.tensor(points),
@@ -114,7 +114,7 @@ def _cells(mask: NDArray[np.bool_], cells: int) -> NDArray[np.float32]:
 
 
 def box_prompt(mask: NDArray[np.bool_], rng: np.random.Generator, exact_share: float) -> NDArray[np.float64]:
-    """The tight box of a mask, or one near it, XYXY in px."""
+    """The tight box of a mask, or a jittered one, XYXY in px."""
     tight = mask_box(mask)
     assert tight is not None, "a label that is present has pixels"
     box = np.array(tight, dtype=np.float64)

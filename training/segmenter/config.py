@@ -15,7 +15,7 @@ TINY = ARCHITECTURES["tiny"]
 
 
 class SegmenterConfig(BaseModel):
-    """What the weights depend on, beside `TINY`. Where they are written, and how long it takes, are not part of it."""
+    """Everything that determines the weights, beside `TINY`. The output folder and time limits are not part of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -152,7 +152,7 @@ def _photo_crop(rng: np.random.Generator, photos: Sequence[str], size_px: int) -
 
 
 def _free_coverage(rng: np.random.Generator, labels: NDArray[np.uint8], radius_px: float) -> ImageF32 | None:
-    """How much of each pixel a new thing covers, at a place where it hides little; None where none was found."""
+    """The coverage of each pixel by a new object, placed where it occludes little; None where no place was found."""
     for _ in range(_TRIES):
         reach = 0.8 * radius_px
         centre = rng.uniform(reach, SIZE_PX - reach, 2)
@@ -205,7 +205,7 @@ def _random_outline(rng: np.random.Generator) -> list[NDArray[np.float64]]:
 def _clear_surface(
     rng: np.random.Generator, photos: Sequence[str], canvas: ImageF32, coverage: ImageF32
 ) -> ImageF32 | None:
-    """What the thing is made of, chosen so that it stands out from the ring around it; None where nothing did."""
+    """The object's texture, chosen to contrast with the ring around it; None where none did."""
     mask = coverage >= 0.5
     reach = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     around = _lab(canvas[reach & ~mask].mean(axis=0))

@@ -1,4 +1,4 @@
-"""What `sam:tiny` is worth on held-out pictures: `python -m training.segmenter.evaluate`.
+"""Evaluates `sam:tiny` on held-out pictures: `python -m training.segmenter.evaluate`.
 
 Through segment-anything's own `SamPredictor`, one prompt a thing, the mask that the model itself rates best, beside
 filling the box and GrabCut (OpenCV) from the same box. Means with 95 % intervals over pictures, by size of the thing.
@@ -9,7 +9,7 @@ Not covered: real things on photographs, of which there are no exact masks here.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,13 +47,10 @@ SIZE_ENDS = {"small": 32, "medium": 96, "large": 10_000}
 _GRABCUT_ROUNDS = 5
 _BOOTSTRAPS = 2_000
 
-#: A way to a mask: picture and box (float XYXY px) -> mask (H, W).
-Finder = Callable[[ImageU8, np.ndarray[Any, Any]], MaskBool]
-
 
 @dataclass(frozen=True)
-class Case:
-    """One thing of a held-out picture. ious: way -> IoU. mask_hw: what `sam:tiny` made of the tight box."""
+class ObjectResult:
+    """One object of a held-out picture. ious: method -> IoU. mask_hw: what `sam:tiny` made of the tight box."""
 
     kind: Kind
     picture: int
@@ -100,8 +97,8 @@ class Prompted:
         return np.asarray(masks[int(np.argmax(rated))], dtype=np.bool_)
 
 
-def measure(model: Prompted, examples: Iterator[Example], seed: int = HELD_OUT_SEED) -> list[Case]:
-    """Every thing of every picture, by every way."""
+def measure(model: Prompted, examples: Iterator[Example], seed: int = HELD_OUT_SEED) -> list[ObjectResult]:
+    """The result of every method on every object of every picture."""
     cases = []
     for picture, example in enumerate(examples):
         model.look(example.image_hwc_u8)
@@ -117,7 +114,7 @@ def measure(model: Prompted, examples: Iterator[Example], seed: int = HELD_OUT_S
                 "sam:tiny, a point": model.from_point(point_prompt(truth, rng)[:2]),
             }
             ious = {way: mask_iou(mask, truth) for way, mask in masks.items()}
-            cases.append(Case(example.kind, picture, example.image_hwc_u8, truth, found, ious))
+            cases.append(ObjectResult(example.kind, picture, example.image_hwc_u8, truth, found, ious))
     return cases
 
 
@@ -146,8 +143,8 @@ def mask_iou(a: MaskBool, b: MaskBool) -> float:
     return int((a & b).sum()) / union if union else 1.0
 
 
-def summary(cases: Sequence[Case], seed: int = HELD_OUT_SEED) -> list[dict[str, Any]]:
-    """Mean IoU of every way with its interval over pictures: all, by kind, by size, and by both."""
+def summary(cases: Sequence[ObjectResult], seed: int = HELD_OUT_SEED) -> list[dict[str, Any]]:
+    """Mean IoU of every method with its interval over pictures: all, by kind, by size, and by both."""
     pictures = {picture: place for place, picture in enumerate(dict.fromkeys(case.picture for case in cases))}
     weights = resamples(len(pictures), _BOOTSTRAPS, seed)
     rows = []
@@ -166,7 +163,7 @@ def summary(cases: Sequence[Case], seed: int = HELD_OUT_SEED) -> list[dict[str, 
     return rows
 
 
-def contact_sheet(cases: Sequence[Case], each: int = 8) -> ImageU8:
+def contact_sheet(cases: Sequence[ObjectResult], each: int = 8) -> ImageU8:
     """Worst, median and best cases of each kind, a row each: true edge green, the model's magenta, box white."""
     rows = []
     for kind in KINDS:
@@ -179,7 +176,7 @@ def contact_sheet(cases: Sequence[Case], each: int = 8) -> ImageU8:
     return np.vstack(rows)
 
 
-def _tile(case: Case) -> ImageU8:
+def _tile(case: ObjectResult) -> ImageU8:
     """The surroundings of the thing, enlarged to 256 px."""
     box = mask_box(case.truth_hw)
     assert box is not None, "every case has a thing"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.models.sam_architectures import SamSizes, build_sam
-from training.segmenter.batches import Batch
+from training.segmenter.batches import PromptBatch
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -115,7 +115,7 @@ def _box_cells(targets: Tensor) -> Tensor:
     return (height * width).clamp(min=_LEAST_BOX_SHARE * targets[0].numel())
 
 
-def forward(sam: "Sam", batch: Batch, *, bf16: bool) -> tuple[Tensor, Tensor]:
+def forward(sam: "Sam", batch: PromptBatch, *, bf16: bool) -> tuple[Tensor, Tensor]:
     """(mask logits (B * P, 4, m, m), predicted IoU (B * P, 4)), both fp32, of a batch's prompts."""
     sparse = sparse_prompts(sam, batch.boxes, batch.is_point)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -1,4 +1,4 @@
-"""Trains `sam:tiny` from nothing: `python -m training.segmenter.train --out FOLDER [--set steps=5000]`.
+"""Trains `sam:tiny` from random weights: `python -m training.segmenter.train --out FOLDER [--set steps=5000]`.
 
 Flat on purpose, top to bottom: pictures, network, steps, weights. Killed and started again, it goes on from its last
 checkpoint with the same steps; with another `steps` it goes on towards that end. The averaged weights lie in
@@ -26,6 +26,7 @@ from training.segmenter.batches import draw_batch
 from training.segmenter.checkpoint import Progress, pool_in, restore_state, write_state, write_weights
 from training.segmenter.config import TINY, SegmenterConfig
 from training.segmenter.model import Parts, forward, new_sam, objective, parameter_groups
+from training.settings import setting
 
 log = logging.getLogger(__name__)
 WEIGHTS = "sam_tiny.safetensors"
@@ -92,7 +93,7 @@ def train_segmenter(
 
 
 def facts(config: SegmenterConfig) -> dict[str, str]:
-    """What the weights' file says of how it was made."""
+    """The provenance that is stored in the weights' file."""
     settings = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return {
         "name": "sam:tiny",
@@ -138,17 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _config(settings: Sequence[str]) -> SegmenterConfig:
-    values: dict[str, Any] = {}
-    for text in settings:
-        name, sign, value = text.partition("=")
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            raise BadInput(f"--set {text!r}", "is no NAME=VALUE with a JSON value", "write --set steps=5000") from None
-        if not sign:
-            raise BadInput(f"--set {text!r}", "has no `=`", "write NAME=VALUE")
     try:
-        return SegmenterConfig.model_validate(values)
+        return SegmenterConfig.model_validate(dict(setting(text) for text in settings))
     except ValueError as error:
         raise BadInput("--set", str(error).splitlines()[1], "see training/segmenter/config.py") from None
 

@@ -14,7 +14,8 @@ from pipeline.editors.shapes import COLOURS, ImageF32, shape_coverage
 from pipeline.requests.instructions import instruction_for
 from pipeline.requests.scenes.plan import Place, scene_rng
 from pipeline.requests.scenes.render import Scene, SceneObject, check_scene
-from runtime.images import ImageU8, mask_box, mask_to_rle
+from runtime.images import ImageU8
+from runtime.masks import mask_box, mask_to_rle
 from schemas.record import Scalar
 from schemas.request import RequestLine, Target
 

@@ -10,7 +10,8 @@ import numpy as np
 from pipeline.editors.shapes import COLOURS, ImageF32, shape_coverage
 from pipeline.requests.scenes.plan import PATTERN_INK, ObjectPlan, ScenePlan, plan_scene, scene_rng
 from pipeline.requests.scenes.textures import TEXTURES, background_mean, background_pixels, vary_background
-from runtime.images import ImageU8, MaskBool, mask_box
+from runtime.images import ImageU8
+from runtime.masks import MaskBool, mask_box
 from schemas.errors import BadInput
 from schemas.geometry import Box
 

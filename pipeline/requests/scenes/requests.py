@@ -14,7 +14,8 @@ from pipeline.requests.scenes.plain import PLAIN, plain_request, plain_scene
 from pipeline.requests.scenes.plan import clear_colours, plan_scene, scene_rng
 from pipeline.requests.scenes.render import Scene, SceneObject, render_scene
 from pipeline.requests.scenes.textures import TEXTURES
-from runtime.images import ImageU8, mask_to_rle, pixels_sha256
+from runtime.images import ImageU8, pixels_sha256
+from runtime.masks import mask_to_rle
 from schemas.geometry import Box
 from schemas.record import Scalar
 from schemas.request import EditRequest, Operation, RequestLine, Source, Target, request_id

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import segment
-from benchmarks.segment import check_masks, covered, empty_gpu_rows, encoder_tflop, gpu_rows, make_cases
+from benchmarks import segment, segment_cases
+from benchmarks.gpu_measures import covered
+from benchmarks.segment import empty_gpu_rows, encoder_tflop, gpu_rows
+from benchmarks.segment_cases import check_masks, make_cases
 from pipeline.models.sam_architectures import ARCHITECTURES, build_sam
 from schemas.errors import RegionwiseError
 from tests.cases.sam_cases import AS_IT_IS
@@ -34,8 +36,8 @@ def test_masks_of_other_weights_are_not_timed(monkeypatch: pytest.MonkeyPatch) -
     sam, cases = build_sam("tiny"), make_cases(1, 64)
     assert check_masks(sam, cases, AS_IT_IS)["cpu_fp32_mask_iou_min"] >= 0.999
     torch.manual_seed(1)
-    wrong = segment.our_stage(build_sam("tiny"), cases, AS_IT_IS)
-    monkeypatch.setattr(segment, "our_stage", lambda *_: wrong)
+    wrong = segment_cases.our_stage(build_sam("tiny"), cases, AS_IT_IS)
+    monkeypatch.setattr(segment_cases, "our_stage", lambda *_: wrong)
     for precision in ("fp32", "bf16"):
         with pytest.raises(RegionwiseError, match="the masks are not the package's"):
             check_masks(sam, cases, replace(AS_IT_IS, precision=precision))

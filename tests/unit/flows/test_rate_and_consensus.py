@@ -14,7 +14,8 @@ from annotation.store import open_store, store_path
 from flows.cli import main
 from pipeline.dataset.consensus_files import RANKINGS_FILE, consensus_digests, consensus_stage, read_consensus
 from pipeline.dataset.scores import RowScores, row_scores, snapshot_of
-from pipeline.dataset.shards import read_dataset, read_manifest, verify
+from pipeline.dataset.shards import read_dataset, read_manifest
+from pipeline.dataset.verify import verify
 from pipeline.run.folder import read_kept
 from schemas.agreement import Agreement
 from schemas.dataset_row import DatasetRow

@@ -14,9 +14,9 @@ from flows.train_reward import TrainingFailed
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
 from tests.cases.tiny_policy import plain_run, quick, random_tiny
-from training.policy.checkpoint import read_tensors
-from training.policy.launch import LOOPBACK, launch, rank_environment
-from training.policy.trial import CaseResult, progress
+from training.checkpoint import read_tensors
+from training.policy.held_out_evaluation import CaseResult, progress
+from training.policy.processes.launch import LOOPBACK, launch, rank_environment
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_figure_that_is_missing_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_is_being_trained_is_not_trained_twice(base: Path, run: Path) -> None:
-    from pipeline.run.folder import locked
+    from runtime.locks import locked
 
     with locked(run / "policy" / "held"), pytest.raises(TrainingFailed, match="is in use by process") as error:
         train_policy_of_run(run, PolicyTraining(name="held", settings=quick(base)), print)
@@ -148,7 +148,7 @@ def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path
     two = train_policy_of_run(run, PolicyTraining("two", settings=quick(base), processes=2), together.append)
     assert one["evaluation"]["figures"] == two["evaluation"]["figures"]
     assert [line for line in together if line.startswith("update")] == alone
-    adapters = [read_tensors(run / "policy" / name / "adapter.safetensors") for name in ("one", "two")]
+    adapters = [read_tensors(run / "policy" / name / "adapter.safetensors", "train anew") for name in ("one", "two")]
     for name, tensor in adapters[0].items():
         torch.testing.assert_close(tensor, adapters[1][name], rtol=0, atol=1e-6)
     assert any(bool(tensor.any()) for name, tensor in adapters[0].items() if "lora_B" in name)
@@ -159,13 +159,14 @@ def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path
 
 def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The processes are stand-ins: the first waits for long, the second fails."""
-    stand_in = tmp_path / "training" / "policy"
+    stand_in = tmp_path / "training" / "policy" / "processes"
     stand_in.mkdir(parents=True)
     code = "import os, sys, time\ntime.sleep(60) if os.environ['RANK'] == '0' else sys.exit(2)\n"
     for file, text in (
         (stand_in / "launch.py", code),
         (stand_in / "__init__.py", ""),
         (stand_in.parent / "__init__.py", ""),
+        (stand_in.parent.parent / "__init__.py", ""),
     ):
         file.write_text(text)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
@@ -173,9 +174,8 @@ def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch,
     started = time.monotonic()
     assert launch(2, []) == 2
     assert time.monotonic() - started < 55
-    assert [
-        child for child in psutil.Process().children() if "training.policy.launch" in " ".join(child.cmdline())
-    ] == []
+    module = "training.policy.processes.launch"
+    assert [child for child in psutil.Process().children() if module in " ".join(child.cmdline())] == []
 
 
 def test_processes_speak_on_loopback_and_meet_in_a_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from flows.train_reward import RewardTraining, TrainingFailed, evaluate_reward_of_run, train_reward_of_run
 from schemas.errors import BadInput
-from training.reward.region import load
+from training.reward.region_reward import load
 
 TINY = ("side_px=64", "channels=8", "text=8", "hidden=16", "steps=1", "threads=1", "batch_requests=2")
 

@@ -1,5 +1,6 @@
 """A file exists only when it is whole."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,20 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "deep" / "whole").write_text("whole")
     remove_temporaries(tmp_path)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["whole"]
+
+
+def test_a_private_file_is_its_owners_alone_from_the_first_byte_on(tmp_path: Path) -> None:
+    left = tmp_path / f".tmp-account.json.{os.getpid()}"
+    left.write_text("left by a killed process of the same number, for everybody to read")
+    with whole_file(tmp_path / "account.json", mode=0o600) as file:
+        file.write(b"secret")
+        assert left.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "account.json").stat().st_mode & 0o777 == 0o600
+    write_whole(tmp_path / "public.json", "{}")
+    assert (tmp_path / "public.json").stat().st_mode & 0o044 == 0o044 & ~_umask()
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

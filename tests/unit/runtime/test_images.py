@@ -18,12 +18,10 @@ from runtime.images import (
     encode_image,
     encode_mask_png,
     fit_size_px,
-    mask_box,
-    mask_to_rle,
     pixels_sha256,
-    rle_to_mask,
     scale_box,
 )
+from runtime.masks import mask_box, mask_to_rle, rle_to_mask
 from schemas.geometry import CocoRle
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))

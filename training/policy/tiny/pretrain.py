@@ -22,14 +22,14 @@ from torch import Tensor
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from runtime.files import write_whole
-from training.policy.cases import PolicyCase, plain_case
+from training.policy.edit_cases import PolicyCase, plain_case
 from training.policy.flux2 import flux2_velocity
 from training.policy.flux2_tokens import REFERENCE_TIME, encode_images, image_positions, pack, text_positions
-from training.policy.protocol import Seen
+from training.policy.protocol import Conditioning
 from training.policy.tiny.model import as_pipeline, new_transformer
 from training.policy.tiny.text import TEXT_LAYERS, TEXT_TOKENS, new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import as_pixels, held_out_psnr_db, scene_pixels, train_vae
-from training.policy.token_masks import flux2_frame
+from training.policy.token_masks import flux2_grid
 
 log = logging.getLogger(__name__)
 
@@ -119,14 +119,14 @@ def measure_token_scale(vae: AutoencoderKLFlux2, images: Tensor) -> None:
 
 
 def positions(rows: int) -> dict[str, Any]:
-    """Everything of a `Seen` but its text and source, for `rows` plain scenes."""
+    """Everything of a `Conditioning` but its text and source, for `rows` plain scenes."""
     side_px = 16 * _GRID[0]
     return {
         "text_at": text_positions(TEXT_TOKENS).expand(rows, -1, -1),
         "target_at": image_positions(_GRID).expand(rows, -1, -1),
         "source_at": image_positions(_GRID, REFERENCE_TIME).expand(rows, -1, -1),
         "no_text": None,
-        "frame": flux2_frame(side_px, side_px, token_px=16),
+        "grid": flux2_grid(side_px, side_px, token_px=16),
     }
 
 
@@ -178,7 +178,7 @@ def flow_loss(
     sigma = torch.rand(len(rows), generator=generator).sqrt()
     at = sigma[:, None, None]
     text = text_states(text_encoder, data.words[rows], end)
-    seen = Seen(text=text, source=data.source[rows], **positions(len(rows)))
+    seen = Conditioning(text=text, source=data.source[rows], **positions(len(rows)))
     v = flux2_velocity(transformer, (1 - at) * goal + at * noise, sigma, seen, text)
     weight = 1 + (EDIT_WEIGHT - 1) * data.in_region[rows]
     return (v - (noise - goal)).square().mean(dim=-1) * weight

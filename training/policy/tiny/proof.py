@@ -9,10 +9,10 @@ import numpy as np
 
 from runtime.images import ImageU8
 from training.evaluation.multi_edit import RIGHT_FROM
-from training.policy.cases import PolicyCase, plain_case
+from training.policy.edit_cases import PolicyCase, plain_case
+from training.policy.held_out_evaluation import edited, judged, summary
 from training.policy.protocol import Policy
 from training.policy.rewards import OracleReward
-from training.policy.trial import edited, judged, summary
 
 #: Scenes of no training and of no test during it.
 PROOF_SEED = 33

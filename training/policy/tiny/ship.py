@@ -14,7 +14,7 @@ import torch
 from runtime.files import write_whole
 from schemas.errors import BadInput, RegionwiseError
 from training.policy.flux2 import load_pipeline
-from training.policy.specs import WEIGHTS, make_policy
+from training.policy.registry import WEIGHTS, make_policy
 from training.policy.tiny.proof import proof
 
 #: The most that the shipped weights may weigh.
@@ -30,18 +30,19 @@ def ship(pretrained: Path, out: Path = WEIGHTS) -> dict[str, object]:
     shutil.rmtree(out, ignore_errors=True)
     pipeline.save_pretrained(str(out))
     for config in out.rglob("*.json"):
-        told = json.loads(config.read_text(encoding="utf-8"))
-        if isinstance(told, dict) and told.pop("_name_or_path", None) is not None:
-            write_whole(config, json.dumps(told, indent=2, sort_keys=True) + "\n")
+        document = json.loads(config.read_text(encoding="utf-8"))
+        if isinstance(document, dict) and document.pop("_name_or_path", None) is not None:
+            write_whole(config, json.dumps(document, indent=2, sort_keys=True) + "\n")
     weight = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     if weight > MAX_BYTES:
         raise BadInput(str(out), f"weighs {weight} bytes", f"ship at most {MAX_BYTES}")
     made = json.loads((pretrained / "made.json").read_text(encoding="utf-8"))
     figures, shown = proof(make_policy("tiny", rank=1, alpha=1))
-    told = {"schema": "tiny-policy/1", "synthetic": True, "made_by": "make policy-weights", **made, "held_out": figures}
-    write_whole(out / "made.json", json.dumps(told, indent=1, sort_keys=True) + "\n")
+    document = {"schema": "tiny-policy/1", "synthetic": True, "made_by": "make policy-weights", **made}
+    document["held_out"] = figures
+    write_whole(out / "made.json", json.dumps(document, indent=1, sort_keys=True) + "\n")
     write_whole(out / "sheet.png", shown)
-    return told
+    return document
 
 
 def main() -> int:

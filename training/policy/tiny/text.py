@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.requests.scenes import PLAIN, scene_at
-from training.policy.cases import SIZE_PX
+from training.policy.edit_cases import SIZE_PX
 
 HIDDEN = 64
 #: Hidden states of the text encoder that the transformer reads, side by side.

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from runtime.images import ImageU8
-from training.policy.cases import plain_case
+from training.policy.edit_cases import plain_case
 
 log = logging.getLogger(__name__)
 

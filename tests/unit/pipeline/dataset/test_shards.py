@@ -10,10 +10,12 @@ import webdataset as wds
 
 from pipeline.build import prepare_run, run_parts
 from pipeline.dataset.export import export_dataset
-from pipeline.dataset.shards import ReadPosition, read_dataset, read_manifest, verify
-from pipeline.run.folder import locked, read_kept
+from pipeline.dataset.shards import ReadPosition, read_dataset, read_manifest
+from pipeline.dataset.verify import verify
+from pipeline.run.folder import read_kept
 from pipeline.run.workers import workers
-from runtime.images import rle_to_mask
+from runtime.locks import locked
+from runtime.masks import rle_to_mask
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.geometry import CocoRle

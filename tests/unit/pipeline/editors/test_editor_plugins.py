@@ -12,9 +12,10 @@ from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.shards import read_dataset, read_manifest
 from pipeline.editors.plugins import GROUP
-from pipeline.run.folder import locked, read_kept
+from pipeline.run.folder import read_kept
 from pipeline.run.workers import workers
 from runtime.checkout import CHECKOUT
+from runtime.locks import locked
 from schemas.errors import BadInput, MissingPackage
 from tests.cases.tiny_policy import offer
 

@@ -20,8 +20,8 @@ from pipeline.report import write_report
 from pipeline.report.charts import bars, binned, histogram, score_histogram
 from pipeline.report.entries import Entry, choose_requests, choose_shards
 from pipeline.report.images import outline
-from pipeline.run.folder import locked
 from pipeline.run.workers import workers
+from runtime.locks import locked
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import Shard
 from tests.cases.hostile_run import BREAK_OUT, INSTRUCTION, RUN_NAME, SCRIPT, build_hostile_run

@@ -15,25 +15,25 @@ from schemas.errors import BadInput, DamagedFile
 from schemas.reward import RewardExample, RewardMetrics
 from tests.cases.reward_cases import Constant, Known
 from training.evaluation.examples import example, write_examples
-from training.evaluation.localisation_cases import Case, scene_cases
+from training.evaluation.localisation_cases import DefectCase, scene_cases
 from training.evaluation.reward_metrics import Examined, evaluate, write_metrics
 
 HISTORY = [{"step": 20, "total": 3.0, "region": 1.0}, {"step": 40, "total": 2.0, "region": -0.5}]
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[DefectCase]:
     return scene_cases(16, 3, size_px=64)[0]
 
 
 @pytest.fixture(scope="module")
-def tested(cases: list[Case]) -> Examined:
+def tested(cases: list[DefectCase]) -> Examined:
     rivals = {"untrained": Constant(), "source_blind": Known(cases, turned=True)}
     return evaluate(Known(cases, std=2.0), cases, rivals, left_out="seam", bootstrap_samples=50)
 
 
 @pytest.fixture
-def run(small_run: Path, cases: list[Case], tested: Examined) -> Path:
+def run(small_run: Path, cases: list[DefectCase], tested: Examined) -> Path:
     """A run with all files of a reward."""
     folder = small_run / "reward"
     write_metrics(folder, tested.metrics)
@@ -88,7 +88,7 @@ def test_rows_of_the_table(run: Path) -> None:
     assert (rivals["without the source"].text, rivals["without the source"].grade) == ("0.00", 0)
 
 
-def test_examples_are_the_ends_of_the_margins(run: Path, cases: list[Case]) -> None:
+def test_examples_are_the_ends_of_the_margins(run: Path, cases: list[DefectCase]) -> None:
     data = reward_data(run, Pictures())
     assert data is not None
     lines = (run / "reward" / "predictions.jsonl").read_bytes().splitlines()
@@ -102,15 +102,15 @@ def test_examples_are_the_ends_of_the_margins(run: Path, cases: list[Case]) -> N
     assert worst == sorted(worst)
 
 
-def test_margin_by_hand(cases: list[Case]) -> None:
+def test_margin_by_hand(cases: list[DefectCase]) -> None:
     """The oracle's sound places have 25, so the margin is 25 less the flawed place's true phi."""
     case = cases[0]
-    found = example(case, Known(cases).score([case.question])[0])
+    found = example(case, Known(cases).score([case.query])[0])
     true = case.true_phi[case.place]
     assert true is not None
     assert found.margin == 25 - true > 0
-    assert example(case, Known(cases, turned=True).score([case.question])[0]).margin == true - 25
-    assert example(case, Constant(None).score([case.question])[0]).margin is None
+    assert example(case, Known(cases, turned=True).score([case.query])[0]).margin == true - 25
+    assert example(case, Constant(None).score([case.query])[0]).margin is None
     masks = {place.key: place.mask for place in found.places}
     assert set(masks) == set(case.verdicts)
 
@@ -158,7 +158,7 @@ def test_bad_files_are_named(run: Path) -> None:
         write_report(run)
 
 
-def test_metrics_without_figures_are_shown_as_absent(run: Path, cases: list[Case]) -> None:
+def test_metrics_without_figures_are_shown_as_absent(run: Path, cases: list[DefectCase]) -> None:
     write_metrics(run / "reward", evaluate(Constant(None), cases, {}, bootstrap_samples=5).metrics)
     text = write_report(run).read_text()
     assert "\u2013" in text

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from pipeline.dataset.shards import read_manifest, verify
+from pipeline.dataset.shards import read_manifest
+from pipeline.dataset.verify import verify
 from runtime.files import NotPlainTar, add_to_tar, tar_members
 from schemas.errors import BadInput
 from schemas.sample import Sample

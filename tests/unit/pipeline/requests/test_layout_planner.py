@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.models.chat_settings import ChatSettings
-from pipeline.requests.instructions.planner import (
-    SYSTEM_PROMPT,
-    EndpointPlanner,
-    Layout,
-    LayoutQuestion,
-    Refusal,
-    TransformersPlanner,
-    make_planner,
-    read_layout,
-)
+from pipeline.requests.instructions.layout import SYSTEM_PROMPT, Layout, LayoutQuestion, Refusal, read_layout
+from pipeline.requests.instructions.planner import EndpointPlanner, TransformersPlanner, make_planner
 from schemas.errors import BadInput, RegionwiseError
 from tests.cases.judge_server import JudgeServer, Received, Reply, completion, data_of
 

@@ -9,8 +9,8 @@ from pipeline.config import BuildConfig
 from pipeline.requests.scenes import PLAIN, scene_at
 from pipeline.requests.scenes.plain import GROUNDS, PLAIN_COLOURS, plain_scene
 from schemas.errors import BadInput
-from training.policy.cases import plain_case
-from training.policy.token_masks import flux2_frame, token_masks
+from training.policy.edit_cases import plain_case
+from training.policy.token_masks import flux2_grid, token_masks
 
 INDEXES = st.integers(0, 10_000)
 
@@ -49,7 +49,7 @@ def test_a_request_names_its_things_and_changes_nothing_else(index):
 @settings(max_examples=30, deadline=None)
 def test_every_region_reaches_at_least_four_positions_of_the_latents(index):
     case = plain_case(7, index)
-    masks = token_masks(case.masks, flux2_frame(128, 128))
+    masks = token_masks(case.masks, flux2_grid(128, 128))
     assert masks.masks.shape[1] == 64
     assert ((masks.masks[:-1] > 0).sum(dim=1) >= 4).all()
 

@@ -33,7 +33,7 @@ from pipeline.requests.scenes import (
     scene_requests,
 )
 from pipeline.requests.scenes.plan import plan_scene
-from runtime.images import mask_box, rle_to_mask
+from runtime.masks import mask_box, rle_to_mask
 from schemas.errors import BadInput
 from schemas.request import RequestLine, Target
 

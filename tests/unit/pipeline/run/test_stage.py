@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.run.folder import done_path, locked, read_done, read_kept, read_rows, rows_path
+from pipeline.run.folder import done_path, read_done, read_kept, read_rows, rows_path
 from pipeline.run.stage import PartImages, Stage, run_part
-from schemas.errors import BadInput, DamagedFile, RunInUse
+from schemas.errors import BadInput, DamagedFile
 from schemas.request import EditRequest, Source
 from schemas.sample import Rejection, Sample
 
@@ -133,10 +133,3 @@ def test_an_image_whose_bytes_changed_is_never_read(run: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(DamagedFile, match="other bytes"):
         _run(run, SECOND)
-
-
-def test_a_run_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(RunInUse, match=r"in use by process \d+"), locked(tmp_path):
-        pass
-    with locked(tmp_path):
-        pass

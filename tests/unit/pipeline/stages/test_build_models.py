@@ -18,8 +18,9 @@ from pipeline.models import registry as models
 from pipeline.models.cache import ModelCache
 from pipeline.models.sam_checkpoint import DOWNLOAD_PAGE, write_checkpoint
 from pipeline.requests.scenes import render_scene
-from pipeline.run.folder import locked, read_build_info, read_rows
+from pipeline.run.folder import read_build_info, read_rows
 from pipeline.run.workers import workers
+from runtime.locks import locked
 from schemas.errors import BadInput, RunConflict
 from schemas.sample import Rejection, Sample
 from tests.cases.model_cases import write_grounding_dino, write_groundingdino

@@ -17,6 +17,7 @@ from schemas.edit_benchmarks import GeditResult
 from schemas.errors import BadInput
 from tests.cases.judge_server import JudgeServer
 from tests.cases.reward_cases import Constant
+from training.evaluation.edit_files import saved_edits
 from training.evaluation.edit_judge import (
     Answer,
     EditedItem,
@@ -27,9 +28,10 @@ from training.evaluation.edit_judge import (
     imgedit_parts,
     read_part,
 )
-from training.evaluation.gedit import TASKS, GeditItem, evaluate_gedit, read_gedit, saved_edits, write_edits
+from training.evaluation.gedit import evaluate_gedit, write_edits
+from training.evaluation.gedit_items import TASKS, GeditItem, read_gedit
 from training.judge.endpoint import make_judge
-from training.reward.protocol import Predicted, Prediction
+from training.reward_protocol import Predicted, Prediction
 
 
 def image(level: int, side: int = 8) -> ImageU8:

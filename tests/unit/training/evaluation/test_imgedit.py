@@ -12,13 +12,13 @@ from runtime.images import ImageU8, encode_image
 from schemas.edit_benchmarks import ImgeditResult
 from schemas.errors import BadInput
 from tests.cases.reward_cases import Constant
+from training.evaluation.edit_files import saved_edits
 from training.evaluation.edit_judge import Answer, EditedItem, RewardJudge, imgedit_parts
 from training.evaluation.imgedit import (
     ImgeditItem,
     OfficialAnswers,
     evaluate_imgedit,
     read_imgedit,
-    saved_edits,
     scores_in,
     write_edits,
 )

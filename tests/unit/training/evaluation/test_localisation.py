@@ -14,32 +14,32 @@ from pipeline.requests.scenes import TEXTURES
 from schemas.reward import BACKGROUND, RewardMetrics, TwinRow
 from tests.cases.reward_cases import Constant, Known, WholeImage, prediction
 from tests.unit.conftest import build
-from training.evaluation.answers import ask, mean_reward, phi_of, usable
 from training.evaluation.localisation import share_of_first
 from training.evaluation.localisation_cases import (
     BANDS,
     DEVELOPMENT_SEED,
     HELD_OUT_TEXTURES,
-    Case,
+    DefectCase,
     all_kinds,
     photo_cases,
     photos,
     scene_cases,
 )
-from training.evaluation.probes import PROBES, Blinded, drop_source, mirror, permute_masks
+from training.evaluation.probes import PROBES, drop_source, mirror, permute_masks
+from training.evaluation.ranking_calibration import calibration, ranking, reliability
 from training.evaluation.reward_metrics import evaluate, photo_row, write_metrics
-from training.evaluation.truth_figures import calibration, ranking, reliability
-from training.reward.pixel import PixelDifference
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.predictions import ask, mean_reward, phi_of, usable
+from training.reward.pixel_difference import PixelDifference
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[DefectCase]:
     return scene_cases(24, 3, size_px=96)[0]
 
 
 @pytest.fixture(scope="module")
-def oracle(cases: list[Case]) -> RewardMetrics:
+def oracle(cases: list[DefectCase]) -> RewardMetrics:
     rivals = {"untrained": Constant(), "reversed": Known(cases, turned=True), "whole": WholeImage(cases)}
     return evaluate(Known(cases), cases, rivals, left_out="warp", bootstrap_samples=200).metrics
 
@@ -48,10 +48,10 @@ def _all(rows: tuple[TwinRow, ...], reward: str) -> TwinRow:
     return next(row for row in rows if row.reward == reward and row.defect == "all")
 
 
-def test_cases_are_the_same_again_and_cover_kinds_and_bands(cases: list[Case]) -> None:
+def test_cases_are_the_same_again_and_cover_kinds_and_bands(cases: list[DefectCase]) -> None:
     again = scene_cases(5, 3, size_px=96)[0]
     assert [case.key for case in again] == [case.key for case in cases[: len(again)]]
-    assert all((a.question.edited == b.question.edited).all() for a, b in zip(again, cases, strict=False))
+    assert all((a.query.edited == b.query.edited).all() for a, b in zip(again, cases, strict=False))
     other = scene_cases(5, 3, size_px=96, seed=DEVELOPMENT_SEED)[0]
     assert not {case.source for case in other} & {case.source for case in cases}
     assert len({(case.defect.kind, case.defect.target is None) for case in cases}) == len(all_kinds()) / len(BANDS)
@@ -60,15 +60,15 @@ def test_cases_are_the_same_again_and_cover_kinds_and_bands(cases: list[Case]) -
     assert TEXTURES[-4:] == HELD_OUT_TEXTURES
 
 
-def test_a_case_has_one_flawed_place_and_a_twin_without_a_flaw(cases: list[Case]) -> None:
+def test_a_case_has_one_flawed_place_and_a_twin_without_a_flaw(cases: list[DefectCase]) -> None:
     for case in cases:
         assert [flawed for flawed in case.verdicts.values()].count(True) == 1
         assert case.verdicts[case.place] is True
-        assert (case.question.edited != case.twin.edited).any()
-        assert set(case.question.masks) == set(case.twin.masks) == set(case.verdicts) - {BACKGROUND}
-        assert all((case.question.masks[key] == mask).all() for key, mask in case.twin.masks.items())
-        assert all(mask.any() for mask in case.question.masks.values())
-        assert len(case.question.masks) == len(case.request.targets)
+        assert (case.query.edited != case.twin.edited).any()
+        assert set(case.query.masks) == set(case.twin.masks) == set(case.verdicts) - {BACKGROUND}
+        assert all((case.query.masks[key] == mask).all() for key, mask in case.twin.masks.items())
+        assert all(mask.any() for mask in case.query.masks.values())
+        assert len(case.query.masks) == len(case.request.targets)
     spilled = [case for case in cases if case.defect.kind == "spill"]
     assert spilled
     assert all(case.verdicts[BACKGROUND] is None for case in spilled)
@@ -97,31 +97,31 @@ def test_seeing_that_an_image_is_bad_is_no_localisation(oracle: RewardMetrics) -
 class DislikesBackgrounds(Constant):
     """Few points for every background, full points for every region, whatever is seen."""
 
-    def score(self, questions: list[Question]) -> list[Prediction]:
-        return [prediction(dict.fromkeys(question.masks, 25.0), 1.0) for question in questions]
+    def score(self, queries: list[RewardQuery]) -> list[Prediction]:
+        return [prediction(dict.fromkeys(query.masks, 25.0), 1.0) for query in queries]
 
 
-def test_flawed_backgrounds_are_compared_with_sound_backgrounds_alone(cases: list[Case]) -> None:
+def test_flawed_backgrounds_are_compared_with_sound_backgrounds_alone(cases: list[DefectCase]) -> None:
     found = evaluate(DislikesBackgrounds(), cases, {}, bootstrap_samples=20).metrics
     assert found.localisation_auroc == 0.5
     assert set(found.localisation_auroc_by_defect.values()) == {0.5}
 
 
-def test_unplanned_regions_are_shown_on_demand(cases: list[Case]) -> None:
+def test_unplanned_regions_are_shown_on_demand(cases: list[DefectCase]) -> None:
     """The same candidates; `extra-n` stands among the masks, has no verdict, and keeps its place in the mask probe."""
     shown = scene_cases(10, 3, size_px=96, extras=True)[0]
     plain = cases[: len(shown)]
     assert [case.key for case in shown] == [case.key for case in plain]
-    with_extras = [case for case in shown if set(case.question.masks) > set(case.verdicts) - {BACKGROUND}]
+    with_extras = [case for case in shown if set(case.query.masks) > set(case.verdicts) - {BACKGROUND}]
     assert with_extras
     assert all(one.verdicts == other.verdicts for one, other in zip(shown, plain, strict=True))
     for case in with_extras:
-        made = permute_masks(case.question)
+        made = permute_masks(case.query)
         assert made is None or not [key for key in made[1] if key.startswith("extra-")]
     assert evaluate(PixelDifference(), shown, {}, bootstrap_samples=20).metrics.coverage == 1.0
 
 
-def test_counts_and_gaps(oracle: RewardMetrics, cases: list[Case]) -> None:
+def test_counts_and_gaps(oracle: RewardMetrics, cases: list[DefectCase]) -> None:
     labelled = sum(flawed is not None for case in cases for flawed in case.verdicts.values())
     assert (oracle.n_pairs, oracle.n_candidates, oracle.n_defective) == (labelled, len(cases), len(cases))
     macro = {row.rival: row for row in oracle.gaps if row.defect == "macro"}
@@ -156,19 +156,19 @@ def test_share_of_first_by_hand() -> None:
 
 
 class Half:
-    """The oracle, silent about every second question, and about one region with a score that is no score."""
+    """The oracle, silent about every second query, and about one region with a score that is no score."""
 
     name, revision = "half", "1"
 
-    def __init__(self, cases: list[Case]) -> None:
+    def __init__(self, cases: list[DefectCase]) -> None:
         self._oracle, self._silent = Known(cases), Constant(None)
 
-    def score(self, questions: list[Question]) -> list[Prediction]:
-        told, silent = self._oracle.score(questions), self._silent.score(questions)
-        return [silent[i] if i % 2 else told[i] for i in range(len(questions))]
+    def score(self, queries: list[RewardQuery]) -> list[Prediction]:
+        told, silent = self._oracle.score(queries), self._silent.score(queries)
+        return [silent[i] if i % 2 else told[i] for i in range(len(queries))]
 
 
-def test_missing_scores_are_counted_and_left_out(cases: list[Case]) -> None:
+def test_missing_scores_are_counted_and_left_out(cases: list[DefectCase]) -> None:
     found = evaluate(Half(cases), cases, {}, bootstrap_samples=20).metrics
     assert found.localisation_auroc == 1.0
     assert found.coverage == pytest.approx(0.5, abs=0.06)
@@ -201,22 +201,22 @@ def test_phi_takes_the_lower_score_with_its_own_std() -> None:
     )
 
 
-def test_a_reward_that_answers_too_little_is_refused(cases: list[Case]) -> None:
+def test_a_reward_that_answers_too_little_is_refused(cases: list[DefectCase]) -> None:
     class Short(Constant):
-        def score(self, questions: list[Question]) -> list[Prediction]:
-            return super().score(questions)[1:]
+        def score(self, queries: list[RewardQuery]) -> list[Prediction]:
+            return super().score(queries)[1:]
 
     with pytest.raises(ValueError, match=r"constant gave 71 answers to 72|gave \d+ answers to \d+"):
-        ask(Short(), [case.question for case in cases])
+        ask(Short(), [case.query for case in cases])
 
 
-def test_ranking_by_hand(cases: list[Case]) -> None:
+def test_ranking_by_hand(cases: list[DefectCase]) -> None:
     """Two cases and the twin: 3 pairs. The reward that turns all round gets none, ties get none."""
     request = cases[0].request.id
     own = [case for case in cases if case.request.id == request][:2]
     sources, weights = np.zeros(2, dtype=np.int64), np.ones((3, 1))
     for reward, right in ((Known(own), 1.0), (Known(own, turned=True), None), (Constant(), 0.0)):
-        flawed, twins = ask(reward, [c.question for c in own]), ask(reward, [c.twin for c in own])
+        flawed, twins = ask(reward, [c.query for c in own]), ask(reward, [c.twin for c in own])
         found, number = ranking(own, flawed, twins, sources, weights)
         assert number in (2, 3)
         assert right is None or found.value == right
@@ -234,16 +234,16 @@ def test_calibration_by_hand() -> None:
     assert reliability(np.zeros((0, 3)))[0] is None
 
 
-def test_probes_do_what_they_say(cases: list[Case]) -> None:
-    question = cases[0].question
+def test_probes_do_what_they_say(cases: list[DefectCase]) -> None:
+    query = cases[0].query
     for name, make in PROBES.items():
         tampered = make(cases)
-        assert len(tampered.index) == len(tampered.questions) > 0, name
-        for number, changed in zip(tampered.index, tampered.questions, strict=True):
+        assert len(tampered.index) == len(tampered.queries) > 0, name
+        for number, changed in zip(tampered.index, tampered.queries, strict=True):
             case = cases[number]
-            source = (changed.source != case.question.source).any()
-            words = changed.instruction != case.question.instruction
-            edited = (changed.edited != case.question.edited).any()
+            source = (changed.source != case.query.source).any()
+            words = changed.instruction != case.query.instruction
+            edited = (changed.edited != case.query.edited).any()
             wanted = {
                 "source_swapped": (True, False, False),
                 "source_dropped": (True, False, False),
@@ -252,22 +252,22 @@ def test_probes_do_what_they_say(cases: list[Case]) -> None:
                 "mirrored": (True, False, True),
             }[name]
             assert (source, words, edited) == wanted, name
-    assert (drop_source(question).source == 128).all()
-    assert (mirror(mirror(question)).edited == question.edited).all()
-    assert (mirror(question).edited[:, 0] == question.edited[:, -1]).all()
+    assert (drop_source(query).source == 128).all()
+    assert (mirror(mirror(query)).edited == query.edited).all()
+    assert (mirror(query).edited[:, 0] == query.edited[:, -1]).all()
 
 
 def test_permuted_masks_go_round() -> None:
     masks = {key: np.eye(4, k=k, dtype=bool) for k, key in enumerate("abc")}
-    made = permute_masks(Question(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8), "x", masks))
+    made = permute_masks(RewardQuery(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8), "x", masks))
     assert made is not None
-    question, origin = made
+    query, origin = made
     assert origin == {"a": "b", "b": "c", "c": "a"}
-    assert all((question.masks[key] == masks[origin[key]]).all() for key in "abc")
-    assert permute_masks(Question(question.source, question.edited, "x", {"a": masks["a"]})) is None
+    assert all((query.masks[key] == masks[origin[key]]).all() for key in "abc")
+    assert permute_masks(RewardQuery(query.source, query.edited, "x", {"a": masks["a"]})) is None
 
 
-def test_probe_figures_tell_looking_from_remembering(cases: list[Case]) -> None:
+def test_probe_figures_tell_looking_from_remembering(cases: list[DefectCase]) -> None:
     """The pixel rival follows the masks and needs the source; the oracle that knows regions by name does neither."""
     pixels = {row.probe: row for row in evaluate(PixelDifference(), cases, {}, bootstrap_samples=50).metrics.probes}
     assert pixels["masks_permuted"].follows == pytest.approx(pixels["masks_permuted"].before)
@@ -282,8 +282,6 @@ def test_probe_figures_tell_looking_from_remembering(cases: list[Case]) -> None:
         assert row.auroc is not None
         assert row.before is not None
         assert row.change == pytest.approx(row.auroc - row.before)
-    blind = Blinded(PixelDifference(), "source_blind", drop_source).score([cases[0].question])[0]
-    assert blind == PixelDifference().score([drop_source(cases[0].question)])[0]
 
 
 def test_metrics_have_the_promised_keys_and_are_read_back(oracle: RewardMetrics, tmp_path) -> None:
@@ -293,7 +291,7 @@ def test_metrics_have_the_promised_keys_and_are_read_back(oracle: RewardMetrics,
     assert set(oracle.intervals) == {"localisation_auroc", "ranking_accuracy"}
 
 
-def test_a_photo_row_counts_its_pairs(cases: list[Case]) -> None:
+def test_a_photo_row_counts_its_pairs(cases: list[DefectCase]) -> None:
     row = photo_row(Known(cases), "a.png", cases)
     assert row.auroc == 1.0
     assert row.n_pairs == sum(flawed is not None for case in cases for flawed in case.verdicts.values())

@@ -26,7 +26,7 @@ from training.evaluation.multi_edit_items import (
     scene_requests,
 )
 from training.evaluation.multi_edit_scorers import OracleScorer, RewardScorer
-from training.reward.protocol import Prediction
+from training.reward_protocol import Prediction
 
 N = 5
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
-from training.judge.pictures import at_size, close_ups, outlined, shown_size_px
 from training.judge.prompt import calls, data_block, guide_text, response_format
-from training.reward.protocol import Question
+from training.judge.prompt_images import at_size, close_ups, outlined, shown_size_px
+from training.reward_protocol import RewardQuery
 
 GUIDE = CHECKOUT / "docs" / "judge.md"
 
@@ -33,9 +33,9 @@ def test_no_instruction_leaves_its_json_string(instruction: str) -> None:
 
 def test_blind_is_the_same_prompt_without_the_images() -> None:
     image = np.full((40, 60, 3), 90, dtype=np.uint8)
-    question = Question(image, image, "Make it red", {"a" * 16: mask()})
+    query = RewardQuery(image, image, "Make it red", {"a" * 16: mask()})
     seeing, blind = (
-        calls(question, {"R1": "a" * 16}, blind=blind, upscale_to_px=96, longest_side_px=96) for blind in (False, True)
+        calls(query, {"R1": "a" * 16}, blind=blind, upscale_to_px=96, longest_side_px=96) for blind in (False, True)
     )
     for with_images, without, images in zip(seeing, blind, (4, 3), strict=True):
         assert with_images is not None
@@ -47,7 +47,7 @@ def test_blind_is_the_same_prompt_without_the_images() -> None:
 
 def test_without_regions_there_is_one_call_with_two_images() -> None:
     image = np.full((40, 60, 3), 90, dtype=np.uint8)
-    regions, whole = calls(Question(image, image, "x", {}), {}, blind=False, upscale_to_px=96, longest_side_px=96)
+    regions, whole = calls(RewardQuery(image, image, "x", {}), {}, blind=False, upscale_to_px=96, longest_side_px=96)
     assert regions is None
     assert sum(part["type"] == "image_url" for part in whole.user) == 2
 

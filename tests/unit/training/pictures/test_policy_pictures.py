@@ -9,20 +9,12 @@ import pytest
 from PIL import Image
 
 from runtime.images import ImageU8, MaskBool
+from training.pictures.advantage_colours import SCALE, advantage_colour
 from training.pictures.curves import Arm, band, comparison_plot, curves, lines_of, smoothed
-from training.pictures.sheets import (
-    PAPER,
-    SCALE,
-    SheetRegion,
-    SheetRow,
-    SheetSample,
-    advantage_colour,
-    clipped,
-    mean_reward,
-    sheet,
-    sheet_png,
-    wrapped,
-)
+from training.pictures.drawing import PAPER
+from training.pictures.sheet_rows import SheetRegion, SheetRow, SheetSample, mean_reward
+from training.pictures.sheets import sheet, sheet_png
+from training.pictures.text import clipped, sheet_font, wrapped
 
 SIDE = 64
 CUP, LID = "a" * 16, "b" * 16
@@ -154,11 +146,9 @@ def test_nothing_runs_out_of_the_page() -> None:
     "text", ["", "one", "many words " * 60, "x" * 500, "two\nlines\u0007 \u202e and a bell", "中文" * 90]
 )
 def test_lines_fit(text: str) -> None:
-    from training.pictures.sheets import _font
-
     lines = wrapped(text, 17, 300, 3)
     assert len(lines) <= 3
-    assert all(_font(17, False).getlength(line) <= 300 for line in lines)
+    assert all(sheet_font(17, False).getlength(line) <= 300 for line in lines)
     assert clipped("short", 13, 300) == "short"
 
 

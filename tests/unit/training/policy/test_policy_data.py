@@ -16,10 +16,10 @@ from schemas.region import region_id
 from schemas.score import CandidateScore, RegionScore, aesthetics, phi, region_reward
 from tests.cases.dataset_cases import Fields, rewritten
 from tests.cases.policy_loop_cases import boxed
-from training.policy.cases import plain_case
 from training.policy.data import _request, load_cases
+from training.policy.edit_cases import plain_case
 from training.policy.rewards import ModelReward, OracleReward, make_case_reward
-from training.reward.protocol import Predicted, Prediction, Question, RegionPrediction
+from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
 
 def test_cases_are_the_same_whenever_they_are_asked_for(plain_dataset: Path) -> None:
@@ -146,8 +146,8 @@ class Says:
     def __init__(self, *answers: Prediction) -> None:
         self.answers = list(answers)
 
-    def score(self, questions: Sequence[Question]) -> list[Prediction]:
-        return self.answers[: len(questions)]
+    def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
+        return self.answers[: len(queries)]
 
 
 def test_rewards_are_those_of_the_score_records() -> None:

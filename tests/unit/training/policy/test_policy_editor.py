@@ -13,10 +13,10 @@ from runtime.images import ImageU8
 from schemas.errors import BadInput, NewerSchema
 from schemas.request import EditRequest
 from tests.cases.tiny_policy import random_policy, random_tiny
-from training.policy.cases import plain_case
-from training.policy.checkpoint import read_tensors, write_tensors
+from training.checkpoint import read_tensors, write_tensors
+from training.policy.edit_cases import plain_case
 from training.policy.editor import PolicyEditor, make_editor, put_back
-from training.policy.token_masks import flux2_frame
+from training.policy.token_masks import flux2_grid
 
 
 @pytest.fixture(scope="module")
@@ -101,20 +101,20 @@ def test_a_candidate_has_the_size_of_its_source_and_its_border_stays(
 
 
 def test_what_a_policy_made_lies_where_it_was_cut_out() -> None:
-    frame = flux2_frame(97, 70, token_px=16)
+    grid = flux2_grid(97, 70, token_px=16)
     source, shown = (np.full((side, across, 3), level, np.uint8) for side, across, level in ((70, 97, 9), (64, 96, 0)))
     shown[0, 0] = shown[-1, -1] = 255
-    image = put_back(source, shown, frame)
+    image = put_back(source, shown, grid)
     assert [tuple(map(int, place)) for place in np.argwhere(image[..., 0] == 255)] == [(3, 0), (66, 95)]
     assert int((image[..., 0] == 9).sum()) == 70 * 97 - 64 * 96
 
 
 def test_a_source_that_was_scaled_down_comes_back_in_its_size_and_place() -> None:
-    frame = flux2_frame(300, 200, token_px=16, max_area=120 * 80)
-    assert (frame.resized_width_px, frame.width_px, frame.left_px, frame.top_px) == (120, 112, 4, 0)
+    grid = flux2_grid(300, 200, token_px=16, max_area=120 * 80)
+    assert (grid.resized_width_px, grid.width_px, grid.left_px, grid.top_px) == (120, 112, 4, 0)
     source = np.full((200, 300, 3), 40, dtype=np.uint8)
-    shown = np.full((frame.height_px, frame.width_px, 3), 200, dtype=np.uint8)
-    image = put_back(source, shown, frame)
+    shown = np.full((grid.height_px, grid.width_px, 3), 200, dtype=np.uint8)
+    image = put_back(source, shown, grid)
     assert image.shape == source.shape
     assert {*np.unique(image[:, :10]), *np.unique(image[:, 290:])} == {40}
     np.testing.assert_array_equal(image[:, 15:285], 200)
@@ -152,7 +152,7 @@ def test_files_that_are_no_policy_are_one_clear_line(copied: Path, tmp_path: Pat
     assert "adapter.safetensors: is no safetensors file" in fault()
     adapter.unlink()
     assert "adapter.safetensors: does not exist" in fault()
-    tensors = read_tensors(_written(adapter, weights))
+    tensors = read_tensors(_written(adapter, weights), "train anew")
     first = min(tensors)
     write_tensors(adapter, {**tensors, first: torch.zeros(3, 5)})
     assert f"is an adapter of another model: {first} is (3, 5)" in fault()

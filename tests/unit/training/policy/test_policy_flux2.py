@@ -15,11 +15,11 @@ from torch import Tensor
 
 from schemas.errors import BadInput
 from tests.cases.policy_loop_cases import boxed, photo_case, tiny_policy
-from training.policy.cases import PolicyCase
+from training.policy.edit_cases import PolicyCase
 from training.policy.flux2 import Flux2Policy, Flux2Settings, LoraSettings, load_pipeline
 from training.policy.flux2_tokens import encode_images, token_scale, unpack
-from training.policy.rollout import noise_of, sample_ode
-from training.policy.specs import make_policy
+from training.policy.registry import make_policy
+from training.policy.sampling import noise_of, sample_ode
 from training.policy.tiny.model import TINY
 from training.policy.tiny.pretrain import text_states, word_ids
 from training.policy.tiny.text import TEXT_TOKENS
@@ -70,9 +70,9 @@ def both(
     seen = policy.encode([case])
     tokens = sample_ode(policy, seen, [noise_of(1, 2, case.id, 3)], STEPS)
     mean, std = token_scale(policy.vae)
-    latents = unpack(tokens * std + mean, seen.frame.grid_hw)
-    image = torch.from_numpy(policy.decode(tokens, seen.frame)[0]) / 255
-    rows, columns = seen.frame.grid_hw
+    latents = unpack(tokens * std + mean, seen.grid.grid_hw)
+    image = torch.from_numpy(policy.decode(tokens, seen.grid)[0]) / 255
+    rows, columns = seen.grid.grid_hw
     noise = torch.randn((rows * columns, seen.channels), generator=noise_of(1, 2, case.id, 3))
     noise = noise.reshape(rows, columns, -1)
     theirs_latents, theirs_image = (theirs_of(theirs, case, noise, guidance, out) for out in ("latent", "np"))
@@ -98,13 +98,13 @@ def test_sampling_is_the_pipelines(random_policy: Path, size: tuple[int, int], g
 
 def test_a_source_above_a_megapixel_is_scaled_and_cropped_as_the_pipeline_does_it(random_policy: Path) -> None:
     case, policy = case_of(1411, 803), make_policy(f"tiny:{random_policy}", rank=1, alpha=1)
-    frame = policy.frame(1411, 803)
+    grid = policy.token_grid(1411, 803)
     image = policy.processor._resize_to_target_area(Image.fromarray(case.source), 1024 * 1024)
     side = policy.token_px
     width, height = image.size[0] // side * side, image.size[1] // side * side
     theirs = policy.processor.preprocess(image, height=height, width=width, resize_mode="crop")
-    assert (frame.width_px, frame.height_px) == (width, height)
-    assert torch.equal(policy._pixels(case.source, frame), theirs)
+    assert (grid.width_px, grid.height_px) == (width, height)
+    assert torch.equal(policy._pixels(case.source, grid), theirs)
 
 
 def test_instructions_are_read_as_the_pipeline_reads_them_with_pretraining_alike(random_policy: Path) -> None:
@@ -154,9 +154,9 @@ def test_what_the_chat_template_adds_counts_too(random_policy: Path) -> None:
 def test_a_source_that_flux2_refuses_is_refused_by_its_size(random_policy: Path) -> None:
     policy = make_policy(f"tiny:{random_policy}", rank=1, alpha=1)
     with pytest.raises(BadInput, match=r"^source of 63 x 80 px: has a side under 64 px"):
-        policy.frame(63, 80)
+        policy.token_grid(63, 80)
     with pytest.raises(BadInput, match=r"^source of 64 x 513 px: is more than 8 times"):
-        policy.frame(64, 513)
+        policy.token_grid(64, 513)
 
 
 def damaged(folder: Path, out: Path, name: str, content: bytes | None) -> Path:
@@ -241,6 +241,6 @@ def test_pictures_are_uint8_of_the_crop(random_policy: Path) -> None:
     policy, case = tiny_policy(random_policy), case_of(107, 76)
     seen = policy.encode([case])
     tokens = torch.linspace(-9, 9, seen.tokens * seen.channels).reshape(1, seen.tokens, seen.channels)
-    (image,) = policy.decode(tokens, seen.frame)
+    (image,) = policy.decode(tokens, seen.grid)
     assert image.dtype == np.uint8
     assert image.shape == (64, 96, 3)

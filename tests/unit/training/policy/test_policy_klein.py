@@ -9,14 +9,14 @@ from torch import Tensor
 
 from schemas.errors import BadInput
 from tests.cases.policy_loop_cases import Bright, boxed, klein_pipeline, photo_case, random_pipeline, small, stir
-from training.policy.cases import PolicyCase
-from training.policy.collect import advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.config import PolicyConfig
+from training.policy.edit_cases import PolicyCase
 from training.policy.flux2 import Flux2Policy, Flux2Settings, LoraSettings, load_pipeline, with_guidance
+from training.policy.registry import make_policy
 from training.policy.rewards import RewardQueue
-from training.policy.rollout import drawn, noise_of
-from training.policy.specs import make_policy
-from training.policy.update import Batch, accumulate, first_step_gap, log_prob_now, with_recomputed_log_probs
+from training.policy.rollouts import advantages_of, batch_of, region_table, roll_out_requests
+from training.policy.sampling import drawn, noise_of
+from training.policy.update import PolicyBatch, accumulate, first_step_gap, log_prob_now, with_recomputed_log_probs
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def settings(folder: Path, **changes: object) -> PolicyConfig:
     return small(Path("none"), folder, **fields | changes)
 
 
-def batch(policy: Flux2Policy, config: PolicyConfig) -> Batch:
+def batch(policy: Flux2Policy, config: PolicyConfig) -> PolicyBatch:
     """A rollout of one request with its advantages."""
     queue = RewardQueue(Bright(), threads=1, timeout_s=60)
     (rollout,) = roll_out_requests(policy, [case()], [0], config, 0, queue)
@@ -63,7 +63,7 @@ def velocity(policy: Flux2Policy, *, reference: bool = False) -> Tensor:
         return policy.velocity(x, torch.tensor([0.7]), seen)
 
 
-def gradient(policy: Flux2Policy, config: PolicyConfig, learnt: Batch) -> dict[str, Tensor]:
+def gradient(policy: Flux2Policy, config: PolicyConfig, learnt: PolicyBatch) -> dict[str, Tensor]:
     for parameter in policy.trained().values():
         parameter.grad = None
     accumulate(policy, learnt, config, 1.0)
@@ -73,7 +73,7 @@ def gradient(policy: Flux2Policy, config: PolicyConfig, learnt: Batch) -> dict[s
 def test_the_architecture_is_kleins(policy: Flux2Policy) -> None:
     seen = policy.encode([case()])
     assert policy.token_px == 16
-    assert seen.frame.grid_hw == (6, 4)
+    assert seen.grid.grid_hw == (6, 4)
     assert seen.source.shape == (1, 24, 128)
     assert seen.text.shape == (1, 512, 48)
     assert seen.no_text is not None

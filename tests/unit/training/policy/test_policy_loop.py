@@ -12,16 +12,16 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tests.cases.policy_loop_cases import Bright, boxed, photo_case, scene_case, small, tiny_policy
-from training.policy.cases import PolicyCase
-from training.policy.collect import Rollout, Told, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.config import PolicyConfig
-from training.policy.figures import clip_fractions, mean_figures
+from training.policy.edit_cases import PolicyCase
 from training.policy.flux2 import Flux2Policy
+from training.policy.loss_metrics import clip_fractions, mean_figures
 from training.policy.objective import Figures
-from training.policy.protocol import Seen
+from training.policy.protocol import Conditioning
 from training.policy.rewards import RewardQueue, cropped
-from training.policy.token_masks import flux2_frame, token_masks
-from training.policy.update import Batch, Logged, accumulate, first_step_gap
+from training.policy.rollouts import Rollout, UpdateAdvantages, advantages_of, batch_of, region_table, roll_out_requests
+from training.policy.token_masks import flux2_grid, token_masks
+from training.policy.update import Logged, PolicyBatch, accumulate, first_step_gap
 
 COLUMNS = 4
 
@@ -43,7 +43,7 @@ def rolled(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfi
     return rollouts
 
 
-def told_of(rollouts: list[Rollout], config: PolicyConfig, update: int = 0) -> Told:
+def update_advantages(rollouts: list[Rollout], config: PolicyConfig, update: int = 0) -> UpdateAdvantages:
     """The advantages of rollouts by the reward of these tests."""
     tables = [
         region_table(rollout, Bright().score([shown(c, rollout) for c in rollout.cases], rollout.images), COLUMNS)
@@ -55,19 +55,21 @@ def told_of(rollouts: list[Rollout], config: PolicyConfig, update: int = 0) -> T
 
 
 def shown(case: PolicyCase, rollout: Rollout) -> PolicyCase:
-    return cropped(case, rollout.seen.frame)
+    return cropped(case, rollout.conditioning.grid)
 
 
-def batches(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfig) -> list[Batch]:
+def batches(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfig) -> list[PolicyBatch]:
     rollouts = rolled(policy, cases, config)
-    told, first, made = told_of(rollouts, config), 0, []
+    told, first, made = update_advantages(rollouts, config), 0, []
     for rollout in rollouts:
         made.append(batch_of(rollout, told.advantages[first : first + len(rollout.cases)], COLUMNS))
         first += len(rollout.cases)
     return made
 
 
-def learnt(policy: Flux2Policy, parts: Sequence[Batch], config: PolicyConfig) -> tuple[dict[str, Tensor], list[Logged]]:
+def learnt(
+    policy: Flux2Policy, parts: Sequence[PolicyBatch], config: PolicyConfig
+) -> tuple[dict[str, Tensor], list[Logged]]:
     """(the gradient of all parts together, what was logged)."""
     for parameter in policy.trained().values():
         parameter.grad = None
@@ -107,7 +109,7 @@ def test_no_more_requests_are_encoded_at_once_than_are_sampled(
 ) -> None:
     at_once, encode = list[int](), policy.encode
 
-    def counted(cases: Sequence[PolicyCase]) -> Seen:
+    def counted(cases: Sequence[PolicyCase]) -> Conditioning:
         at_once.append(len(cases))
         return encode(cases)
 
@@ -142,7 +144,9 @@ def test_images_that_share_an_instruction_are_groups_of_their_own(policy: Flux2P
     assert cases[0].request.instruction == cases[1].request.instruction
     rollouts, config = rolled(policy, cases, settings(group=4)), settings(group=4, advantages="floor", floor=0.0)
     for method in ("spatial", "global"):
-        advantages = told_of(rollouts, PolicyConfig.model_validate(config.model_dump() | {"method": method})).advantages
+        advantages = update_advantages(
+            rollouts, PolicyConfig.model_validate(config.model_dump() | {"method": method})
+        ).advantages
         own = advantages.reshape(2, 4, -1)
         assert float(own.abs().max()) > 0.5
         torch.testing.assert_close(own.sum(1), torch.zeros_like(own.sum(1)), atol=1e-5, rtol=0)
@@ -268,7 +272,8 @@ def test_permuted_masks_change_the_masks_of_the_loss_and_nothing_that_was_sample
 def test_permuted_advantages_shuffle_within_a_request_and_leave_the_rest(policy: Flux2Policy) -> None:
     rollouts = rolled(policy, [scene_case(0), scene_case(1)], settings(group=4))
     own, arm = (
-        told_of(rollouts, settings(group=4, lam=1.0, control=control)) for control in ("none", "permuted-advantages")
+        update_advantages(rollouts, settings(group=4, lam=1.0, control=control))
+        for control in ("none", "permuted-advantages")
     )
     assert own.figures == arm.figures
     assert not torch.equal(own.advantages, arm.advantages)
@@ -278,7 +283,8 @@ def test_permuted_advantages_shuffle_within_a_request_and_leave_the_rest(policy:
         torch.testing.assert_close(ours, theirs)
         assert torch.equal(own.advantages[rows] == 0, arm.advantages[rows] == 0)
     wholly = [
-        told_of(rollouts, settings(group=4, lam=0.0, control=c)).advantages for c in ("none", "permuted-advantages")
+        update_advantages(rollouts, settings(group=4, lam=0.0, control=c)).advantages
+        for c in ("none", "permuted-advantages")
     ]
     assert torch.equal(*wholly)
 
@@ -288,7 +294,7 @@ def test_advantages_hang_on_no_order_of_processes(policy: Flux2Policy) -> None:
     turned = [rollouts[2], rollouts[0], rollouts[1]]
     for control in ("none", "permuted-advantages"):
         config = settings(control=control)
-        own, other = told_of(rollouts, config).advantages, told_of(turned, config).advantages
+        own, other = update_advantages(rollouts, config).advantages, update_advantages(turned, config).advantages
         assert torch.equal(torch.cat([other[3:], other[:3]]), own)
 
 
@@ -312,7 +318,7 @@ def test_sources_of_different_aspects_are_learnt_from_in_one_update(policy: Flux
     ]
     config = settings(beta_edit=0.1, beta_background=0.1)
     rollouts = rolled(policy, cases, config)
-    assert [rollout.seen.frame.grid_hw for rollout in rollouts] == [(4, 6), (4, 4), (8, 4)]
+    assert [rollout.conditioning.grid.grid_hw for rollout in rollouts] == [(4, 6), (4, 4), (8, 4)]
     assert [rollout.places for rollout in rollouts] == [[0, 0, 0, 3, 3, 3], [1, 1, 1], [2, 2, 2]]
     assert [rollout.images[0].shape for rollout in rollouts] == [(64, 96, 3), (64, 64, 3), (128, 64, 3)]
     parts = batches(policy, cases, config)
@@ -346,7 +352,7 @@ def test_a_region_that_the_crop_leaves_nothing_of_is_dropped_and_counted(policy:
     assert rollout.dropped == 1
     assert rollout.masks[0].keys == (list(case.masks)[1],)
     assert list(shown(case, rollout).masks) == [list(case.masks)[1]]
-    told = told_of([rollout], settings())
+    told = update_advantages([rollout], settings())
     (batch,) = batches(policy, [case], settings())
     assert torch.equal(batch.regions.valid, torch.tensor([[True, False, False, True]] * 3))
     assert told.figures["missing_share"] == 0
@@ -361,8 +367,8 @@ def test_a_thin_region_of_a_large_source_stays_in_the_picture_that_is_scored() -
     from training.policy.rewards import cropped
 
     case = photo_case(4096, 1152, boxed(4096, 1152, (600, 600, 1400, 601)))
-    frame = flux2_frame(4096, 1152)
-    small_case = cropped(case, frame)
+    grid = flux2_grid(4096, 1152)
+    small_case = cropped(case, grid)
     assert small_case.source.shape == (528, 1920, 3)
-    assert list(small_case.masks) == list(token_masks(case.masks, frame).keys)
+    assert list(small_case.masks) == list(token_masks(case.masks, grid).keys)
     assert next(iter(small_case.masks.values())).sum() in range(300, 900)

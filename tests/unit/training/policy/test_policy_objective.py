@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from schemas.errors import BadInput
-from tests.cases.policy_cases import FRAME, box, everything, random, two_regions
+from tests.cases.policy_cases import GRID, box, everything, random, two_regions
 from training.policy.flow_sde import (
     kl,
     log_prob,
@@ -75,7 +75,7 @@ class Rollout:
 
 def regions() -> RegionBatch:
     """Rollouts of two samples: one with two edit regions, one with a single one that shares tokens with nothing."""
-    two, one = two_regions(), token_masks({"c": box(3, 5, 41, 30)}, FRAME)
+    two, one = two_regions(), token_masks({"c": box(3, 5, 41, 30)}, GRID)
     return batched([two, two, one, one])
 
 
@@ -362,7 +362,7 @@ def test_a_region_with_a_missing_reward_pulls_nowhere_and_nothing_is_nan() -> No
 
 def test_twenty_regions_are_one_product() -> None:
     many = {f"{i:016x}": box(8 * (i % 8), 8 * (i // 8), 8 * (i % 8) + 8, 8 * (i // 8) + 8) for i in range(20)}
-    batch, rollout = batched([token_masks(many, FRAME)] * B), Rollout()
+    batch, rollout = batched([token_masks(many, GRID)] * B), Rollout()
     loss = spatial_loss(rollout.log_probs(), rollout.old, random(5, B, 21), batch, ONES, LossSettings())
     assert loss.figures.clip_fraction.shape == (T, 21)
     assert torch.isfinite(gradient(loss.loss, rollout)).all()
@@ -399,7 +399,7 @@ def test_permuted_regions_keep_everything_but_the_place() -> None:
 
 def test_permuted_regions_roll_over_rows_and_columns() -> None:
     # One token at row 2, column 3: wherever it lands, the next token on its right lands on its right, too.
-    true = token_masks({"a": box(24, 16, 32, 24), "b": box(32, 16, 40, 24)}, FRAME)
+    true = token_masks({"a": box(24, 16, 32, 24), "b": box(32, 16, 40, 24)}, GRID)
     for i in range(40):
         a, b = permute_regions(true, f"sample-{i}", seed=0).masks[:2].argmax(dim=1).tolist()
         assert (a // 8, (a % 8 + 1) % 8) == (b // 8, b % 8)

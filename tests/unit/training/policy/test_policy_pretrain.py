@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from training.policy.cases import plain_case
+from training.policy.edit_cases import plain_case
 from training.policy.flux2 import flux2_velocity
-from training.policy.protocol import Seen
-from training.policy.specs import make_policy
+from training.policy.protocol import Conditioning
+from training.policy.registry import make_policy
 from training.policy.tiny.model import new_transformer
 from training.policy.tiny.pretrain import PretrainSettings, flow_data, positions, pretrain, text_states, train_flow
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
@@ -30,7 +30,7 @@ def test_a_pretraining_ends_in_a_policy_that_can_be_loaded(tmp_path: Path) -> No
     seen = policy.encode([case])
     assert (seen.tokens, seen.channels) == (64, 64)
     assert seen.text.shape == (1, 32, 192)
-    (image,) = policy.decode(seen.source, seen.frame)
+    (image,) = policy.decode(seen.source, seen.grid)
     assert image.shape == case.source.shape == (128, 128, 3)
     vae = (tmp_path / "vae/diffusion_pytorch_model.safetensors").read_bytes()
     again = pretrain(tmp_path, MINIMAL)
@@ -85,7 +85,7 @@ def test_the_flow_learns_a_few_scenes(tmp_path: Path) -> None:
         half, sigma = (data.goal + noise) / 2, torch.full((2,), 0.5)
         end = int(policy.tokenizer.convert_tokens_to_ids(policy.tokenizer.pad_token))
         with torch.no_grad():
-            seen = Seen(text=text_states(text_encoder, data.words, end), source=data.source, **positions(2))
+            seen = Conditioning(text=text_states(text_encoder, data.words, end), source=data.source, **positions(2))
             return float((half - 0.5 * flux2_velocity(transformer, half, sigma, seen, seen.text) - data.goal).std())
 
     train_flow(data, data, policy.tokenizer, settings, keep)

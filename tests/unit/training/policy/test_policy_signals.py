@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from runtime.images import ImageU8
 from schemas.errors import BadInput
-from training.policy.signals import (
+from training.policy.reward_hacking import (
     Signals,
     StopRule,
     high_frequency_share,

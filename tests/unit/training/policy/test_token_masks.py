@@ -1,4 +1,4 @@
-"""Token masks: the frame against diffusers' own preprocessing, areas against counting pixels, and hostile requests."""
+"""Token masks: the grid against diffusers' own preprocessing, areas against counting pixels, and hostile requests."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from schemas.errors import BadInput
-from tests.cases.policy_cases import FRAME, box
+from tests.cases.policy_cases import GRID, box
 from training.policy.token_masks import (
-    Frame,
+    TokenGrid,
     area_average,
     batched,
     effective_tokens,
-    flux2_frame,
+    flux2_grid,
     token_masks,
 )
 
@@ -50,13 +50,13 @@ def test_the_frame_is_that_of_diffusers(width: int, height: int) -> None:
     ramps[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
     ramps[..., 1] = np.linspace(0, 255, height).astype(np.uint8)[:, None]
     image = Image.fromarray(ramps)
-    frame = flux2_frame(width, height)
+    grid = flux2_grid(width, height)
     theirs = diffusers_prepared(image, 1024**2, 16)
-    if (frame.resized_width_px, frame.resized_height_px) != image.size:
-        image = image.resize((frame.resized_width_px, frame.resized_height_px), Image.Resampling.LANCZOS)
-    left, top = frame.left_px, frame.top_px
-    ours = np.asarray(image)[top : top + frame.height_px, left : left + frame.width_px]
-    assert theirs.shape[1:] == (frame.height_px, frame.width_px) == (frame.grid_hw[0] * 16, frame.grid_hw[1] * 16)
+    if (grid.resized_width_px, grid.resized_height_px) != image.size:
+        image = image.resize((grid.resized_width_px, grid.resized_height_px), Image.Resampling.LANCZOS)
+    left, top = grid.left_px, grid.top_px
+    ours = np.asarray(image)[top : top + grid.height_px, left : left + grid.width_px]
+    assert theirs.shape[1:] == (grid.height_px, grid.width_px) == (grid.grid_hw[0] * 16, grid.grid_hw[1] * 16)
     assert torch.allclose(theirs, torch.from_numpy(ours.copy()).permute(2, 0, 1) / 255, atol=1e-3)
 
 
@@ -65,48 +65,48 @@ def test_the_frame_is_that_of_diffusers(width: int, height: int) -> None:
 def test_a_frame_lies_within_its_source(width: int, height: int) -> None:
     if max(width, height) > 8 * min(width, height):
         with pytest.raises(BadInput, match="times as long as wide"):
-            flux2_frame(width, height)
+            flux2_grid(width, height)
         return
-    frame = flux2_frame(width, height)
-    assert frame.width_px * frame.height_px <= 1024**2
-    assert 0 <= frame.resized_width_px - frame.width_px - 2 * frame.left_px <= 1
-    assert 0 <= frame.resized_height_px - frame.height_px - 2 * frame.top_px <= 1
-    assert frame.width_px % 16 == frame.height_px % 16 == 0
-    assert frame.n_tokens == frame.width_px * frame.height_px // 256
+    grid = flux2_grid(width, height)
+    assert grid.width_px * grid.height_px <= 1024**2
+    assert 0 <= grid.resized_width_px - grid.width_px - 2 * grid.left_px <= 1
+    assert 0 <= grid.resized_height_px - grid.height_px - 2 * grid.top_px <= 1
+    assert grid.width_px % 16 == grid.height_px % 16 == 0
+    assert grid.n_tokens == grid.width_px * grid.height_px // 256
 
 
 def test_a_source_that_flux2_refuses_is_refused() -> None:
     with pytest.raises(BadInput, match="a side under 64 px"):
-        flux2_frame(63, 100)
+        flux2_grid(63, 100)
     with pytest.raises(ValueError, match="too small"):
         diffusers_prepared(Image.new("RGB", (63, 100)), 1024**2, 16)
 
 
 def test_without_a_resize_shares_are_counted_pixels() -> None:
-    frame = flux2_frame(75, 70, token_px=8)  # cropped by 1 at the left, 3 at the top
+    grid = flux2_grid(75, 70, token_px=8)  # cropped by 1 at the left, 3 at the top
     mask = np.random.default_rng(0).random((70, 75)) < 0.4
     counted = mask[3:67, 1:73].reshape(8, 8, 9, 8).mean(axis=(1, 3))
-    assert np.allclose(area_average(mask, frame).numpy(), counted, atol=1e-12)
+    assert np.allclose(area_average(mask, grid).numpy(), counted, atol=1e-12)
 
 
 def test_a_whole_factor_is_counted_pixels_too() -> None:
-    frame = flux2_frame(128, 192, token_px=8, max_area=64 * 96)
-    assert (frame.resized_width_px, frame.resized_height_px) == (64, 96)
+    grid = flux2_grid(128, 192, token_px=8, max_area=64 * 96)
+    assert (grid.resized_width_px, grid.resized_height_px) == (64, 96)
     mask = np.random.default_rng(0).random((192, 128)) < 0.4
     counted = mask.reshape(12, 16, 8, 16).mean(axis=(1, 3))
-    assert np.allclose(area_average(mask, frame).numpy(), counted, atol=1e-12)
+    assert np.allclose(area_average(mask, grid).numpy(), counted, atol=1e-12)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1600, 1200), (700, 2100), (333, 517)])
 def test_a_source_of_another_aspect_keeps_its_mask_in_place(width: int, height: int) -> None:
-    frame = flux2_frame(width, height, max_area=256**2)
-    mask = box(width // 4, height // 3, width // 2, height // 2, frame)
+    grid = flux2_grid(width, height, max_area=256**2)
+    mask = box(width // 4, height // 3, width // 2, height // 2, grid)
     # The same mask through diffusers as a picture; its filter smears an edge over its own width.
     picture = Image.fromarray(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2))
     through = diffusers_prepared(picture, 256**2, 16)[0]
-    rows, columns = frame.grid_hw
+    rows, columns = grid.grid_hw
     theirs = through.reshape(rows, 16, columns, 16).mean(dim=(1, 3)).double()
-    ours = area_average(mask, frame)
+    ours = area_average(mask, grid)
     assert (ours - theirs).abs().max() < 0.02
     assert ours.min() >= 0
     assert ours.max() <= 1 + 1e-12
@@ -114,7 +114,7 @@ def test_a_source_of_another_aspect_keeps_its_mask_in_place(width: int, height: 
 
 def test_overlapping_regions_share_and_the_background_is_the_rest() -> None:
     # One token wide each, half of the second covered by both.
-    found = token_masks({"a": box(0, 0, 16, 8), "b": box(8, 0, 12, 8)}, FRAME)
+    found = token_masks({"a": box(0, 0, 16, 8), "b": box(8, 0, 12, 8)}, GRID)
     a, b, background = found.masks.reshape(3, 8, 8)[:, 0, :3]
     assert a.tolist() == pytest.approx([1, 1 / 1.5, 0])
     assert b.tolist() == pytest.approx([0, 0.5 / 1.5, 0])
@@ -125,28 +125,28 @@ def test_overlapping_regions_share_and_the_background_is_the_rest() -> None:
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 25))
 def test_shares_fill_every_token(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
-    frame = flux2_frame(*(int(side) for side in rng.integers(64, 160, 2)), token_px=8, max_area=96**2)
+    grid = flux2_grid(*(int(side) for side in rng.integers(64, 160, 2)), token_px=8, max_area=96**2)
     masks = {}
     for i in range(n):
-        (x1, x2), (y1, y2) = (np.sort(rng.integers(0, side + 1, 2)) for side in frame_sides(frame))
-        masks[f"{i:016x}"] = box(int(x1), int(y1), int(x2), int(y2), frame)
-    found = token_masks(masks, frame)
+        (x1, x2), (y1, y2) = (np.sort(rng.integers(0, side + 1, 2)) for side in source_sides(grid))
+        masks[f"{i:016x}"] = box(int(x1), int(y1), int(x2), int(y2), grid)
+    found = token_masks(masks, grid)
     assert set(found.keys) | set(found.dropped) == set(masks)
     assert not set(found.keys) & set(found.dropped)
-    assert found.masks.shape == (len(found.keys) + 1, frame.n_tokens)
+    assert found.masks.shape == (len(found.keys) + 1, grid.n_tokens)
     assert found.masks.min() >= 0
-    assert torch.allclose(found.masks.sum(dim=0), torch.ones(frame.n_tokens), atol=1e-6)
+    assert torch.allclose(found.masks.sum(dim=0), torch.ones(grid.n_tokens), atol=1e-6)
     assert (found.masks[:-1].sum(dim=1) > 0).all()
 
 
-def frame_sides(frame: Frame) -> tuple[int, int]:
-    return frame.source_width_px, frame.source_height_px
+def source_sides(grid: TokenGrid) -> tuple[int, int]:
+    return grid.source_width_px, grid.source_height_px
 
 
 def test_a_region_without_a_token_is_dropped_and_named() -> None:
-    frame = flux2_frame(79, 64, token_px=16)  # the crop takes 7 px at the left, 8 at the right
+    grid = flux2_grid(79, 64, token_px=16)  # the crop takes 7 px at the left, 8 at the right
     found = token_masks(
-        {"gone": box(0, 0, 7, 64, frame), "empty": box(0, 0, 0, 0, frame), "a": box(7, 0, 23, 16, frame)}, frame
+        {"gone": box(0, 0, 7, 64, grid), "empty": box(0, 0, 0, 0, grid), "a": box(7, 0, 23, 16, grid)}, grid
     )
     assert found.keys == ("a",)
     assert found.dropped == ("gone", "empty")
@@ -154,29 +154,29 @@ def test_a_region_without_a_token_is_dropped_and_named() -> None:
 
 
 def test_when_every_region_is_dropped_the_background_is_all() -> None:
-    found = token_masks({"empty": box(0, 0, 0, 0)}, FRAME)
+    found = token_masks({"empty": box(0, 0, 0, 0)}, GRID)
     assert found.keys == ()
     assert found.masks.tolist() == [[1.0] * 64]
 
 
 def test_an_edit_of_everything_has_no_background() -> None:
-    whole = token_masks({"r": box(0, 0, 64, 64)}, FRAME)
+    whole = token_masks({"r": box(0, 0, 64, 64)}, GRID)
     assert whole.masks.tolist() == [[1.0] * 64, [0.0] * 64]
     assert whole.grid_hw == (8, 8)
     assert batched([whole]).valid.tolist() == [[True, False]]
 
 
 def test_an_edit_of_everything_has_no_background_after_a_resize_either() -> None:
-    frame = flux2_frame(777, 611, max_area=300**2)
-    covered = token_masks({"r": box(0, 0, 777, 611, frame)}, frame)
+    grid = flux2_grid(777, 611, max_area=300**2)
+    covered = token_masks({"r": box(0, 0, 777, 611, grid)}, grid)
     found = batched([covered])
     assert found.valid.tolist() == [[True, False]]  # what rounding leaves of the background is none
-    assert torch.allclose(found.mass, torch.tensor([[frame.n_tokens, 0.0]]))
+    assert torch.allclose(found.mass, torch.tensor([[grid.n_tokens, 0.0]]))
 
 
 def test_twenty_regions_beside_one() -> None:
     many = {f"{i:016x}": box(8 * (i % 8), 8 * (i // 8), 8 * (i % 8) + 8, 8 * (i // 8) + 8) for i in range(20)}
-    batch = batched([token_masks(many, FRAME), token_masks({"a": box(0, 0, 64, 32)}, FRAME)])
+    batch = batched([token_masks(many, GRID), token_masks({"a": box(0, 0, 64, 32)}, GRID)])
     assert batch.masks.shape == (2, 21, 64)
     assert batch.valid.sum(dim=1).tolist() == [21, 2]
     assert batch.mass[0].tolist() == [1.0] * 20 + [44.0]
@@ -185,8 +185,8 @@ def test_twenty_regions_beside_one() -> None:
 
 
 def test_padding_tokens_belong_to_nothing() -> None:
-    wide = flux2_frame(128, 64, token_px=8)
-    batch = batched([token_masks({"r": box(0, 0, 64, 64)}, FRAME), token_masks({"a": box(0, 0, 8, 8, wide)}, wide)])
+    wide = flux2_grid(128, 64, token_px=8)
+    batch = batched([token_masks({"r": box(0, 0, 64, 64)}, GRID), token_masks({"a": box(0, 0, 8, 8, wide)}, wide)])
     assert batch.tokens.sum(dim=1).tolist() == [64, 128]
     assert batch.masks[0, :, 64:].sum() == 0
     assert batch.mass.tolist() == [[64, 0], [1, 127]]
@@ -200,8 +200,8 @@ def test_effective_tokens_by_hand() -> None:
 
 def test_masks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(BadInput, match="mask of region r: is uint8, not bool"):
-        token_masks({"r": box(0, 0, 8, 8).astype(np.uint8)}, FRAME)  # type: ignore[dict-item]
+        token_masks({"r": box(0, 0, 8, 8).astype(np.uint8)}, GRID)  # type: ignore[dict-item]
     with pytest.raises(BadInput, match=r"is \(64, 63\), not \(64, 64\)"):
-        token_masks({"r": box(0, 0, 8, 8)[:, 1:]}, FRAME)
+        token_masks({"r": box(0, 0, 8, 8)[:, 1:]}, GRID)
     with pytest.raises(BadInput, match="no region is given"):
-        token_masks({}, FRAME)
+        token_masks({}, GRID)

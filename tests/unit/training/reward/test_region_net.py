@@ -8,23 +8,20 @@ import pytest
 import torch
 
 from schemas.errors import BadInput, MissingPackage
+from schemas.score import IMAGE_SCORES
 from training.reward.backbone import FrozenBackbone
-from training.reward.data import views_to_inputs
-from training.reward.model import (
-    ASKED,
-    EXPECTED,
-    IMAGE_SCORES,
+from training.reward.batches import features_to_inputs
+from training.reward.features import features_of
+from training.reward.network import (
     NetworkConfig,
     RegionNet,
     _agreement,
     _offsets,
-    as_cells,
-    pooled,
-    spread,
 )
-from training.reward.protocol import Question
-from training.reward.text import encode, word_buckets
-from training.reward.views import view_of
+from training.reward.network_io import ASKED, EXPECTED
+from training.reward.network_layers import as_cells, pooled, spread
+from training.reward.text_encoding import encode, word_buckets
+from training.reward_protocol import RewardQuery
 
 SIDE = 64
 TINY = NetworkConfig(channels=8, text=8, hidden=16)
@@ -35,7 +32,7 @@ def net(config: NetworkConfig = TINY) -> RegionNet:
     return RegionNet(config).eval()
 
 
-def question(regions: int, seed: int = 0, instruction: str = "Make the red disc blue.") -> Question:
+def query(regions: int, seed: int = 0, instruction: str = "Make the red disc blue.") -> RewardQuery:
     rng = np.random.default_rng(seed)
     source, edited = (rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(2))
     masks = {}
@@ -44,7 +41,7 @@ def question(regions: int, seed: int = 0, instruction: str = "Make the red disc 
         y, x = divmod(n, 8)
         mask[8 * y : 8 * y + 6, 8 * x : 8 * x + 6] = True
         masks[f"{n:016x}"] = mask
-    return Question(source, edited, instruction, masks)
+    return RewardQuery(source, edited, instruction, masks)
 
 
 def test_pooling_by_hand() -> None:
@@ -101,7 +98,7 @@ def test_the_network_looks_at_spots_inside_alone() -> None:
 
 @pytest.mark.parametrize("regions", [0, 1, 40])
 def test_any_number_of_regions(regions: int) -> None:
-    outputs = net()(views_to_inputs([view_of(question(regions), SIDE)]))
+    outputs = net()(features_to_inputs([features_of(query(regions), SIDE)]))
     assert outputs.region_logit.shape == outputs.region_log_variance.shape == (1, regions, 2)
     assert outputs.image_logit.shape == (1, len(IMAGE_SCORES))
     assert outputs.expected.shape == (1, regions, EXPECTED)
@@ -109,19 +106,19 @@ def test_any_number_of_regions(regions: int) -> None:
         assert torch.isfinite(tensor).all()
 
 
-def test_a_question_scores_the_same_alone_and_in_a_batch() -> None:
+def test_a_query_scores_the_same_alone_and_in_a_batch() -> None:
     network = net()
-    views = [view_of(question(n, seed=n), SIDE) for n in (1, 3)]
-    together = network(views_to_inputs(views))
-    alone = network(views_to_inputs(views[:1]))
+    batch = [features_of(query(n, seed=n), SIDE) for n in (1, 3)]
+    together = network(features_to_inputs(batch))
+    alone = network(features_to_inputs(batch[:1]))
     assert torch.allclose(alone.region_logit[0], together.region_logit[0, :1], atol=1e-4)
     assert torch.allclose(alone.image_logit[0], together.image_logit[0], atol=1e-4)
 
 
 def test_the_order_of_regions_does_not_matter() -> None:
-    network, asked = net(), question(3)
+    network, asked = net(), query(3)
     turned = replace(asked, masks=dict(reversed(list(asked.masks.items()))))
-    first, second = (network(views_to_inputs([view_of(q, SIDE)])).region_logit[0] for q in (asked, turned))
+    first, second = (network(features_to_inputs([features_of(q, SIDE)])).region_logit[0] for q in (asked, turned))
     assert torch.allclose(first, second.flip(0), atol=1e-4)
     assert not torch.allclose(first, second, atol=1e-3)
 
@@ -129,8 +126,8 @@ def test_the_order_of_regions_does_not_matter() -> None:
 def test_inputs_that_are_left_out_change_nothing_and_others_do() -> None:
     def answer(use_source: bool, use_instruction: bool, **changes: object) -> torch.Tensor:
         network = net(replace(TINY, use_source=use_source, use_instruction=use_instruction))
-        asked = replace(question(2), **changes)  # type: ignore[arg-type]
-        return network(views_to_inputs([view_of(asked, SIDE, use_source=use_source)])).region_logit
+        asked = replace(query(2), **changes)  # type: ignore[arg-type]
+        return network(features_to_inputs([features_of(asked, SIDE, use_source=use_source)])).region_logit
 
     other_source = {"source": np.zeros((SIDE, SIDE, 3), dtype=np.uint8)}
     other_words = {"instruction": "Remove the green star, then enlarge the white cross."}

@@ -10,8 +10,8 @@ from schemas.errors import BadInput, TooManyRejected
 from schemas.geometry import CocoRle
 from tests.cases.dataset_cases import Fields, of_many_regions, rewritten, unscored
 from training.reward.config import RewardConfig
-from training.reward.data import load_items, question_of
-from training.reward.region import load
+from training.reward.data import load_items, query_of
+from training.reward.region_reward import load
 from training.reward.train import train_reward
 
 
@@ -35,8 +35,8 @@ def test_rows_of_one_and_of_forty_regions_are_trained_on_and_scored(
     metrics = train_reward(tiny(dataset), tmp_path / "reward")
     assert metrics["scores"] == (metrics["n_train"] + metrics["n_validation"]) * (2 * count + 5)
     assert metrics["scores_missing"] == 0
-    question = question_of(*next(iter(read_dataset(dataset, "train")))[1:])
-    (prediction,) = load(tmp_path / "reward").score([question])
+    query = query_of(*next(iter(read_dataset(dataset, "train")))[1:])
+    (prediction,) = load(tmp_path / "reward").score([query])
     assert len(prediction.regions) == count
     assert all(region.success.mean is not None for region in prediction.regions.values())
 

@@ -11,38 +11,29 @@ import torch
 from pipeline.dataset.shards import read_dataset
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id
-from training.reward.data import (
-    Counts,
-    Item,
-    by_request,
-    check_counts,
-    collate,
-    count_scores,
-    item_of,
-    load_items,
-    mirrored,
-    swapped,
-    training_batches,
-)
-from training.reward.instructions import OPERATIONS
-from training.reward.model import ASKED, NetworkConfig, RegionNet
+from training.reward.augmentation import mirrored, swapped
+from training.reward.batches import by_request, collate, training_batches
+from training.reward.data import Counts, TrainingItem, check_counts, count_scores, item_of, load_items
+from training.reward.instruction_variants import OPERATIONS
+from training.reward.network import NetworkConfig, RegionNet
+from training.reward.network_io import ASKED
 from training.reward.objective import LossWeights, _contrast, _pointing, objective, ordered_pairs
-from training.reward.text import words_of
+from training.reward.text_encoding import words_of
 
 SIDE = 64
 ASKED_NAMES = tuple(ASKED)
 
 
 @pytest.fixture(scope="module")
-def items(built_run: Path) -> list[Item]:
+def items(built_run: Path) -> list[TrainingItem]:
     return load_items(built_run / "dataset", "train", SIDE)[0]
 
 
-def test_items_hold_what_the_rows_say(built_run: Path, items: list[Item]) -> None:
+def test_items_hold_what_the_rows_say(built_run: Path, items: list[TrainingItem]) -> None:
     rows = [row for _, row, _ in read_dataset(built_run / "dataset", "train")]
     assert [item.key for item in items] == [row.key for row in rows]
     for item, row in zip(items, rows, strict=True):
-        assert item.view.keys == tuple(region.region for region in row.regions)
+        assert item.features.keys == tuple(region.region for region in row.regions)
         assert item.image_scores[0] == row.background
         for scores, asked, region in zip(item.region_scores, item.asked, row.regions, strict=True):
             if region.status == "unplanned":
@@ -98,25 +89,25 @@ def test_a_dataset_that_cannot_teach_is_one_clear_line(built_run: Path) -> None:
         load_items(built_run / "nowhere", "train", SIDE)
 
 
-def test_a_mirror_turns_pixels_places_and_words(items: list[Item]) -> None:
-    item = replace(items[0], view=replace(items[0].view, instruction="Move the disc to the left, not right."))
+def test_a_mirror_turns_pixels_places_and_words(items: list[TrainingItem]) -> None:
+    item = replace(items[0], features=replace(items[0].features, instruction="Move the disc to the left, not right."))
     turned = mirrored(item)
-    assert turned.view.instruction == "Move the disc to the right, not left."
-    assert np.array_equal(turned.view.edited[:, ::-1], item.view.edited)
-    assert np.array_equal(turned.view.places[..., ::-1], item.view.places)
-    assert turned.view.geometry[0, 0] == -item.view.geometry[0, 0]
+    assert turned.features.instruction == "Move the disc to the right, not left."
+    assert np.array_equal(turned.features.edited[:, ::-1], item.features.edited)
+    assert np.array_equal(turned.features.places[..., ::-1], item.features.places)
+    assert turned.features.geometry[0, 0] == -item.features.geometry[0, 0]
     assert np.array_equal(turned.region_scores, item.region_scores, equal_nan=True)
-    again = mirrored(turned).view
-    assert again.instruction == item.view.instruction
-    assert np.array_equal(again.maps, item.view.maps)
+    again = mirrored(turned).features
+    assert again.instruction == item.features.instruction
+    assert np.array_equal(again.maps, item.features.maps)
 
 
-def test_lettering_is_not_mirrored(items: list[Item]) -> None:
-    item = replace(items[0], view=replace(items[0].view, instruction='Write "HI" on the left disc.'))
+def test_lettering_is_not_mirrored(items: list[TrainingItem]) -> None:
+    item = replace(items[0], features=replace(items[0].features, instruction='Write "HI" on the left disc.'))
     assert mirrored(item) is item
 
 
-def test_batches_hold_whole_requests_and_do_not_hang_on_where_they_start(items: list[Item]) -> None:
+def test_batches_hold_whole_requests_and_do_not_hang_on_where_they_start(items: list[TrainingItem]) -> None:
     groups = by_request(items)
     assert sum(map(len, groups)) == len(items)
     whole = [[item.key for item in batch] for batch in training_batches(groups, 2, 5, 0, 9)]
@@ -126,13 +117,13 @@ def test_batches_hold_whole_requests_and_do_not_hang_on_where_they_start(items: 
     assert len(first_epoch) == len(set(first_epoch))
 
 
-def test_a_batch_lines_up_regions_scores_and_groups(items: list[Item]) -> None:
+def test_a_batch_lines_up_regions_scores_and_groups(items: list[TrainingItem]) -> None:
     first, second = by_request(items)[:2]
     batch = collate([*first, *second])
     assert batch.asked.shape[-1] == len(ASKED)
     assert batch.image_group[: len(first)].unique().numel() == 1
     assert batch.image_group.unique().numel() == 2
-    assert torch.equal(batch.region_group[0] >= 0, torch.arange(batch.region_group.shape[1]) < len(first[0].view.keys))
+    assert torch.equal(batch.region_group[0] >= 0, torch.arange(batch.region_group.shape[1]) < len(first[0].labels))
     planned = batch.region_group[: len(first), 0]
     assert planned.unique().numel() == 1, "the first planned region is the same for all candidates of a request"
     assert not torch.isin(batch.region_group[len(first) :, 0], planned).any()
@@ -145,7 +136,7 @@ def test_pairs_are_ordered_within_a_group_and_only_where_both_are_scored() -> No
     assert list(zip(better.tolist(), worse.tolist(), strict=True)) == [(0, 1), (2, 1)]
 
 
-def test_an_instruction_has_other_wordings_that_name_the_same_things(items: list[Item]) -> None:
+def test_an_instruction_has_other_wordings_that_name_the_same_things(items: list[TrainingItem]) -> None:
     for item in items:
         assert len(item.wordings) == 12
         assert len(set(item.wordings)) > 4
@@ -161,11 +152,11 @@ def test_what_a_person_worded_is_left_alone(built_run: Path) -> None:
     assert not batch.named.any()
 
 
-def test_another_instruction_lowers_the_success_of_what_shows_another_attribute(items: list[Item]) -> None:
+def test_another_instruction_lowers_the_success_of_what_shows_another_attribute(items: list[TrainingItem]) -> None:
     found = [(item, swap) for item in items for swap in item.swaps]
     assert len(found) > 5
     for item, swap in found:
-        assert swap.instruction not in (item.view.instruction, *item.wordings)
+        assert swap.instruction not in (item.features.instruction, *item.wordings)
         assert item.region_scores[swap.region, 0] >= 24
         changed = {ASKED_NAMES[i] for i, asked in enumerate(swap.asked) if asked != item.asked[swap.region, i]}
         assert "operation" in changed or changed in ({"color"}, {"texture"})
@@ -180,17 +171,17 @@ def test_another_instruction_lowers_the_success_of_what_shows_another_attribute(
         assert np.array_equal(other.region_scores[:, 1], item.region_scores[:, 1], equal_nan=True)
 
 
-def test_what_was_done_is_known_where_it_was_carried_out(items: list[Item]) -> None:
+def test_what_was_done_is_known_where_it_was_carried_out(items: list[TrainingItem]) -> None:
     for item in items:
         for scores, asked, done in zip(item.region_scores, item.asked, item.done, strict=True):
             known = scores[0] >= 24
             assert done.tolist() == [int(a) if known and a > 0 else -100 for a in asked]
 
 
-def test_a_batch_says_which_words_name_a_region(items: list[Item]) -> None:
+def test_a_batch_says_which_words_name_a_region(items: list[TrainingItem]) -> None:
     item = items[0]
     batch = collate([item])
-    words = words_of(item.view.instruction)
+    words = words_of(item.features.instruction)
     for r, label in enumerate(item.labels):
         assert [w for w, named in zip(words, batch.named[0, r], strict=True) if named] == words_of(label)
 

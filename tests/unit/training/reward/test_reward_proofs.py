@@ -47,10 +47,10 @@ from schemas.request import EditRequest, Source
 from schemas.reward import PhotoRow
 from tests.cases.reward_cases import Constant, Known, prediction
 from tests.unit.conftest import build
-from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, Case
+from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, DefectCase
 from training.evaluation.reward_metrics import read_photos, write_photos
 from training.reward.config import RewardConfig, load_config
-from training.reward.region import untrained
+from training.reward.region_reward import untrained
 
 TINY = {"side_px": 32, "channels": 8, "text": 8, "hidden": 16, "steps": 1, "batch_requests": 1, "threads": 1}
 
@@ -136,11 +136,11 @@ def test_what_was_measured_is_measured_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases() -> list[DefectCase]:
     return multi_region_cases(12, 3)
 
 
-def test_an_oracle_orders_and_names_and_a_constant_guesses(cases: list[Case]) -> None:
+def test_an_oracle_orders_and_names_and_a_constant_guesses(cases: list[DefectCase]) -> None:
     assert len(cases) > 5
     assert all(len(case.request.targets) >= 2 for case in cases)
     known, reverse, same = (

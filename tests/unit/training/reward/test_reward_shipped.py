@@ -11,15 +11,15 @@ from pipeline.requests.scenes import TEXTURES
 from runtime.bootstrap import resamples
 from schemas.errors import BadInput
 from tests.unit.training.reward.test_reward_training import tiny
-from training.evaluation.answers import ask
+from training.checkpoint import read_tensors
 from training.evaluation.localisation import Localisation, pairs_of, source_index
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, scene_cases
-from training.reward.checkpoint import read_tensors
+from training.predictions import ask
 from training.reward.config import RewardConfig
-from training.reward.region import load, make_network
-from training.reward.shipped import FOLDERS, WEIGHTS, made, ship, shipped_folder, start_from_shipped
+from training.reward.region_reward import load, make_network
+from training.reward.shipped import FOLDERS, WEIGHTS, provenance, ship, shipped_folder, start_from_shipped
 from training.reward.train import train_reward
-from training.rewards import make_reward
+from training.reward_registry import make_reward
 
 
 def started(**changes: object) -> RewardConfig:
@@ -32,14 +32,14 @@ def test_the_reward_without_a_folder_looks_where_the_flaw_is() -> None:
     weights = resamples(int(sources.max()) + 1, 50, 0)
     found = {}
     for spec in ("region", f"untrained:{WEIGHTS}"):
-        answers = ask(make_reward(spec), [case.question for case in cases])
+        answers = ask(make_reward(spec), [case.query for case in cases])
         found[spec] = Localisation(pairs_of(cases, answers, sources), weights).macro()[0]
     assert found["region"] > 0.85
     assert found["region"] > found[f"untrained:{WEIGHTS}"] + 0.25
 
 
 def test_what_is_shipped_says_how_it_was_made() -> None:
-    facts = made()
+    facts = provenance()
     assert facts["synthetic"] is True
     assert facts["data"]["leave_out_defects"] == ["compression"]
     assert not set(facts["data"]["scene_textures"]) & set(HELD_OUT_TEXTURES)
@@ -57,7 +57,7 @@ def test_a_training_starts_from_the_weights_of_its_own_eyes(blind: dict[str, boo
     network = make_network(config)
     fresh = network.state_dict()["region_head.weight"].clone()
     start_from_shipped(network, config)
-    tensors = read_tensors(shipped_folder(config) / "reward.safetensors")
+    tensors = read_tensors(shipped_folder(config) / "reward.safetensors", "train anew")
     assert all(torch.equal(tensor, tensors[name].float()) for name, tensor in network.state_dict().items())
     assert not torch.equal(fresh, network.state_dict()["region_head.weight"])
 
@@ -96,7 +96,7 @@ def test_what_the_weights_have_not_seen_may_be_left_out() -> None:
     config = started(leave_out_defects=("compression",))
     network = make_network(config)
     start_from_shipped(network, config)
-    shipped = read_tensors(WEIGHTS / "reward.safetensors")["region_head.weight"]
+    shipped = read_tensors(WEIGHTS / "reward.safetensors", "train anew")["region_head.weight"]
     assert torch.equal(network.state_dict()["region_head.weight"], shipped.float())
 
 

@@ -1,13 +1,17 @@
 """Trainings that go on: after their minutes were up, without a seam in the curves; and what they do not go on from."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from schemas.errors import BadInput, RunConflict
 from training.reward.config import RewardConfig
-from training.reward.region import load
+from training.reward.region_reward import load
 from training.reward.train import train_reward
 
 #: One more than a point of the curves is made of, so that a stop in between would show.
@@ -95,3 +99,58 @@ def test_a_damaged_state_is_one_clear_line(built_run: Path, tmp_path: Path, dama
     (out / "training/state.json").write_bytes(damage)
     with pytest.raises(BadInput, match=r"state\.json: .*remove the folder"):
         train_reward(tiny(built_run / "dataset"), out)
+
+
+@pytest.fixture(scope="module")
+def under_way(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was interrupted after its checkpoint of step 1."""
+    out = tmp_path_factory.mktemp("under_way") / "reward"
+    with pytest.raises(KeyboardInterrupt):
+        train_reward(tiny(built_run / "dataset", steps=2, checkpoint_steps=1), out, on_step=_interrupt_at(1))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda t: t.pop("moment/3/exp_avg"), r"lacks moments .*: moment/3/exp_avg is None, expected \("),
+        (lambda t: t.update({"moment/3/exp_avg": torch.zeros(99)}), r"moment/3/exp_avg is \(99,\), expected \("),
+        (lambda t: t["moment/3/exp_avg_sq"].fill_(torch.nan), "holds numbers in moment/3/exp_avg_sq that are not"),
+        (lambda t: t["weight/region_head.bias"].fill_(torch.inf), r"holds numbers in weight/region_head\.bias that"),
+        (lambda t: t.pop("weight/region_head.bias"), r"holds weights of another network: weight/region_head\.bias is"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_clear_line(
+    built_run: Path, under_way: Path, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], object], fault: str
+) -> None:
+    out = shutil.copytree(under_way, tmp_path / "reward")
+    path = out / "training/state-0000001.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    with pytest.raises(BadInput, match=rf"state-0000001\.safetensors: .*{fault}.*; train the reward anew$"):
+        train_reward(tiny(built_run / "dataset", steps=2, checkpoint_steps=1), out)
+
+
+@pytest.mark.parametrize("sums", [None, [0.0], ["0"] * 8])
+def test_a_state_without_its_sums_is_one_clear_line(
+    built_run: Path, under_way: Path, tmp_path: Path, sums: list[object] | None
+) -> None:
+    out = shutil.copytree(under_way, tmp_path / "reward")
+    path = out / "training/state.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"sums": sums}))
+    with pytest.raises(BadInput, match=r"state\.json: is damaged: field sums is not 8 numbers; remove the folder$"):
+        train_reward(tiny(built_run / "dataset", steps=2, checkpoint_steps=1), out)
+
+
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_a_finished_training_without_its_metrics_is_one_clear_line(
+    built_run: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    config, out = tiny(built_run / "dataset", steps=1), tmp_path / "reward"
+    train_reward(config, out)
+    (out / "training.json").unlink()
+    if content is not None:
+        (out / "training.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"training\.json: (does not exist|cannot be read: .*); remove the folder$"):
+        train_reward(config, out)

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.dataset.shards import read_dataset
 from schemas.errors import BadInput, NewerSchema, RunConflict
 from training.reward.calibration import Calibration, coverage, expected_calibration_error, fit
 from training.reward.config import RewardConfig, load_config
-from training.reward.data import Item, load_items, question_of
-from training.reward.protocol import Question, Reward
-from training.reward.region import RegionReward, load, untrained
+from training.reward.data import TrainingItem, load_items, query_of
+from training.reward.region_reward import RegionReward, load, untrained
 from training.reward.train import learning_rate, main, train_reward, whole_image_scores
+from training.reward_protocol import Reward, RewardQuery
 
 
 def tiny(dataset: Path, **changes: object) -> RewardConfig:
@@ -31,8 +32,8 @@ def trained(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def questions(built_run: Path) -> list[Question]:
-    return [question_of(row, members) for _, row, members in read_dataset(built_run / "dataset", "train")][:5]
+def queries(built_run: Path) -> list[RewardQuery]:
+    return [query_of(row, members) for _, row, members in read_dataset(built_run / "dataset", "train")][:5]
 
 
 def weights(folder: Path) -> bytes:
@@ -87,40 +88,40 @@ def test_a_training_out_of_time_says_so(built_run: Path, tmp_path: Path) -> None
     assert (metrics["stopped"], metrics["steps"]) == ("time", 0)
 
 
-def test_a_loaded_reward_scores_as_the_protocol_says(trained: Path, questions: list[Question]) -> None:
+def test_a_loaded_reward_scores_as_the_protocol_says(trained: Path, queries: list[RewardQuery]) -> None:
     reward: Reward = load(trained)
     assert reward.name == "region"
-    predictions = reward.score(questions)
-    for question, prediction in zip(questions, predictions, strict=True):
-        assert list(prediction.regions) == list(question.masks)
+    predictions = reward.score(queries)
+    for query, prediction in zip(queries, predictions, strict=True):
+        assert list(prediction.regions) == list(query.masks)
         scores = [s for region in prediction.regions.values() for s in (region.success, region.preserve)]
         for score in (*scores, prediction.background, prediction.artifacts):
             assert score.mean is not None
             assert score.std is not None
             assert 0 <= score.mean <= 25
             assert score.std > 0
-    assert predictions == load(trained).score(questions)
-    assert predictions != untrained(load(trained).config).score(questions)
+    assert predictions == load(trained).score(queries)
+    assert predictions != untrained(load(trained).config).score(queries)
     assert reward.score([]) == []
 
 
-def test_a_region_without_pixels_is_missing(trained: Path, questions: list[Question]) -> None:
-    question = questions[0]
-    empty, whole = (np.full(question.edited.shape[:2], value, dtype=np.bool_) for value in (False, True))
-    masks = {**question.masks, "0" * 16: empty}
-    prediction = load(trained).score([Question(question.source, question.edited, "Blur it.", masks)])[0]
+def test_a_region_without_pixels_is_missing(trained: Path, queries: list[RewardQuery]) -> None:
+    query = queries[0]
+    empty, whole = (np.full(query.edited.shape[:2], value, dtype=np.bool_) for value in (False, True))
+    masks = {**query.masks, "0" * 16: empty}
+    prediction = load(trained).score([RewardQuery(query.source, query.edited, "Blur it.", masks)])[0]
     assert prediction.regions["0" * 16].success.mean is None
     assert prediction.background.mean is not None
-    everything = Question(question.source, question.edited, "Blur it.", {"1" * 16: whole})
+    everything = RewardQuery(query.source, query.edited, "Blur it.", {"1" * 16: whole})
     assert load(trained).score([everything])[0].background.mean is None
 
 
-def test_rivals_that_are_blind_say_so(built_run: Path, tmp_path: Path, questions: list[Question]) -> None:
+def test_rivals_that_are_blind_say_so(built_run: Path, tmp_path: Path, queries: list[RewardQuery]) -> None:
     train_reward(tiny(built_run / "dataset", use_source=False, steps=1), tmp_path / "blind")
     reward = load(tmp_path / "blind")
     assert reward.name == "region:source-blind"
-    black = [Question(np.zeros_like(q.source), q.edited, q.instruction, q.masks) for q in questions]
-    assert reward.score(black) == reward.score(questions)
+    black = [RewardQuery(np.zeros_like(q.source), q.edited, q.instruction, q.masks) for q in queries]
+    assert reward.score(black) == reward.score(queries)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ def test_rivals_that_are_blind_say_so(built_run: Path, tmp_path: Path, questions
         ("schema", "manifest/1", BadInput, r"manifest.*expected region-reward/1"),
         ("schema", "region-reward/2", NewerSchema, r"region-reward/2"),
         ("config", {}, BadInput, r"dataset"),
+        ("calibration", None, BadInput, r"field calibration is NoneType, expected dict; train the reward anew"),
     ],
 )
 def test_a_reward_of_another_kind_is_refused_by_name(
@@ -155,6 +157,13 @@ def test_damaged_or_foreign_weights_are_refused(trained: Path, tmp_path: Path) -
     (tmp_path / "reward.safetensors").write_bytes(weights(trained))
     with pytest.raises(BadInput, match=r"weight .* expected"):
         load(tmp_path)
+    (tmp_path / "reward.json").write_bytes((trained / "reward.json").read_bytes())
+    tensors = load_file(trained / "reward.safetensors")
+    save_file(tensors | {"region_head.bias": tensors["region_head.bias"] / 0}, tmp_path / "reward.safetensors")
+    with pytest.raises(
+        BadInput, match=r"holds numbers in region_head\.bias that are not finite; train the reward anew"
+    ):
+        load(tmp_path)
     with pytest.raises(BadInput, match="train-reward"):
         load(tmp_path / "nowhere")
 
@@ -169,7 +178,7 @@ def test_a_saved_reward_comes_back_as_it_was(trained: Path, tmp_path: Path) -> N
 
 
 def test_whole_image_training_sees_no_region_score(built_run: Path) -> None:
-    items: list[Item] = load_items(built_run / "dataset", "train", 64)[0]
+    items: list[TrainingItem] = load_items(built_run / "dataset", "train", 64)[0]
     for item in items:
         blurred = whole_image_scores(item)
         present = ~np.isnan(item.region_scores)

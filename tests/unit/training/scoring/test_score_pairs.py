@@ -14,10 +14,10 @@ from runtime.images import decode_image
 from schemas.reward import ScoredPair, ScoreLine
 from tests.cases.reward_cases import Constant, prediction
 from training.pictures.scored_pair import draw_pair, score_colour
-from training.reward.protocol import Question
-from training.rewards import make_reward
+from training.reward_protocol import RewardQuery
+from training.reward_registry import make_reward
+from training.scoring.pair_record import scored_pair
 from training.scoring.pairs import Pair, found_regions, make_pair, one_line, open_pair
-from training.scoring.scored import scored_pair
 
 WORDS = "Make the cup blue and leave the table as it is."
 
@@ -183,13 +183,13 @@ def test_a_mask_that_scaling_would_lose_keeps_a_pixel() -> None:
     mask[1001, 1001] = 255
     line = one_line(Path("a"), Path("b"), "x", [Path("m")], [])
     pair = make_pair(line, image, image, [mask], 256)
-    assert pair.question.masks["region-1"].sum() in (1, 2, 4)
+    assert pair.query.masks["region-1"].sum() in (1, 2, 4)
 
 
 def test_a_missing_score_stays_missing() -> None:
     masks = {"region-1": np.eye(64, dtype=bool), "region-2": ~np.eye(64, dtype=bool)}
     image = np.zeros((64, 64, 3), dtype=np.uint8)
-    pair = Pair("x", Question(image, image, "y", masks), {"region-1": "one", "region-2": "two"}, "given")
+    pair = Pair("x", RewardQuery(image, image, "y", masks), {"region-1": "one", "region-2": "two"}, "given")
     found = scored_pair(pair, prediction({"region-1": 16.0, "region-2": None}, float("nan"), (25, 25, 25, 9)), "test")
     assert [region.phi for region in found.regions] == [16.0, None]
     assert found.regions[0].reward == pytest.approx(12 / 25)
@@ -198,7 +198,7 @@ def test_a_missing_score_stays_missing() -> None:
     assert found.coverage == pytest.approx(6 / 9)
     picture = draw_pair(pair, found)
     assert picture.dtype == np.uint8
-    silent = scored_pair(pair, Constant(None).score([pair.question])[0], "test")
+    silent = scored_pair(pair, Constant(None).score([pair.query])[0], "test")
     assert silent.coverage == 0
     assert draw_pair(pair, silent).shape == picture.shape
 
@@ -212,7 +212,7 @@ def test_a_picture_says_good_and_bad_by_colour() -> None:
     masks = {key: np.zeros((64, 64), dtype=bool) for key in ("bad", "good")}
     masks["bad"][10:30, 8:28], masks["good"][36:56, 36:56] = True, True
     image = np.full((64, 64, 3), 128, dtype=np.uint8)
-    pair = Pair("x", Question(image, image, "y", masks), {"bad": "bad", "good": "good"}, "given")
+    pair = Pair("x", RewardQuery(image, image, "y", masks), {"bad": "bad", "good": "good"}, "given")
     scored = scored_pair(pair, prediction({"bad": 0.0, "good": 25.0}, 12.5), "test")
     seen = {tuple(colour) for colour in draw_pair(pair, scored).reshape(-1, 3).tolist()}
     assert {score_colour(0), score_colour(25), score_colour(12.5)} <= seen
@@ -223,13 +223,16 @@ def test_long_and_foreign_words_fit(tmp_path: Path) -> None:
     image = np.zeros((30, 90, 3), dtype=np.uint8)
     masks = {key: mask[:30].repeat(2, axis=1)[:, :90] for key, mask in masks.items()}
     pair = Pair(
-        "x", Question(image, image, "把杯子变成红色 " * 90 + "w" * 900, masks), dict.fromkeys(masks, "l" * 200), "found"
+        "x",
+        RewardQuery(image, image, "把杯子变成红色 " * 90 + "w" * 900, masks),
+        dict.fromkeys(masks, "l" * 200),
+        "found",
     )
-    picture = draw_pair(pair, scored_pair(pair, Constant(3.0, 9.0).score([pair.question])[0], "r" * 300))
+    picture = draw_pair(pair, scored_pair(pair, Constant(3.0, 9.0).score([pair.query])[0], "r" * 300))
     assert 800 <= picture.shape[1] <= 900
     with BytesIO() as file:
         Image.fromarray(picture).save(file, "PNG")
     assert make_reward("pixel-change").name == "pixel-change"
     line = ScoreLine(id="x", source="a.png", edited="a.png", instruction="y")
     Image.fromarray(image).save(tmp_path / "a.png")
-    assert open_pair(line, tmp_path, 256).question.masks == {}
+    assert open_pair(line, tmp_path, 256).query.masks == {}

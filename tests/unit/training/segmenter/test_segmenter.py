@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,16 +14,25 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.requests.scenes import render_scene
 from runtime.images import mask_box
-from schemas.errors import BadInput, RunConflict
+from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
+from training.checkpoint import CheckpointFailed
 from training.segmenter import data
 from training.segmenter.batches import box_prompt, draw_batch, point_prompt
-from training.segmenter.checkpoint import load_weights, read_metadata, write_weights
+from training.segmenter.checkpoint import (
+    Progress,
+    load_weights,
+    pool_in,
+    read_metadata,
+    restore_state,
+    write_state,
+    write_weights,
+)
 from training.segmenter.config import TINY, SegmenterConfig
 from training.segmenter.data import KINDS, Pool, make_example, make_pool
 from training.segmenter.evaluate import (
     GOAL,
     WEIGHTS,
-    Case,
+    ObjectResult,
     Prompted,
     contact_sheet,
     grabcut,
@@ -31,7 +41,7 @@ from training.segmenter.evaluate import (
     measure,
     summary,
 )
-from training.segmenter.model import decode, new_sam, objective, sparse_prompts
+from training.segmenter.model import decode, new_sam, objective, parameter_groups, sparse_prompts
 from training.segmenter.train import main, train_segmenter
 
 SMALL = replace(TINY, image_px=64, encoder_dim=32, encoder_depth=2, encoder_mlp_dim=64, global_blocks=(1,))
@@ -112,8 +122,91 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path)
     with pytest.raises(RunConflict, match=r"clip_norm = 1\.0, now it is 2\.0"):
         train_segmenter(QUICK.model_copy(update={"clip_norm": 2.0}), broken)
     (broken / "state-000004.safetensors").write_bytes(b"damaged")
-    with pytest.raises(BadInput, match=r"state\.json.* cannot be gone on from"):
+    with pytest.raises(
+        BadInput, match=r"state-000004\.safetensors: is no safetensors file: .*; remove state\.json beside it"
+    ):
         train_segmenter(QUICK, broken)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a step that changed nothing."""
+    folder, progress = tmp_path_factory.mktemp("checkpoint"), new_progress()
+    for group in progress.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    progress.optimizer.step()
+    progress.step, progress.lengths = 1, {"0": QUICK.steps}
+    write_state(folder, QUICK, progress)
+    return folder
+
+
+def new_progress() -> Progress:
+    sam = new_sam(TINY, 0)
+    return Progress(sam, torch.optim.AdamW(parameter_groups(sam, QUICK.weight_decay)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("moment/3/exp_avg", None, r"lacks moments .*: moment/3/exp_avg is None, expected \("),
+        ("moment/3/exp_avg", torch.zeros(99), r"moment/3/exp_avg is \(99,\), expected \("),
+        ("moment/3/step", torch.tensor(torch.nan), "holds numbers in moment/3/step that are not finite"),
+        (
+            "weight/mask_decoder.iou_token.weight",
+            None,
+            r"another network: weight/mask_decoder\.iou_token\.weight is None",
+        ),
+        ("average/mask_decoder.iou_token.weight", None, r"another network: average/mask_decoder\.iou_token"),
+        ("weight/mask_decoder.iou_token.weight", torch.full((1, 96), torch.inf), "numbers in weight/mask_decoder"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_clear_line(
+    checkpoint: Path, tmp_path: Path, name: str, value: torch.Tensor | None, fault: str
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "training")
+    assert restore_state(folder, QUICK, new_progress())
+    path = folder / "state-000001.safetensors"
+    tensors = load_file(path)
+    if value is None:
+        del tensors[name]
+    else:
+        tensors[name] = value
+    save_file(tensors, path)
+    with pytest.raises(BadInput, match=rf"state-000001\.safetensors: .*{fault}.*; remove state\.json beside it"):
+        restore_state(folder, QUICK, new_progress())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "fault"),
+    [
+        ({"schema": "segmenter-training/2"}, NewerSchema, "this version reads up to segmenter-training/1"),
+        ({"lengths": {"0": "4"}}, BadInput, "field 0 is str, expected int; remove it and train anew"),
+        ({"config": QUICK.model_dump() | {"gone": 1}}, RunConflict, "was trained with gone = 1, now it is None"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_one_clear_line(
+    checkpoint: Path, tmp_path: Path, change: dict[str, object], error: type[RegionwiseError], fault: str
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "training")
+    path = folder / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    with pytest.raises(error, match=rf"state\.json: .*{fault}"):
+        restore_state(folder, QUICK, new_progress())
+
+
+def test_damaged_pictures_and_a_full_disk_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> None:
+    pool_in(tmp_path, QUICK)
+    (path,) = tmp_path.glob("pool-*.npz")
+    for content in (b"", b"nothing", path.read_bytes()[:-500]):
+        path.write_bytes(content)
+        with pytest.raises(
+            BadInput, match=r"pool-.*\.npz: holds no training pictures: .*; remove it: it is made again"
+        ):
+            pool_in(tmp_path, QUICK)
+    (tmp_path / "weights" / "in its way").mkdir(parents=True)
+    with pytest.raises(CheckpointFailed, match=r"weights: cannot be written: .*; make room and start again"):
+        write_weights(tmp_path / "weights", {}, TINY, {})
 
 
 def test_a_training_may_be_made_longer_and_says_so(tmp_path: Path) -> None:
@@ -238,6 +331,10 @@ def test_weights_of_another_make_are_refused(tmp_path: Path) -> None:
     write_weights(path, new_sam(SMALL, 0).state_dict(), TINY, {})
     with pytest.raises(BadInput, match="holds no weights of this training"):
         load_weights(path)
+    tensors = {name: tensor / 0 for name, tensor in new_sam(TINY, 0).state_dict().items()}
+    write_weights(path, tensors, TINY, {})
+    with pytest.raises(BadInput, match=r"holds numbers in .* that are not finite; remove it and train anew"):
+        load_weights(path)
 
 
 def test_grabcut_finds_a_plain_thing_and_an_iou_is_counted() -> None:
@@ -268,10 +365,10 @@ def test_the_shipped_metrics_are_those_of_the_shipped_weights() -> None:
 
 
 def test_a_summary_is_of_things_by_kind_and_size() -> None:
-    def case(kind: data.Kind, picture: int, side_px: int, iou: float) -> Case:
+    def case(kind: data.Kind, picture: int, side_px: int, iou: float) -> ObjectResult:
         truth = np.zeros((256, 256), dtype=np.bool_)
         truth[:side_px, :side_px] = True
-        return Case(kind, picture, np.zeros((256, 256, 3), np.uint8), truth, truth, {"sam:tiny": iou})
+        return ObjectResult(kind, picture, np.zeros((256, 256, 3), np.uint8), truth, truth, {"sam:tiny": iou})
 
     cases = [case("scene", 0, 31, 0.2), case("scene", 0, 32, 0.4), case("pasted", 1, 96, 0.9)]
     rows = {(row["data"], row["size"]): row for row in summary(cases)}

@@ -1,0 +1,68 @@
+"""Sources, targets and brought candidates in the frame of a build: scaled down to its size."""
+
+from typing import Any
+
+from pipeline.requests.lines import BadRequest
+from runtime.images import BadImage, ImageU8, fit_size_px, resize_image, resize_mask, scale_box
+from runtime.masks import mask_to_rle, rle_to_mask
+from schemas.geometry import Box, CocoRle, box_in_image
+from schemas.request import Target
+
+#: A brought candidate may differ this much in aspect from its source: editors round sizes to their own grid.
+MAX_ASPECT_DIFFERENCE = 0.05
+
+
+def scale_image(image: ImageU8, size_px: int) -> ImageU8:
+    """The image with its longest side at most `size_px`."""
+    return resize_image(image, *fit_size_px(image.shape[1], image.shape[0], size_px))
+
+
+def scale_to_source(image: ImageU8, width_px: int, height_px: int) -> ImageU8:
+    """A candidate at the size of its source. Raises: BadImage where its aspect is another."""
+    height, width = image.shape[:2]
+    if abs(width / height * height_px / width_px - 1) > MAX_ASPECT_DIFFERENCE:
+        raise BadImage("other_aspect", f"{width} x {height} px does not fit the source's {width_px} x {height_px} px")
+    return resize_image(image, width_px, height_px)
+
+
+def scale_targets(targets: tuple[Target, ...], originals: list[ImageU8], scaled: list[ImageU8]) -> tuple[Target, ...]:
+    """The targets of a request in the frame of its scaled sources.
+
+    Raises: BadRequest for a box or mask that does not fit its image.
+    """
+    return tuple(_scale_target(f"targets.{index}", target, originals, scaled) for index, target in enumerate(targets))
+
+
+def _scale_target(place: str, target: Target, originals: list[ImageU8], scaled: list[ImageU8]) -> Target:
+    changes: dict[str, Any] = {}
+    for name in ("box", "destination"):
+        if box := getattr(target, name):
+            changes[name] = _scale_box(f"{place}.{name}", box, originals[0], scaled[0])
+    if target.reference and target.reference.box:
+        source, box = target.reference.source, target.reference.box
+        box = _scale_box(f"{place}.reference.box", box, originals[source], scaled[source])
+        changes["reference"] = target.reference.model_copy(update={"box": box})
+    if target.mask is not None:
+        changes["mask"] = _scale_mask(f"{place}.mask", target.mask, originals[0], scaled[0])
+    return target.model_copy(update=changes)
+
+
+def _scale_box(place: str, box: Box, original: ImageU8, scaled: ImageU8) -> Box:
+    (height, width), (new_height, new_width) = original.shape[:2], scaled.shape[:2]
+    if not box_in_image(box, width, height):
+        raise BadRequest("box_outside_image", f"{place} {list(box)} leaves {width} x {height} px")
+    return scale_box(box, (width, height), (new_width, new_height))
+
+
+def _scale_mask(place: str, rle: CocoRle, original: ImageU8, scaled: ImageU8) -> CocoRle | None:
+    """The mask at the new size; None where nothing of it is left."""
+    if rle.size != original.shape[:2]:
+        raise BadRequest("bad_mask", f"{place} has size {list(rle.size)}, its image {list(original.shape[:2])}")
+    try:
+        mask = rle_to_mask(rle)
+    except ValueError as error:
+        raise BadRequest("bad_mask", f"{place}: {error}") from None
+    if not mask.any():
+        raise BadRequest("bad_mask", f"{place} is empty")
+    resized = resize_mask(mask, scaled.shape[1], scaled.shape[0])
+    return mask_to_rle(resized) if resized.any() else None

@@ -1,0 +1,56 @@
+"""Locks between processes: a folder or a file that one process holds at a time. A lock goes with its process."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from runtime.files import remove_temporaries, write_whole
+from schemas.errors import RunInUse
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder, made where it is not there; what a killed process left half written is removed first.
+
+    Raises: RunInUse, naming the process that holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / ".lock.json"
+    with locked_file(
+        folder / ".lock", lambda: RunInUse(str(folder), f"is in use by {_holder(holder)}", "wait for it or end it")
+    ):
+        remove_temporaries(folder)
+        write_whole(holder, json.dumps({"process": os.getpid(), "command": " ".join(sys.argv)[:300]}))
+        yield
+
+
+def _holder(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_text())
+        return f"process {facts['process']} ({facts['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+@contextmanager
+def locked_file(path: Path, in_use: Callable[[], RunInUse] | None = None, timeout_s: float = 0) -> Iterator[None]:
+    """Holds the lock file `path`; without `in_use` it is waited for as long as it takes.
+
+    Raises: `in_use()` where another process holds it for longer than `timeout_s`.
+    """
+    lock = FileLock(path, timeout=timeout_s if in_use else -1)
+    try:
+        lock.acquire()
+    except Timeout:
+        if in_use is None:
+            raise
+        raise in_use() from None
+    try:
+        yield
+    finally:
+        lock.release()
