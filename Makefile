@@ -14,7 +14,7 @@ POLICY := runs/policy
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo reward reward-weights policy policy-weights compare test unit integration browser slow lint types layers docs schemas serve studio
+.PHONY: help setup demo reward reward-weights policy policy-weights compare test unit integration browser slow gpu lint types layers docs schemas serve studio
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -81,19 +81,26 @@ compare: $(STAMP)  ## do regions help? Flow-GRPO, SpatialFlow-GRPO and two contr
 	@$(BIN)/regionwise build --run $(POLICY) --config examples/policy-data.toml --workers $(CORES) && \
 	$(BIN)/python -m benchmarks.policy_compare
 
-test: unit integration browser  ## all tests, as CI runs them
+# One thread in every process of the tests: here, because a plugin of pytest imports NumPy before the first conftest.
+test unit integration browser slow gpu: export OMP_NUM_THREADS = 1
+test unit integration browser slow gpu: export OPENBLAS_NUM_THREADS = 1
+
+test: unit integration browser gpu  ## all tests, as CI runs them
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses $(CORES) --dist loadfile --durations 10
 
 integration: $(STAMP) label-studio
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest tests/integration -m "not slow" --durations 10
 
 browser: $(STAMP) chromium label-studio
 	@$(BIN)/python -m pytest tests/browser
 
-slow: $(STAMP)  ## the long proofs: 20 kills during a build
-	@REGIONWISE_KILLS=20 $(BIN)/python -m pytest tests/integration -m slow
+slow: $(STAMP)  ## the long proofs: 20 kills during a build, 500 prompts, hundreds of examples of each property
+	@$(BIN)/python -m pytest tests/unit tests/integration -m "slow or hypothesis" --hypothesis-profile slow
+
+gpu: $(STAMP)  ## the checks that need a GPU; where there is none each says so
+	@$(BIN)/python -m pytest tests/gpu -rs
 
 .PHONY: chromium label-studio
 label-studio: $(STAMP)

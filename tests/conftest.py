@@ -1,16 +1,30 @@
-"""A home of its own for every test session, so that no test touches the real one; and shapes of tensors checked."""
+"""What every test has: one thread, checked shapes, a home of its own, and a process put back as it was."""
 
 import os
+
+# Before NumPy, OpenCV or torch is imported, here and in every process that a test starts: two workers of two threads
+# each are slower than two of one, and a sum over one thread is the same everywhere.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from annotation.studio.server import Studio, studio
 from runtime.processes import free_port
 from tests.tensor_shapes import check_shapes
 
 check_shapes()
+
+# `unit` draws the same examples each time: a failure belongs to the change that is tested. `slow` looks for new ones.
+# How long an example takes says how busy the machine is.
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("unit", max_examples=50, derandomize=True, **UNTIMED)
+settings.register_profile("slow", max_examples=1_000, print_blob=True, **UNTIMED)
+settings.load_profile("unit")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,6 +37,30 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HOME", str(home))
         patch.setenv("DO_NOT_TRACK", "1")
         yield home
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was(own_home: Path) -> Iterator[None]:
+    """Puts back the environment and torch's threads and determinism, which a training sets for its whole process."""
+    environment = dict(os.environ)
+    reset_torch()  # a fixture of the module may have trained
+    yield
+    reset_torch()
+    if os.environ != environment:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+def reset_torch() -> None:
+    """One thread and no determinism, where torch has been imported at all."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def small(dataset: Path, policy: Path, **changes: object) -> PolicyConfig:
     """The settings of a training of a second or two."""
     fields: dict[str, object] = {
         "dataset": str(dataset), "policy": f"tiny:{policy}", "updates": 2, "requests": 2, "group": 3,
-        "sampling_steps": 3, "trained_steps": (0, 1), "evaluation_steps": 2, "evaluation_requests": 3,
+        "sampling_steps": 3, "trained_steps": (0, 1), "evaluation_steps": 2, "evaluation_requests": 1,
         "lora_rank": 2, "lora_alpha": 4, "learning_rate": 1e-3, "threads": 1, "seed": 3, "stop_early": False,
         "sheet_every": 1_000, "checkpoint_every": 1_000, "evaluate_every": 1_000,
     }  # fmt: skip

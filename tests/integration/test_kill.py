@@ -1,10 +1,9 @@
 """A build that is killed again and again, each time at another moment, ends with the tars of one that was not.
 
-Real processes and real SIGKILLs, to the main process or to one of its workers; REGIONWISE_KILLS says how many.
+Real processes and real SIGKILLs, to the main process or to one of its workers.
 """
 
 import json
-import os
 import random
 import subprocess
 import time
@@ -15,7 +14,6 @@ import pytest
 
 from tests.integration.builds import attempts, build, command, tars
 
-KILLS = int(os.environ.get("REGIONWISE_KILLS", "4"))
 PARTS, STAGES, WORKERS = 32, 4, 2
 SETTINGS = ("--scenes", str(PARTS), "--part-requests", "1", "--workers", str(WORKERS))
 
@@ -51,16 +49,16 @@ def kill_once(run: Path, at_unit: int, chance: random.Random) -> str:
     return "worker"
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, kills: int) -> None:
     whole, run = tmp_path / "whole", tmp_path / "killed"
     assert build(whole, *SETTINGS).returncode == 0
-    chance = random.Random(KILLS)
-    moments = [0, *sorted(chance.sample(range(1, units_done(whole)), KILLS - 1))]
+    chance = random.Random(kills)
+    moments = [0, *sorted(chance.sample(range(1, units_done(whole)), kills - 1))]
     hits = []
     for moment in moments:
         while (hit := kill_once(run, moment, chance)) == "nobody":
-            assert len(hits) < KILLS
+            assert len(hits) < kills
         hits.append((hit, moment, units_done(run)))
     answer = build(run, *SETTINGS)
     print(f"\nkilled, at unit, units done then: {hits}; begun again: {sum(attempts(run).values()) - PARTS * STAGES}")
@@ -69,5 +67,5 @@ def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
     assert not list(run.rglob(".tmp-*"))
     again = sum(attempts(run).values()) - PARTS * STAGES
     assert len(attempts(run)) == PARTS * STAGES
-    assert 0 <= again <= KILLS * WORKERS
+    assert 0 <= again <= kills * WORKERS
     assert json.loads(build(run, *SETTINGS).stdout)["parts_made"] == 0

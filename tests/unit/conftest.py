@@ -23,9 +23,9 @@ PLAIN_SCENES = BuildConfig(
 )
 
 
-def build(run: Path, config: BuildConfig) -> None:
-    """A whole build in this process."""
-    with locked(run), workers(1) as executor:
+def build(run: Path, config: BuildConfig, n_workers: int = 1) -> None:
+    """A whole build in this process, or in processes of its own."""
+    with locked(run), workers(n_workers) as executor:
         info = prepare_run(run, config)
         run_parts(run, info.n_parts, executor)
         export_dataset(run, executor)

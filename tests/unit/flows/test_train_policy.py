@@ -1,68 +1,31 @@
-"""The command `regionwise train-policy`: a process whose log comes as it is written, and that ends with the call."""
+"""Around a training of `regionwise train-policy`: a log that comes as it is written, and an end with the call."""
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
-from flows.train_policy import PolicyTraining, figures, follow, outcome, train_policy_and_show, train_policy_of_run
+from flows.train_policy import PolicyTraining, figures, follow, outcome, train_policy_of_run
 from flows.train_reward import TrainingFailed
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
-from tests.cases.tiny_policy import plain_run, quick, random_tiny
-from training.checkpoint import read_tensors
 from training.policy.held_out_evaluation import CaseResult, progress
 from training.policy.processes.launch import LOOPBACK, launch, rank_environment
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_tiny(tmp_path_factory.mktemp("base") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_run(tmp_path_factory.mktemp("plain") / "run")
 
 
 def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", f"import os, sys, time\n{code}", *arguments]
 
 
-def test_a_policy_is_trained_and_what_became_of_it_is_one_object(
-    base: Path, run: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    training = PolicyTraining(name="first", settings=quick(base))
-    train_policy_and_show(run, training, as_json=True)
-    printed = capfd.readouterr()
-    found = json.loads(printed.out)
-    assert found["policy"] == str(run / "policy" / "first")
-    told = {row["what"]: row for row in found["evaluation"]["figures"]}
-    assert (found["updates"], found["evaluation"]["first"], found["evaluation"]["second"]) == (
-        2, "tiny before", "tiny after 2 updates",
-    )  # fmt: skip
-    assert told["region_phi"]["n"] == found["evaluation"]["n_requests"]
-    assert [line for line in printed.err.splitlines() if line.startswith("update 2 of 2: region reward")]
-    train_policy_and_show(run, training, as_json=False)
-    shown = capfd.readouterr().out
-    assert f"{told['region_phi']['second']['value']:.3f}" in shown
-    assert json.loads((run / "policy/first/policy.json").read_bytes())["updates"] == 2
-
-
-def test_what_is_wrong_is_said_once_and_comes_with_its_exit_code(base: Path, run: Path, tmp_path: Path) -> None:
+def test_a_run_or_a_name_that_is_none_starts_no_process(tmp_path: Path) -> None:
     said: list[str] = []
-    with pytest.raises(TrainingFailed, match=r"settings: group.*see training/policy/config\.py") as error:
-        train_policy_of_run(run, PolicyTraining(settings=quick(base, group=1)), said.append)
-    assert error.value.exit_code == 2
-    assert said == []
     with pytest.raises(BadInput, match=r"name '\.\./x': is no name of a folder"):
-        train_policy_of_run(run, PolicyTraining(name="../x"), said.append)
+        train_policy_of_run(tmp_path, PolicyTraining(name="../x"), said.append)
     with pytest.raises(BadInput, match=r"manifest\.json"):
         train_policy_of_run(tmp_path, PolicyTraining(), said.append)
+    assert said == []
 
 
 def test_lines_come_while_the_process_works(tmp_path: Path) -> None:
@@ -134,34 +97,12 @@ def test_a_figure_that_is_missing_is_a_dash(tmp_path: Path) -> None:
     assert shown["background"] == ("-", "-", "-")
 
 
-def test_a_policy_that_is_being_trained_is_not_trained_twice(base: Path, run: Path) -> None:
-    from runtime.locks import locked
-
-    with locked(run / "policy" / "held"), pytest.raises(TrainingFailed, match="is in use by process") as error:
-        train_policy_of_run(run, PolicyTraining(name="held", settings=quick(base)), print)
-    assert error.value.exit_code == 1
-
-
-def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path) -> None:
-    alone, together = list[str](), list[str]()
-    one = train_policy_of_run(run, PolicyTraining("one", settings=quick(base)), alone.append)
-    two = train_policy_of_run(run, PolicyTraining("two", settings=quick(base), processes=2), together.append)
-    assert one["evaluation"]["figures"] == two["evaluation"]["figures"]
-    assert [line for line in together if line.startswith("update")] == alone
-    adapters = [read_tensors(run / "policy" / name / "adapter.safetensors", "train anew") for name in ("one", "two")]
-    for name, tensor in adapters[0].items():
-        torch.testing.assert_close(tensor, adapters[1][name], rtol=0, atol=1e-6)
-    assert any(bool(tensor.any()) for name, tensor in adapters[0].items() if "lora_B" in name)
-    with pytest.raises(TrainingFailed, match=r"klein.*does not say where it is") as error:
-        train_policy_of_run(run, PolicyTraining("bad", settings=quick(base, policy="klein"), processes=2), print)
-    assert error.value.exit_code == 2
-
-
+@pytest.mark.timeout(120)
 def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The processes are stand-ins: the first waits for long, the second fails."""
     stand_in = tmp_path / "training" / "policy" / "processes"
     stand_in.mkdir(parents=True)
-    code = "import os, sys, time\ntime.sleep(60) if os.environ['RANK'] == '0' else sys.exit(2)\n"
+    code = "import os, sys, time\ntime.sleep(600) if os.environ['RANK'] == '0' else sys.exit(2)\n"
     for file, text in (
         (stand_in / "launch.py", code),
         (stand_in / "__init__.py", ""),
@@ -171,9 +112,7 @@ def test_one_process_that_fails_ends_the_others(monkeypatch: pytest.MonkeyPatch,
         file.write_text(text)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{CHECKOUT}")
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    started = time.monotonic()
     assert launch(2, []) == 2
-    assert time.monotonic() - started < 55
     module = "training.policy.processes.launch"
     assert [child for child in psutil.Process().children() if module in " ".join(child.cmdline())] == []
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -23,7 +23,6 @@ def test_weights_count_like_repeated_rows() -> None:
     assert weighted == pytest.approx(repeated)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
 def test_auroc_is_that_of_sklearn(rows: list[tuple[int, bool]]) -> None:
     scores, flawed = np.array([row[0] for row in rows], dtype=float), np.array([row[1] for row in rows])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation.raters.agreement import measure_agreement, resamples
@@ -72,7 +72,6 @@ LEVELS = st.integers(2, 4).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=40)
 @given(LEVELS, st.integers(0, 100))
 def test_the_order_of_raters_and_questions_changes_nothing(levels: list[list[int]], seed: int) -> None:
     one = np.array(levels, dtype=np.float64)
@@ -90,7 +89,6 @@ def test_the_order_of_raters_and_questions_changes_nothing(levels: list[list[int
         assert first.value is None or first.value <= 1
 
 
-@settings(deadline=None, max_examples=30)  # the libraries are slow to start
 @given(LEVELS)
 def test_the_products_of_matrices_are_what_the_libraries_say(levels: list[list[int]]) -> None:
     import krippendorff

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from label_studio_sdk.converter.brush import decode_rle, mask2rle
@@ -52,7 +52,6 @@ def test_runs_at_the_limits_of_the_code_have_the_sdks_numbers(height: int) -> No
 
 
 @given(MASKS)
-@settings(deadline=None, max_examples=50)
 def test_from_coco_to_a_brush_and_back_nothing_changes(mask: MaskBool) -> None:
     coco = mask_to_rle(mask)
     brush = brush_from_coco(coco)
@@ -62,7 +61,6 @@ def test_from_coco_to_a_brush_and_back_nothing_changes(mask: MaskBool) -> None:
 
 
 @given(MASKS, st.data())
-@settings(deadline=None, max_examples=50)
 def test_single_values_and_other_run_sizes_are_read_as_the_sdk_reads_them(mask: MaskBool, data: st.DataObject) -> None:
     alpha = np.repeat(mask.ravel() * np.uint8(200), 4).tolist()
     sizes = data.draw(st.lists(st.integers(1, 16), min_size=4, max_size=4))
@@ -123,7 +121,6 @@ def test_what_is_no_mask_of_the_image_is_one_line(rle: object, fault: str) -> No
 
 
 @given(st.lists(st.integers(0, 255), max_size=60), st.integers(1, 5), st.integers(1, 5))
-@settings(deadline=None, max_examples=50)
 def test_no_bytes_do_anything_but_give_a_mask_or_one_line(noise: list[int], height: int, width: int) -> None:
     for rle in (noise, _packed(_header(height * width * 4))[:6] + noise):
         with suppress(BadInput):

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -75,7 +75,6 @@ def test_a_task_carries_its_regions_as_editable_masks() -> None:
 
 
 @given(st.lists(arrays.arrays(np.bool_, (9, 7)), max_size=4), st.sampled_from(sorted(LEVELS)))
-@settings(deadline=None, max_examples=50)
 def test_what_is_sent_comes_back_as_it_was(masks: list[MaskBool], level: str) -> None:
     plain = studio_case(2, n_regions=0)
     regions = tuple(
@@ -263,7 +262,6 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from(["value", "id", "type", "from_name", "to_name", "original_width", "image_rotation"]))
-@settings(deadline=None, max_examples=200)
 def test_nothing_in_a_result_does_anything_but_give_an_annotation_or_a_reason(junk: Any, name: str) -> None:
     task = studio_case(8)
     for spoilt in (brush(KEY, NAME, ring()), choice("success", "1"), box("b", NAME, 1, 1, 9, 9)):

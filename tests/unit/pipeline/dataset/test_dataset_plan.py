@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import SplitShares
@@ -81,7 +81,6 @@ def test_a_wished_split_holds_for_the_whole_cluster_and_test_wins() -> None:
     assert assign_splits(rows, SplitShares(), seed=0) == {"a": "test", "b": "validation"}
 
 
-@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), min_size=1, max_size=30), st.integers(1, 9))
 def test_shards_hold_every_key_once_and_whole_requests(requests: list[tuple[int, int]], shard_samples: int) -> None:
     rows = pd.DataFrame(

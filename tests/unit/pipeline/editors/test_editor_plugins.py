@@ -1,58 +1,27 @@
 """Editors that installed packages offer: known by name, asked like the embedded one, refused in one line."""
 
-import hashlib
 import importlib
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from pipeline.build import make_editor, prepare_run, run_parts, stages_of
+from pipeline.build import make_editor, stages_of
 from pipeline.config import BuildConfig
-from pipeline.dataset.export import export_dataset
 from pipeline.dataset.shards import read_dataset, read_manifest
 from pipeline.editors.plugins import GROUP
 from pipeline.run.folder import read_kept
-from pipeline.run.workers import workers
 from runtime.checkout import CHECKOUT
-from runtime.locks import locked
 from schemas.errors import BadInput, MissingPackage
+from tests.cases.editor_plugin import offer_inverter
 from tests.cases.tiny_policy import offer
-
-#: A plug-in that turns the image's colours around and refuses what its place says.
-INVERTER = """
-import numpy as np
-from pipeline.editors.protocol import CannotEdit, Edit
-from schemas.errors import BadInput
-
-
-class Inverter:
-    name, revision, synthetic = "inverter", "7", True
-
-    def __init__(self, refused):
-        self.refused = refused
-
-    def edit(self, request, sources, index, seed):
-        if index == self.refused:
-            raise CannotEdit("not_this_one", f"candidate {index}")
-        image = sources[0].copy()
-        image[: 20 + index] = 255 - image[: 20 + index]
-        return Edit(image=np.ascontiguousarray(image), seed=seed, parameters={"strength": 1.0})
-
-
-def make(place, device):
-    if place is None or not place.isdecimal():
-        raise BadInput("editor inverter", f"has no place {place}", "give a number")
-    return Inverter(int(place))
-"""
+from tests.unit.conftest import build
 
 
 @pytest.fixture
 def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package with the editor `inverter`."""
-    folder = tmp_path / "packages"
-    offer(folder, "inverters", {"inverter": "inverter_of_tests:make", "gone": "inverter_of_tests:nothing"})
-    (folder / "inverter_of_tests.py").write_text(INVERTER)
+    folder = offer_inverter(tmp_path / "packages")
     monkeypatch.syspath_prepend(str(folder))
     return folder
 
@@ -62,17 +31,9 @@ def config(editor: str, **changes: object) -> BuildConfig:
     return BuildConfig.model_validate(settings)
 
 
-def build(run: Path, asked: BuildConfig, n_workers: int) -> dict[str, str]:
-    with locked(run), workers(n_workers) as executor:
-        run_parts(run, prepare_run(run, asked).n_parts, executor)
-        export_dataset(run, executor)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (run / "dataset").glob("*.tar")}
-
-
-def test_a_build_asks_it_on_any_number_of_workers_and_knows_no_scores(offered: Path, tmp_path: Path) -> None:
-    asked = config("inverter:1")
-    one = build(tmp_path / "one", asked, 1)
-    assert one == build(tmp_path / "two", asked, 2)
+def test_a_build_asks_it_and_knows_no_scores(offered: Path, tmp_path: Path) -> None:
+    """With several workers: tests/integration/test_editor_plugin.py."""
+    build(tmp_path / "one", config("inverter:1"))
     run, manifest = tmp_path / "one", read_manifest(tmp_path / "one" / "dataset")
     assert manifest.rows > 0
     assert (manifest.unscored, manifest.raters) == (manifest.rows, {})

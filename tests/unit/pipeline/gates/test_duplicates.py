@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
@@ -97,7 +97,6 @@ def flipped(value: bytes, bits: list[int]) -> bytes:
     return bytes(changed)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, SURE_DISTANCE_BITS))
 def test_no_pair_within_the_sure_distance_is_missed(seed: int, distance: int) -> None:
     rng = np.random.default_rng(seed)
@@ -114,7 +113,6 @@ def test_near_ends_at_the_stated_number_of_bits() -> None:
     assert distance_bits(value, flipped(value, [0, 9, 255])) == 3
 
 
-@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32))
 def test_clusters_are_the_components_of_near(seed: int) -> None:
     """Chains of copies of copies: a plain search over all pairs says the same."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.regions.fuse import FusionSettings, background_mask, fuse
@@ -162,7 +162,6 @@ coordinates = st.tuples(*[st.integers(0, SIDE - 1)] * 2, *[st.integers(1, 30)] *
 boxes = coordinates.map(lambda c: (c[0], c[1], min(SIDE, c[0] + c[2]), min(SIDE, c[1] + c[3])))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=4), st.lists(boxes, max_size=5))
 def test_regions_never_overlap_and_hold_every_planned_id_once(places: list[Box], edits: list[Box]) -> None:
     changed = filled(*edits)

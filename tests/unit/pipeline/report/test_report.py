@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.build import prepare_run, run_parts, stage_counts
@@ -171,7 +171,6 @@ def _entry(number: int, edit_type: str, split: str = "train", photo: bool = True
     ),
     st.integers(8, 20),
 )
-@settings(max_examples=100, deadline=None)
 def test_chosen_requests_show_every_edit_type_split_and_kind(
     facts: list[tuple[str, str, bool, str]], most: int
 ) -> None:

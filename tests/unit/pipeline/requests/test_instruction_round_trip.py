@@ -1,6 +1,6 @@
 """What the templates say is read back as what they were told to say."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.editors.shapes import COLOURS, SHAPES
@@ -75,7 +75,6 @@ def targets(draw: st.DrawFn) -> tuple[Target, dict[str, object]]:
     return change(kind, label, {}), {}
 
 
-@settings(max_examples=200, deadline=None)
 @given(asked=st.lists(targets(), min_size=1, max_size=4), wording=st.integers(0, 50), sized=st.booleans())
 def test_what_the_templates_say_is_read_back(
     asked: list[tuple[Target, dict[str, object]]], wording: int, sized: bool

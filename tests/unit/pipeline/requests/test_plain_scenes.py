@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import BuildConfig
@@ -16,7 +16,6 @@ INDEXES = st.integers(0, 10_000)
 
 
 @given(INDEXES)
-@settings(max_examples=30, deadline=None)
 def test_the_same_scene_comes_out_again_and_its_things_have_a_colour_each(index):
     scene, again = plain_scene(5, index, 128), plain_scene(5, index, 128)
     assert np.array_equal(scene.image_hwc_u8, again.image_hwc_u8)
@@ -29,7 +28,6 @@ def test_the_same_scene_comes_out_again_and_its_things_have_a_colour_each(index)
 
 
 @given(INDEXES)
-@settings(max_examples=30, deadline=None)
 def test_a_request_names_its_things_and_changes_nothing_else(index):
     case = plain_case(6, index)
     assert 1 <= len(case.masks) <= 3
@@ -46,7 +44,6 @@ def test_a_request_names_its_things_and_changes_nothing_else(index):
 
 
 @given(INDEXES)
-@settings(max_examples=30, deadline=None)
 def test_every_region_reaches_at_least_four_positions_of_the_latents(index):
     case = plain_case(7, index)
     masks = token_masks(case.masks, flux2_grid(128, 128))

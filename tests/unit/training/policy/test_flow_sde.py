@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
@@ -56,7 +56,6 @@ def test_ode_steps_are_those_of_diffusers() -> None:
     assert torch.allclose(ode_step(x, v, 1.0, 0.75, torch.float32), theirs, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(
     inner=st.lists(st.floats(0.01, 0.99), min_size=1, max_size=12, unique=True),
     noise=st.floats(0.05, 1.5),
@@ -79,7 +78,6 @@ def test_mean_and_spread_by_hand() -> None:
     assert s.item() == pytest.approx(0.4)
 
 
-@settings(deadline=None)
 @given(sigma=st.floats(0.1, 1), share=st.floats(0.05, 0.95))
 def test_noise_0_is_eulers_step(sigma: float, share: float) -> None:
     x, v, sigma_next = noise_like(1), noise_like(2), sigma * share

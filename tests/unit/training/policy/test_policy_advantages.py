@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from training.policy.advantages import (
@@ -55,7 +55,6 @@ def test_the_published_forms_by_hand() -> None:
     )
 
 
-@settings(deadline=None)
 @given(drawn=GROUPS, form=st.sampled_from(["floor", "group", "global"]))
 def test_advantages_sum_to_0_in_every_group(drawn: list[tuple[str, float]], form: str) -> None:
     samples, rewards = zip(*drawn, strict=True)
@@ -67,7 +66,6 @@ def test_advantages_sum_to_0_in_every_group(drawn: list[tuple[str, float]], form
     assert (found[torch.isnan(torch.tensor(rewards))] == 0).all()
 
 
-@settings(deadline=None)
 @given(drawn=GROUPS, shift=st.integers(-(2**40), 2**40), form=st.sampled_from(["floor", "group", "global"]))
 @example(drawn=[("a", 0.0), ("a", 4 / 1024), ("a", 1.0)], shift=2**40 - 1, form="floor")
 def test_a_shift_changes_no_bit(drawn: list[tuple[str, float]], shift: int, form: str) -> None:
@@ -78,7 +76,6 @@ def test_a_shift_changes_no_bit(drawn: list[tuple[str, float]], shift: int, form
     assert torch.equal(group_advantages(here, groups, form), group_advantages(there, groups, form))
 
 
-@settings(deadline=None)
 @given(drawn=GROUPS, scale=st.floats(0.01, 100))
 def test_a_scale_changes_nothing_without_a_floor(drawn: list[tuple[str, float]], scale: float) -> None:
     samples, rewards = zip(*drawn, strict=True)

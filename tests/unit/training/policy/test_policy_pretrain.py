@@ -1,10 +1,12 @@
 """The pretraining of the tiny policy, in minimal sizes: what it is made of, and that it learns at all."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from training.policy.edit_cases import plain_case
@@ -21,9 +23,17 @@ MINIMAL = PretrainSettings(
 )
 
 
-def test_a_pretraining_ends_in_a_policy_that_can_be_loaded(tmp_path: Path) -> None:
-    made = pretrain(tmp_path, MINIMAL)
-    assert made == json.loads((tmp_path / "made.json").read_bytes())
+@pytest.fixture(scope="module")
+def minimal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished pretraining in minimal sizes."""
+    folder = tmp_path_factory.mktemp("minimal")
+    pretrain(folder, MINIMAL)
+    return folder
+
+
+def test_a_pretraining_ends_in_a_policy_that_can_be_loaded(minimal: Path, tmp_path: Path) -> None:
+    made = json.loads((minimal / "made.json").read_bytes())
+    shutil.copytree(minimal, tmp_path, dirs_exist_ok=True)
     assert made["settings"] == asdict(MINIMAL)
     policy = make_policy(f"tiny:{tmp_path}", rank=2, alpha=4)
     case = plain_case(31, 0)
@@ -53,8 +63,8 @@ def test_the_tiny_policy_is_tiny_and_its_regions_have_tokens() -> None:
 
 
 def test_the_vae_learns_one_batch() -> None:
-    images = scene_pixels(31, 0, 2)[:2, :, 32:96, 32:96]
-    fresh, trained = (train_vae(images, images, steps, 2, 4e-3, 0) for steps in (1, 60))
+    images = scene_pixels(31, 0, 1)[:, :, 48:80, 48:80]
+    fresh, trained = (train_vae(images, images, steps, 1, 4e-3, 0) for steps in (1, 20))
     before, after = held_out_psnr_db(fresh, images), held_out_psnr_db(trained, images)
     assert after > before + 4
     assert after > 13
@@ -66,9 +76,8 @@ def test_psnr_is_of_full_scale() -> None:
     assert abs(psnr_db(black, black + 0.2) - 20) < 1e-3
 
 
-def test_the_flow_learns_a_few_scenes(tmp_path: Path) -> None:
-    pretrain(tmp_path, MINIMAL)
-    policy = make_policy(f"tiny:{tmp_path}", rank=1, alpha=1)
+def test_the_flow_learns_a_few_scenes(minimal: Path) -> None:
+    policy = make_policy(f"tiny:{minimal}", rank=1, alpha=1)
     data = flow_data(policy.vae, policy.tokenizer, 31, 0, 2)
     assert data.source.shape == data.goal.shape == (2, 64, 64)
     assert [(0 < share.mean() < 0.5 and share.max() == 1) for share in data.in_region] == [True, True]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -129,7 +129,6 @@ def test_a_sign_must_stand_for_the_whole_patience() -> None:
     assert StopRule(patience=1).reason([START, loud]) == "saturation rose by 0.200 since the start (limit 0.08)"
 
 
-@settings(deadline=None)
 @given(rewards=st.lists(st.one_of(st.none(), st.just(float("nan"))), min_size=4, max_size=4))
 def test_what_is_missing_is_no_sign(rewards: list[float | None]) -> None:
     assert StopRule().reason([replace(START, held_out_reward=reward) for reward in rewards]) is None

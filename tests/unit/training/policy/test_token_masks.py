@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -60,7 +60,6 @@ def test_the_frame_is_that_of_diffusers(width: int, height: int) -> None:
     assert torch.allclose(theirs, torch.from_numpy(ours.copy()).permute(2, 0, 1) / 255, atol=1e-3)
 
 
-@settings(deadline=None)
 @given(width=st.integers(64, 4000), height=st.integers(64, 4000))
 def test_a_frame_lies_within_its_source(width: int, height: int) -> None:
     if max(width, height) > 8 * min(width, height):
@@ -121,7 +120,6 @@ def test_overlapping_regions_share_and_the_background_is_the_rest() -> None:
     assert background.tolist() == pytest.approx([0, 0, 1])
 
 
-@settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 25))
 def test_shares_fill_every_token(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)

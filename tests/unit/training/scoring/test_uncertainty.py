@@ -1,15 +1,10 @@
-"""What a reward is unsure about: the figures by hand, the order they give, and a real run through `push`'s own way."""
+"""What a reward is unsure about: the figures by hand, and the candidates of a run that are asked about."""
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from annotation.raters.routing import Value, by_value
-from flows.push_values import VALUES_FILE, ask_values
-from flows.train_reward import TrainingFailed
 from pipeline.run.folder import read_build_info, read_kept
 from tests.cases.mask_cases import box_rle, outlined
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
@@ -74,27 +69,3 @@ def test_every_kept_candidate_is_asked_about_with_its_masks(small_run: Path) -> 
         assert query.instruction == row.request.instruction
         assert line["reward_std"] == 1.0 + len(row.observed)
         assert line["mask_doubt"] == 1 - min(mask.confidence for mask in row.observed)
-
-
-def test_the_reward_of_the_product_says_what_it_doubts_of_a_real_run(small_run: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    path = ask_values(run, "region")
-    assert path == run / VALUES_FILE
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = [row for part in range(read_build_info(run).n_parts) for row in read_kept(run, "gates", part)]
-    assert [line["candidate"] for line in lines] == [row.key.partition("-")[2] for row in kept]
-    assert all(line["reward_std"] > 0 for line in lines)
-    assert len({line["reward_std"] for line in lines}) > len(lines) / 2
-    worth = {line["candidate"]: line["reward_std"] * line["mask_doubt"] for line in lines}
-    ordered = by_value([Value(**line) for line in lines])
-    assert [worth[one] for one in ordered] == sorted(worth.values(), reverse=True)
-
-
-def test_a_reward_that_is_none_writes_nothing(small_run: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    with pytest.raises(TrainingFailed) as error:
-        ask_values(run, "rubbish")
-    assert error.value.exit_code == 2
-    assert not (run / VALUES_FILE).exists()
