@@ -56,7 +56,7 @@ def read_weights(path: Path, network: nn.Module) -> None:
     Raises: BadInput, naming the first weight that does not fit.
     """
     tensors = checkpoint.read_tensors(path, _TRAIN_ANEW)
-    checkpoint.put_tensors(path, network.state_dict(), tensors, f"{_MISMATCH}: weight", _TRAIN_ANEW)
+    checkpoint.put_tensors(path, network.state_dict(), tensors, "holds a weight of another network", _TRAIN_ANEW)
 
 
 def read_metrics(out: Path) -> dict[str, Any]:
