@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 CORES := $(shell nproc)
+FIRST_LOOK := runs/first-look
 DEMO := runs/demo
 OUTLINES := runs/demo-outlines
 DEMO_POLICY := runs/demo-policy
@@ -14,7 +15,8 @@ POLICY := runs/policy
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help setup demo reward reward-weights policy policy-weights compare test unit integration browser slow gpu lint types layers docs schemas serve studio
+.PHONY: help setup first-look demo demo-policy readme-picture try-python resolve reward reward-weights policy policy-weights
+.PHONY: compare test unit integration browser slow gpu lint types layers docs schemas serve studio
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -30,26 +32,40 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "set-up: $$(( $$(date +%s) - started )) s"
 	@touch $@
 
+first-look: $(STAMP)  ## 24 procedural scenes and their page, in half a minute, into runs/first-look
+	@started=$$(date +%s); \
+	$(BIN)/regionwise build --run $(FIRST_LOOK) --scenes 24 --part-requests 8 --workers $(CORES) && \
+	$(BIN)/regionwise report $(FIRST_LOOK) && \
+	echo "first look: $$(( $$(date +%s) - started )) s; open $(FIRST_LOOK)/report.html"
+
 demo: $(STAMP)  ## the main job on real photographs and procedural scenes, and a reward trained on it, into runs/demo
+	@echo "demo: three parts, some eight minutes on two cores: a dataset of 364 requests with its page (2 min), a reward" && \
+	echo "trained on it and tested (4 min), and the photographs outlined by a small Sam (1 min); Ctrl-C and 'make demo' go on"
 	@$(BIN)/python examples/photos/copy_photos.py
 	@started=$$(date +%s); \
 	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
 	$(BIN)/regionwise verify $(DEMO)/dataset && \
-	echo "run: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
+	$(BIN)/regionwise report $(DEMO) && \
+	echo "dataset: $$(( $$(date +%s) - started )) s; look at $(DEMO)/report.html while the reward trains" && \
+	started=$$(date +%s) && \
 	$(BIN)/regionwise train-reward --run $(DEMO) --config examples/demo-reward.toml --with-rivals && \
 	$(BIN)/regionwise evaluate --run $(DEMO) --left-out compression --sources 200 && \
 	$(BIN)/regionwise report $(DEMO) && \
 	echo "reward: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
 	$(BIN)/regionwise build --run $(OUTLINES) --config examples/outlines.toml --workers $(CORES) && \
 	$(BIN)/regionwise report $(OUTLINES) && \
-	echo "outlines: $$(( $$(date +%s) - started )) s" && started=$$(date +%s) && \
+	echo "outlines: $$(( $$(date +%s) - started )) s" && \
+	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md), the reward in" && \
+	echo "$(DEMO)/reward (what its tests say: metrics.json); the same photographs outlined by the segmenter sam:tiny:" && \
+	echo "$(OUTLINES)/report.html. An editing policy rewarded region by region, in five minutes: make demo-policy"
+
+demo-policy: $(STAMP)  ## sixteen updates of a small editing policy by the rewards of regions, into runs/demo-policy
+	@echo "demo-policy: some five minutes on two cores: plain scenes (40 s), a policy trained on them and tested (4 min)"
+	@started=$$(date +%s); \
 	$(BIN)/regionwise build --run $(DEMO_POLICY) --config examples/policy-data.toml --workers $(CORES) && \
 	$(BIN)/regionwise train-policy --run $(DEMO_POLICY) --config examples/demo-policy.toml && \
 	$(BIN)/regionwise report $(DEMO_POLICY) && \
-	echo "policy: $$(( $$(date +%s) - started )) s" && \
-	echo "look at $(DEMO)/report.html; the data is in $(DEMO)/dataset (manifest.json, README.md), the reward in" && \
-	echo "$(DEMO)/reward (what its tests say: metrics.json); the same photographs outlined by the segmenter sam:tiny:" && \
-	echo "$(OUTLINES)/report.html; a policy before and after sixteen updates: $(DEMO_POLICY)/report.html"
+	echo "policy: $$(( $$(date +%s) - started )) s; before and after: $(DEMO_POLICY)/report.html"
 
 reward: $(STAMP)  ## a region reward and its blind rivals, trained on procedural scenes and tested, into runs/reward
 	@started=$$(date +%s); \
@@ -123,6 +139,18 @@ layers: $(STAMP)  ## which part may import which
 
 schemas: $(STAMP)  ## docs/schemas and the answers in annotation/studio/labels.xml from the records
 	@$(BIN)/python -m schemas.json_schema && $(BIN)/python -m annotation.studio.interface
+
+resolve: $(STAMP)  ## pip's resolver, dry: the pins of constraints.txt for the newest Python that is supported
+	@$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --only-binary=:all: --python-version 3.13 \
+	--target build/resolved --constraint constraints.txt --editable '.[dev]' && echo "every pin resolves for Python 3.13"
+
+try-python:  ## sets up with another interpreter and builds a few scenes: make try-python PYTHON=python3.13
+	@$(MAKE) --no-print-directory setup VENV=.venv-$(notdir $(PYTHON))
+	@run=$$(mktemp -d)/scenes; .venv-$(notdir $(PYTHON))/bin/regionwise build --run $$run --scenes 8 --scene-size-px 64 && \
+	.venv-$(notdir $(PYTHON))/bin/regionwise verify $$run/dataset && .venv-$(notdir $(PYTHON))/bin/python --version
+
+readme-picture: $(STAMP)  ## docs/example.png, from runs/demo
+	@$(BIN)/python examples/readme_picture.py $(DEMO) docs/example.png
 
 serve: $(STAMP)  ## a Prefect server, worker and the deployments on loopback, data in runs/prefect
 	@$(BIN)/python -m flows.deployments.serve
