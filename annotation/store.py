@@ -11,8 +11,6 @@ waits for more than a write. SQLite's default journal is kept: it works on any o
 is whole by itself.
 """
 
-import hmac
-import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from annotation.client import Answer, AnySentTask, Page, RejectedAnnotation, SentRanking, SentTask
+from annotation.pseudonyms import new_pseudonym_key, pseudonym_of
 from annotation.snapshots import Snapshot, check_snapshot_name
 from annotation.store_tables import STATEMENTS_FROM, VERSION
 from runtime.locks import locked_file
@@ -31,7 +30,6 @@ FILE_NAME = "annotations.sqlite"
 BUSY_TIMEOUT_S = 60.0
 #: How long a sender waits for its turn; others send a batch at a time.
 TURN_TIMEOUT_S = 900.0
-PSEUDONYM_HEX_DIGITS = 16
 MAX_SEQ = 2**63 - 1
 
 
@@ -210,8 +208,7 @@ class AnnotationStore:
 
     def pseudonym(self, identity: str) -> str:
         """`person:` and 16 hex digits that stand for a rater; the same for the same identity in this file alone."""
-        digest = hmac.digest(self._pseudonym_key(), identity.encode(), "sha256")
-        return f"person:{digest.hex()[:PSEUDONYM_HEX_DIGITS]}"
+        return pseudonym_of(identity, self._pseudonym_key())
 
     def _pseudonym_key(self) -> bytes:
         row = self._connection.execute("SELECT value FROM secrets WHERE name = 'pseudonyms'").fetchone()
@@ -220,7 +217,7 @@ class AnnotationStore:
         self._path.chmod(0o600)
         with self._whole():
             statement = "INSERT INTO secrets (name, value) VALUES ('pseudonyms', ?) ON CONFLICT DO NOTHING"
-            self._connection.execute(statement, (secrets.token_bytes(32),))
+            self._connection.execute(statement, (new_pseudonym_key(),))
         return self._pseudonym_key()
 
     def annotations(self, candidate: str, high_water: int) -> list[Annotation]:
