@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
 .PHONY: help setup first-look demo demo-policy readme-picture try-python resolve reward reward-weights policy policy-weights
-.PHONY: compare test unit integration browser slow gpu lint types layers docs schemas serve studio
+.PHONY: compare test unit integration browser slow gpu faults lint types layers docs schemas serve studio
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -117,6 +117,9 @@ slow: $(STAMP)  ## the long proofs: 20 kills during a build, 500 prompts, hundre
 
 gpu: $(STAMP)  ## the checks that need a GPU; where there is none each says so
 	@$(BIN)/python -m pytest tests/gpu -rs
+
+faults: $(STAMP)  ## puts in one-line faults, one at a time, and asks whether the tests find them (some 20 min)
+	@$(BIN)/python -m tests.faults.run
 
 .PHONY: chromium label-studio
 label-studio: $(STAMP)
