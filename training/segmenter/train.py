@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.models.sam_architectures import SamSizes
 from runtime.checkout import checkout_commit
 from schemas.errors import BadInput, RegionwiseError
 from training.segmenter.batches import draw_batch
@@ -38,10 +39,12 @@ def train_segmenter(
     out: Path,
     max_minutes: float | None = None,
     on_step: Callable[[int], None] = lambda _: None,
+    sizes: SamSizes = TINY,
 ) -> dict[str, Any]:
     """Trains into `out`; returns the steps done, the seconds they took and the last logged losses.
 
     max_minutes: at most so long for this call's steps. on_step: told the number of steps done, after each.
+    sizes: of the network.
     Raises: RunConflict where `out` was trained with another config but its length; BadInput for a damaged checkpoint.
     """
     # 1. Pictures, all in memory.
@@ -50,7 +53,7 @@ def train_segmenter(
     log.info("%d pictures", len(pool))
 
     # 2. Network and optimiser, fresh or from the last checkpoint.
-    sam = new_sam(TINY, config.seed)
+    sam = new_sam(sizes, config.seed)
     optimizer = torch.optim.AdamW(
         parameter_groups(sam, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
     )
@@ -65,7 +68,7 @@ def train_segmenter(
             break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.step)
-        batch = draw_batch(pool, config, TINY, progress.step)
+        batch = draw_batch(pool, config, sizes, progress.step)
         masks, rated = forward(sam, batch, bf16=config.bf16)
         parts = objective(masks, rated, batch.targets, dice_weight(config, progress.step))
         optimizer.zero_grad(set_to_none=True)
@@ -82,12 +85,12 @@ def train_segmenter(
             log.info("%.0f s: %s", time.monotonic() - started, json.dumps(progress.history[-1]))
         if progress.step % config.checkpoint_steps == 0 or progress.step == config.steps:
             write_state(out, config, progress)
-            write_weights(out / WEIGHTS, progress.average, TINY, made_by | progress_facts(progress))
+            write_weights(out / WEIGHTS, progress.average, sizes, made_by | progress_facts(progress))
         on_step(progress.step)
 
     # 4. Weights.
     write_state(out, config, progress)
-    write_weights(out / WEIGHTS, progress.average, TINY, made_by | progress_facts(progress))
+    write_weights(out / WEIGHTS, progress.average, sizes, made_by | progress_facts(progress))
     last = progress.history[-1] if progress.history else {}
     return {"steps": progress.step, "seconds": round(time.monotonic() - started, 1), "last": last}
 

@@ -98,7 +98,15 @@ def test_the_loss_of_a_case_worked_by_hand() -> None:
     assert parts.iou.item() == 1.0, "the mask rated best is the right one"
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pictures of `QUICK` and nothing else; never changed."""
+    folder = tmp_path_factory.mktemp("pictures")
+    pool_in(folder, QUICK)
+    return folder
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(pictures: Path, tmp_path: Path) -> None:
     class Stopped(Exception):
         pass
 
@@ -106,26 +114,26 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path)
         if step == 3:
             raise Stopped
 
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    done = train_segmenter(QUICK, whole)
+    whole, broken = (shutil.copytree(pictures, tmp_path / name) for name in ("whole", "broken"))
+    done = train_segmenter(QUICK, whole, sizes=SMALL)
     assert done["steps"] == 4
     with pytest.raises(Stopped):
-        train_segmenter(QUICK, broken, on_step=stop_after_three)
+        train_segmenter(QUICK, broken, on_step=stop_after_three, sizes=SMALL)
     assert json.loads((broken / "state.json").read_bytes())["step"] == 2, "the third step was not kept"
-    assert train_segmenter(QUICK, broken)["steps"] == 4
+    assert train_segmenter(QUICK, broken, sizes=SMALL)["steps"] == 4
     wanted, found = (load_file(folder / "state-000004.safetensors") for folder in (whole, broken))
     assert wanted.keys() == found.keys()
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)
-    first = {name: tensor for name, tensor in new_sam(TINY, QUICK.seed).state_dict().items()}
+    first = {name: tensor for name, tensor in new_sam(SMALL, QUICK.seed).state_dict().items()}
     assert not torch.equal(wanted["weight/mask_decoder.iou_token.weight"], first["mask_decoder.iou_token.weight"])
 
     with pytest.raises(RunConflict, match=r"clip_norm = 1\.0, now it is 2\.0"):
-        train_segmenter(QUICK.model_copy(update={"clip_norm": 2.0}), broken)
+        train_segmenter(QUICK.model_copy(update={"clip_norm": 2.0}), broken, sizes=SMALL)
     (broken / "state-000004.safetensors").write_bytes(b"damaged")
     with pytest.raises(
         BadInput, match=r"state-000004\.safetensors: is no safetensors file: .*; remove state\.json beside it"
     ):
-        train_segmenter(QUICK, broken)
+        train_segmenter(QUICK, broken, sizes=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +150,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new_progress() -> Progress:
-    sam = new_sam(TINY, 0)
+    sam = new_sam(SMALL, 0)
     return Progress(sam, torch.optim.AdamW(parameter_groups(sam, QUICK.weight_decay)))
 
 
@@ -195,8 +203,8 @@ def test_a_state_that_does_not_fit_is_one_clear_line(
         restore_state(folder, QUICK, new_progress())
 
 
-def test_damaged_pictures_and_a_full_disk_are_one_clear_line(checkpoint: Path, tmp_path: Path) -> None:
-    pool_in(tmp_path, QUICK)
+def test_damaged_pictures_and_a_full_disk_are_one_clear_line(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("pool-*.npz")
     for content in (b"", b"nothing", path.read_bytes()[:-500]):
         path.write_bytes(content)
@@ -209,9 +217,10 @@ def test_damaged_pictures_and_a_full_disk_are_one_clear_line(checkpoint: Path, t
         write_weights(tmp_path / "weights", {}, TINY, {})
 
 
-def test_a_training_may_be_made_longer_and_says_so(tmp_path: Path) -> None:
-    train_segmenter(QUICK.model_copy(update={"steps": 2}), tmp_path)
-    assert train_segmenter(QUICK.model_copy(update={"steps": 3}), tmp_path)["steps"] == 3
+def test_a_training_may_be_made_longer_and_says_so(pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
+    train_segmenter(QUICK.model_copy(update={"steps": 2}), tmp_path, sizes=SMALL)
+    assert train_segmenter(QUICK.model_copy(update={"steps": 3}), tmp_path, sizes=SMALL)["steps"] == 3
     made = read_metadata(tmp_path / "sam_tiny.safetensors")
     assert (made["steps"], json.loads(made["lengths"])) == ("3", {"0": 2, "2": 3})
 
@@ -268,7 +277,7 @@ def test_training_sees_no_held_out_texture_photograph_or_seed(monkeypatch: pytes
     opened: set[str] = set()
     original = data.load_photo
     monkeypatch.setattr(data, "load_photo", lambda name: (opened.add(name), original(name))[1])
-    make_pool(9, 60)
+    make_pool(9, 40)
     assert opened <= set(data.TRAINING_PHOTOS)
     assert len(opened) > 8
     opened.clear()
