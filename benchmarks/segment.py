@@ -101,6 +101,7 @@ def gpu_rows(device: torch.device, architecture: str) -> tuple[list[dict[str, An
             lambda: plain_loop(sam, cases, "fp32"),
         ],
         device,
+        ROUNDS,
     )
     where = f"GPU, {architecture}, {GPU_SIZE_PX} px"
     rows = [

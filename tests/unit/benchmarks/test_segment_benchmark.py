@@ -48,6 +48,7 @@ def test_without_a_gpu_the_rows_are_those_of_one(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(segment, "GPU_IMAGES", 1)
     monkeypatch.setattr(segment, "GPU_SIZE_PX", 64)
     monkeypatch.setattr(segment, "ROUNDS", 1)
+    monkeypatch.setattr(segment_cases, "BOXES_EACH", 2)
     rows, _ = gpu_rows(torch.device("cpu"), "tiny")
     empty = empty_gpu_rows("tiny", "no GPU")
     names = [(figures["what"], figures["unit"], figures["peer_name"]) for figures in rows]
