@@ -36,6 +36,16 @@ def random_pipeline() -> Flux2KleinPipeline:
     return as_pipeline(vae, new_text_encoder(tokenizer), tokenizer, new_transformer())
 
 
+def shallow_pipeline() -> Flux2KleinPipeline:
+    """The same with fewer layers and channels, for tests of what goes on around it: they wait for little else."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLFlux2.from_config({**new_vae().config, "block_out_channels": (8, 8, 16, 16)}).eval()
+    tokenizer = new_tokenizer(0, 30)
+    measure_token_scale(vae, scene_pixels(0, 0, 2))
+    transformer = Flux2Transformer2DModel.from_config({**new_transformer().config, "num_single_layers": 1})
+    return as_pipeline(vae, new_text_encoder(tokenizer), tokenizer, transformer)
+
+
 def tiny_policy(folder: Path, **settings: Any) -> Flux2Policy:
     """The policy of a folder with an adapter that changes it already, as after some updates."""
     policy = make_policy(f"tiny:{folder}", **{"rank": 4, "alpha": 8, "seed": 1} | settings)

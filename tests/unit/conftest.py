@@ -47,11 +47,11 @@ def small_run(built_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny policy with random weights; never changed."""
-    from tests.cases.policy_loop_cases import random_pipeline
+    """A shallow tiny policy with random weights; never changed."""
+    from tests.cases.policy_loop_cases import shallow_pipeline
 
     folder = tmp_path_factory.mktemp("policy") / "tiny"
-    random_pipeline().save_pretrained(str(folder))
+    shallow_pipeline().save_pretrained(str(folder))
     return folder
 
 

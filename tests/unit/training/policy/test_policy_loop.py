@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tests.cases.policy_loop_cases import Bright, boxed, photo_case, scene_case, small, tiny_policy
+from tests.cases.policy_loop_cases import Bright, boxed, photo_case, random_pipeline, scene_case, small, tiny_policy
 from training.policy.config import PolicyConfig
 from training.policy.edit_cases import PolicyCase
 from training.policy.flux2 import Flux2Policy
@@ -24,6 +24,14 @@ from training.policy.token_masks import flux2_grid, token_masks
 from training.policy.update import Logged, PolicyBatch, accumulate, first_step_gap
 
 COLUMNS = 4
+
+
+@pytest.fixture(scope="module")
+def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny policy with random weights at its full depth: how far a step moves it hangs on that."""
+    folder = tmp_path_factory.mktemp("deep")
+    random_pipeline().save_pretrained(str(folder))
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
@@ -62,10 +64,14 @@ def read_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longer to draw than all the rest; they have tests of their own."""
-    monkeypatch.setattr(results, "curves", lambda *_, **__: None)
+@pytest.fixture(autouse=True, scope="module")
+def no_pictures() -> Iterator[None]:
+    """No curves, and noise as a sheet: drawing them takes longer than all the rest; they have tests of their own."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "curves", lambda *_, **__: None)
+        patch.setattr(train, "sheet", lambda *_, **__: noise)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +258,7 @@ def refused(_: Sequence[PolicyCase]) -> list[RegionRewards]:
 
 
 def late(_: Sequence[PolicyCase]) -> list[RegionRewards]:
-    time.sleep(1.5)
+    time.sleep(0.8)
     return []
 
 
