@@ -49,7 +49,7 @@ def test_half_of_the_single_regions_are_right_and_another_instruction_does_not_d
     assert single["region_right"] >= 0.5
     assert single["region_right"] > 2 * single["region_right_other_instruction"]
     assert single["region_right_untouched"] == 0
-    cases = [case for index in range(96) if len((case := plain_case(PROOF_SEED, index)).masks) == 1]
+    cases = [case for index in range(48) if len((case := plain_case(PROOF_SEED, index)).masks) == 1]
     found = summary(judged(policy, cases, edited(policy, cases, STEPS, 32), OracleReward(), batch=32, timeout_s=600))
     assert abs(found["region_right"] - single["region_right"]) < 0.2
     assert found["region_right"] > 0.4

@@ -1,6 +1,7 @@
 """`regionwise score`: real photographs in, records and a picture out; whatever is wrong is one line and exit code 2."""
 
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from training.scoring.pairs import Pair, found_regions, make_pair, one_line, ope
 WORDS = "Make the cup blue and leave the table as it is."
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A photograph of a cup, 600 x 400 px; the same with two places repainted; a mask of the first place."""
+    folder = tmp_path_factory.mktemp("photos")
     source = data.coffee()
     edited = source.copy()
     edited[120:220, 240:380] = edited[120:220, 240:380, ::-1]
@@ -32,8 +34,14 @@ def photos(tmp_path: Path) -> Path:
     mask = np.zeros(source.shape[:2], dtype=np.uint8)
     mask[120:220, 240:380] = 255
     for name, image in (("a.png", source), ("b.png", edited), ("mask.png", mask)):
-        Image.fromarray(image).save(tmp_path / name)
-    return tmp_path
+        Image.fromarray(image).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def photos(made_photos: Path, tmp_path: Path) -> Path:
+    """A copy of the photographs, for a test to write beside."""
+    return shutil.copytree(made_photos, tmp_path, dirs_exist_ok=True)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
