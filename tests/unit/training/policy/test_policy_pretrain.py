@@ -19,7 +19,7 @@ from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import held_out_psnr_db, new_vae, psnr_db, scene_pixels, train_vae
 
 MINIMAL = PretrainSettings(
-    scenes=8, held_out_scenes=4, tokenizer_scenes=20, vae_scenes=4, vae_steps=2, vae_batch=2, flow_steps=2, flow_batch=2
+    scenes=2, held_out_scenes=2, tokenizer_scenes=20, vae_scenes=1, vae_steps=1, vae_batch=1, flow_steps=2, flow_batch=2
 )
 
 
