@@ -8,12 +8,14 @@ import asyncio
 import json
 import os
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -65,7 +67,7 @@ def open_client(bounds: Bounds, *, base_url: str = "", headers: Mapping[str, str
 
     No connection outlives its answer: a poller sleeps longer than servers keep one.
     """
-    inner = httpx.HTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+    inner = httpx.HTTPTransport(verify=_certificates(), limits=httpx.Limits(max_keepalive_connections=0))
     return httpx.Client(
         base_url=base_url,
         headers={**_HEADERS, **(headers or {})},
@@ -74,6 +76,12 @@ def open_client(bounds: Bounds, *, base_url: str = "", headers: Mapping[str, str
         follow_redirects=False,
         trust_env=False,
     )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The trusted authorities, read once: that takes longer than a whole exchange with a server nearby."""
+    return httpx.create_ssl_context()
 
 
 def open_async_client(

@@ -9,13 +9,15 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from annotation.studio.server import Studio, studio
-from runtime.processes import free_port
 from tests.tensor_shapes import check_shapes
+
+if TYPE_CHECKING:
+    from annotation.studio.server import Studio
 
 check_shapes()
 
@@ -64,8 +66,11 @@ def reset_torch() -> None:
 
 
 @pytest.fixture(scope="session")
-def running_studio(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def running_studio(own_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Studio"]:
     """One real Label Studio for all tests that need one, each with projects of its own; gone at the end."""
+    from annotation.studio.server import studio
+    from runtime.processes import free_port
+
     with studio(tmp_path_factory.mktemp("studio"), port=free_port()) as running:
         yield running
     assert running.process.poll() is not None

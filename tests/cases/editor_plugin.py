@@ -1,8 +1,6 @@
-"""An editor that an installed package offers: it turns the image's colours around and refuses what its place says."""
+"""Installed packages that offer editors, and one editor: it inverts the image's colours and refuses one candidate."""
 
 from pathlib import Path
-
-from tests.cases.tiny_policy import offer
 
 INVERTER = """
 import numpy as np
@@ -29,6 +27,16 @@ def make(place, device):
         raise BadInput("editor inverter", f"has no place {place}", "give a number")
     return Inverter(int(place))
 """
+
+
+def offer(folder: Path, name: str, editors: dict[str, str]) -> Path:
+    """An installed package without a file: metadata that offers editors. On `sys.path`, `folder` makes them known."""
+    metadata = folder / f"{name}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = "".join(f"{editor} = {value}\n" for editor, value in editors.items())
+    (metadata / "entry_points.txt").write_text(f"[regionwise.editors]\n{lines}")
+    return folder
 
 
 def offer_inverter(folder: Path) -> Path:

@@ -60,13 +60,3 @@ def quick(base: Path, **changes: object) -> tuple[str, ...]:
     """`QUICK` as settings of a command, with the policy of `base`."""
     settings: dict[str, object] = {"policy": f"tiny:{base}", **QUICK, **changes}
     return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
-
-
-def offer(folder: Path, name: str, editors: dict[str, str]) -> Path:
-    """An installed package without a file: metadata that offers editors. On `sys.path`, `folder` makes them known."""
-    metadata = folder / f"{name}-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    lines = "".join(f"{editor} = {value}\n" for editor, value in editors.items())
-    (metadata / "entry_points.txt").write_text(f"[regionwise.editors]\n{lines}")
-    return folder

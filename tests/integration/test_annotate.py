@@ -25,7 +25,8 @@ from pipeline.run.folder import read_build_info, read_kept
 from runtime.checkout import CHECKOUT
 from schemas.agreement import Agreement
 from schemas.ranking import RankingConsensus
-from tests.cases.tiny_policy import offer, random_policy, random_tiny
+from tests.cases.editor_plugin import offer
+from tests.cases.tiny_policy import random_policy, random_tiny
 from tests.integration.builds import build, tars
 
 IMAGE_CONTROLS = ("background", "success", "overedit", "naturalness", "artifacts")

@@ -1,7 +1,9 @@
 """From a finished run through simulated raters and their consensus to a dataset that says who scored it."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,26 @@ def _rated(capsys: pytest.CaptureFixture[str], run: Path, snapshot: str = "first
     return facts
 
 
+@pytest.fixture(scope="module")
+def rated(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run with the consensus of snapshot `first`, never changed, and what the rating said."""
+    run = shutil.copytree(built_run, tmp_path_factory.mktemp("rated") / "run")
+    said = io.StringIO()
+    with redirect_stdout(said), pytest.raises(SystemExit) as caught:
+        main(["rate", "--run", str(run), "--raters", "3", "--random", "1", "--snapshot", "first", "--json"])
+    assert not caught.value.code
+    with redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as caught:
+        main(["consensus", "--run", str(run), "--snapshot", "first", "--json"])
+    assert not caught.value.code
+    return run, json.loads(said.getvalue())
+
+
+@pytest.fixture
+def rated_run(rated: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A copy of the rated run, to change."""
+    return shutil.copytree(rated[0], tmp_path / "rated")
+
+
 def _rows(run: Path) -> list[DatasetRow]:
     return [row for split in SPLITS for _, row, _ in read_dataset(run / "dataset", split)]
 
@@ -49,17 +71,19 @@ def _hashes(run: Path) -> dict[str, str]:
     return {shard.name: shard.sha256 for shard in read_manifest(run / "dataset").shards}
 
 
-def test_rows_carry_the_consensus_with_its_spread(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = [row for part in range(3) for row in read_kept(small_run, "gates", part)]
-    facts = _rated(capsys, small_run)
+def test_rows_carry_the_consensus_with_its_spread(
+    rated: tuple[Path, dict[str, Any]], rated_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [row for part in range(3) for row in read_kept(rated_run, "gates", part)]
+    facts = rated[1]
     assert (facts["new"], facts["tasks"], facts["synthetic"]) == (4 * len(kept), len(kept), True)
-    code, _ = _run(capsys, "export", "--run", small_run, "--scores", "consensus:first")
-    manifest, faults = verify(small_run / "dataset")
+    code, _ = _run(capsys, "export", "--run", rated_run, "--scores", "consensus:first")
+    manifest, faults = verify(rated_run / "dataset")
     assert (code, faults, manifest.scores, manifest.unscored) == (0, [], "consensus:first", 0)
     assert manifest.raters == {"consensus:first": manifest.rows}
-    assert "consensus:first" in (small_run / "dataset" / "README.md").read_text()
-    found = {key: row for part in range(3) for key, row in read_consensus(small_run, "first", part).items()}
-    for row in _rows(small_run):
+    assert "consensus:first" in (rated_run / "dataset" / "README.md").read_text()
+    found = {key: row for part in range(3) for key, row in read_consensus(rated_run, "first", part).items()}
+    for row in _rows(rated_run):
         said = found[row.candidate]
         assert (row.background, row.rater) == (said.background.mean, "consensus:first")
         assert row.spreads["background"].n_raters + row.spreads["background"].n_missing == 4
@@ -74,12 +98,12 @@ def test_rows_carry_the_consensus_with_its_spread(small_run: Path, capsys: pytes
 
 
 def test_the_same_raters_give_the_same_bytes(
-    built_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    built_run: Path, rated_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hashes, digests = [], []
-    for name in ("a", "b"):
-        run = shutil.copytree(built_run, tmp_path / name)
-        _rated(capsys, run)
+    again = shutil.copytree(built_run, tmp_path / "again")
+    _rated(capsys, again)
+    for run in (rated_run, again):
         _run(capsys, "export", "--run", run, "--scores", "consensus:first")
         hashes.append(_hashes(run))
         digests.append(consensus_digests(run, "first", 3))
@@ -88,12 +112,11 @@ def test_the_same_raters_give_the_same_bytes(
 
 
 def test_agreement_stands_beside_the_consensus_and_says_which_method(
-    small_run: Path, capsys: pytest.CaptureFixture[str]
+    rated_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _rated(capsys, small_run)
-    path = small_run / "consensus" / "first" / "agreement.json"
+    path = rated_run / "consensus" / "first" / "agreement.json"
     found = Agreement.from_json(path.read_bytes(), thing=str(path))
-    kept = sum(1 for part in range(3) for _ in read_kept(small_run, "gates", part))
+    kept = sum(1 for part in range(3) for _ in read_kept(rated_run, "gates", part))
     assert (found.snapshot, found.method, found.n_candidates, found.n_annotations) == (
         "first",
         "latent-1",
@@ -101,44 +124,42 @@ def test_agreement_stands_beside_the_consensus_and_says_which_method(
         4 * kept,
     )
     assert (found.bootstrap, len(found.raters), found.synthetic) == ("sources", 4, True)
-    assert {row.method for row in read_consensus(small_run, "first", 0).values()} == {"latent-1"}
-    before, parts = path.read_bytes(), consensus_digests(small_run, "first", 3)
-    assert _run(capsys, "consensus", "--run", small_run, "--snapshot", "first")[0] == 0
-    assert (path.read_bytes(), consensus_digests(small_run, "first", 3)) == (before, parts)
-    code, facts = _run(capsys, "consensus", "--run", small_run, "--snapshot", "first", "--method", "huber")
+    assert {row.method for row in read_consensus(rated_run, "first", 0).values()} == {"latent-1"}
+    before, parts = path.read_bytes(), consensus_digests(rated_run, "first", 3)
+    assert _run(capsys, "consensus", "--run", rated_run, "--snapshot", "first")[0] == 0
+    assert (path.read_bytes(), consensus_digests(rated_run, "first", 3)) == (before, parts)
+    code, facts = _run(capsys, "consensus", "--run", rated_run, "--snapshot", "first", "--method", "huber")
     assert (code, facts["method"]) == (0, "huber-3.125")
-    assert {row.method for row in read_consensus(small_run, "first", 0).values()} == {"huber-3.125"}
-    assert consensus_digests(small_run, "first", 3) != parts
+    assert {row.method for row in read_consensus(rated_run, "first", 0).values()} == {"huber-3.125"}
+    assert consensus_digests(rated_run, "first", 3) != parts
 
 
 def test_another_snapshot_makes_the_tars_anew_and_the_last_choice_is_kept(
-    small_run: Path, capsys: pytest.CaptureFixture[str]
+    rated_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    oracle = _hashes(small_run)
-    _rated(capsys, small_run, "first")
-    _rated(capsys, small_run, "second", "--seed", 1)
-    assert [row.spreads for row in _rows(small_run) if row.spreads] == []
+    oracle = _hashes(rated_run)
+    _rated(capsys, rated_run, "second", "--seed", 1)
+    assert [row.spreads for row in _rows(rated_run) if row.spreads] == []
     seen = {}
     for scores_ in ("consensus:first", "consensus:second", "oracle"):
-        assert _run(capsys, "export", "--run", small_run, "--scores", scores_)[0] == 0
-        assert verify(small_run / "dataset")[1] == []
-        seen[scores_] = _hashes(small_run)
+        assert _run(capsys, "export", "--run", rated_run, "--scores", scores_)[0] == 0
+        assert verify(rated_run / "dataset")[1] == []
+        seen[scores_] = _hashes(rated_run)
     assert seen["oracle"] == oracle
     assert len({json.dumps(hashes) for hashes in seen.values()}) == 3
-    _run(capsys, "export", "--run", small_run, "--scores", "consensus:second")
-    tars = sorted((small_run / "dataset").glob("*.tar"))
+    _run(capsys, "export", "--run", rated_run, "--scores", "consensus:second")
+    tars = sorted((rated_run / "dataset").glob("*.tar"))
     tars[0].unlink()
-    assert _run(capsys, "resume", "--run", small_run)[0] == 0
-    assert _hashes(small_run) == seen["consensus:second"]
-    counts = {spread.n_raters + spread.n_missing for row in _rows(small_run) for spread in row.spreads.values()}
+    assert _run(capsys, "resume", "--run", rated_run)[0] == 0
+    assert _hashes(rated_run) == seen["consensus:second"]
+    counts = {spread.n_raters + spread.n_missing for row in _rows(rated_run) for spread in row.spreads.values()}
     assert counts == {8}
 
 
 def test_rating_again_adds_nothing_and_a_half_rated_run_is_finished(
-    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_run: Path, rated: tuple[Path, dict[str, Any]], rated_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = shutil.copytree(small_run, tmp_path / "whole")
-    facts = _rated(capsys, whole)
+    whole, facts = rated_run, rated[1]
     before = consensus_digests(whole, "first", 3)
     assert _rated(capsys, whole)["new"] == 0
     assert _rated(capsys, whole, "again")["new"] == 0
@@ -197,23 +218,21 @@ def test_bad_settings_are_one_line_and_change_nothing(
     assert not store_path(small_run).exists()
 
 
-def test_unknown_snapshots_and_taken_names_are_exit_code_2(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _rated(capsys, small_run)
-    code, error = _run(capsys, "consensus", "--run", small_run, "--snapshot", "other")
+def test_unknown_snapshots_and_taken_names_are_exit_code_2(rated_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = _run(capsys, "consensus", "--run", rated_run, "--snapshot", "other")
     assert (code, error["remedy"]) == (2, "there are: first")
-    code, error = _run(capsys, "rate", "--run", small_run, "--seed", 9, "--snapshot", "first")
+    code, error = _run(capsys, "rate", "--run", rated_run, "--seed", 9, "--snapshot", "first")
     assert (code, error["fault"]) == (2, "exists and is of other raters")
 
 
-def test_a_damaged_consensus_is_named_and_made_anew(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _rated(capsys, small_run)
-    before = consensus_digests(small_run, "first", 3)
-    path = small_run / "consensus" / "first" / "part-00001.parquet"
+def test_a_damaged_consensus_is_named_and_made_anew(rated_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = consensus_digests(rated_run, "first", 3)
+    path = rated_run / "consensus" / "first" / "part-00001.parquet"
     path.write_bytes(path.read_bytes()[:-9])
-    code, error = _run(capsys, "export", "--run", small_run, "--scores", "consensus:first")
+    code, error = _run(capsys, "export", "--run", rated_run, "--scores", "consensus:first")
     assert (code, error["thing"], error["fault"]) == (1, str(path), "is not as it was written")
-    assert _run(capsys, "consensus", "--run", small_run, "--snapshot", "first")[0] == 0
-    assert consensus_digests(small_run, "first", 3) == before
+    assert _run(capsys, "consensus", "--run", rated_run, "--snapshot", "first")[0] == 0
+    assert consensus_digests(rated_run, "first", 3) == before
 
 
 def test_a_run_without_the_oracles_scores_cannot_be_rated(

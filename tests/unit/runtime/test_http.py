@@ -62,7 +62,13 @@ class _Handler(BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     with LocalHttp(type("Handler", (_Handler,), {})) as server:
         _Handler.over = server.over
+        import_backend()
         yield server.address
+
+
+def import_backend() -> None:
+    """What httpx imports with its first request in an event loop takes longer than `BOUNDS` allow."""
+    from anyio._backends import _asyncio  # noqa: F401
 
 
 def _get(url: str) -> httpx.Response:

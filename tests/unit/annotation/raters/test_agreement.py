@@ -28,6 +28,7 @@ from annotation.raters.consensus import consensus, current, fit_panel, method_of
 from annotation.raters.simulated import panel, rate
 from schemas.agreement import Agreement, Figure
 from schemas.score import Annotation
+from tests.cases.examples import few_examples
 from tests.cases.mask_cases import box_rle, outlined
 from tests.cases.rater_cases import annotation, scores, truths
 
@@ -72,6 +73,7 @@ LEVELS = st.integers(2, 4).flatmap(
 )
 
 
+@few_examples
 @given(LEVELS, st.integers(0, 100))
 def test_the_order_of_raters_and_questions_changes_nothing(levels: list[list[int]], seed: int) -> None:
     one = np.array(levels, dtype=np.float64)
@@ -89,6 +91,7 @@ def test_the_order_of_raters_and_questions_changes_nothing(levels: list[list[int
         assert first.value is None or first.value <= 1
 
 
+@few_examples
 @given(LEVELS)
 def test_the_products_of_matrices_are_what_the_libraries_say(levels: list[list[int]]) -> None:
     import krippendorff

@@ -135,13 +135,13 @@ def test_the_spread_rises_with_the_raters_disagreement() -> None:
     means = []
     for noise in (0.0, 2.0, 4.0, 6.0, 8.0):
         raters = tuple(rater.model_copy(update={"noise": noise, "missing": 0.0}) for rater in panel(5, seed=1))
-        means.append(mean(found.background.spread or 0.0 for found in _consensuses(raters, 120)))
+        means.append(mean(found.background.spread or 0.0 for found in _consensuses(raters, 60)))
     assert means == sorted(means)
     assert means[-1] > means[0] + 3
 
 
 def test_where_one_panel_is_at_odds_another_is_too() -> None:
-    one, other = (_consensuses(panel(15, seed=seed), 150) for seed in (1, 2))
+    one, other = (_consensuses(panel(15, seed=seed), 60) for seed in (1, 2))
     pairs = [(a.background.spread, b.background.spread) for a, b in zip(one, other, strict=True)]
     assert spearmanr(*zip(*pairs, strict=True)).statistic > 0.4
 

@@ -23,6 +23,7 @@ from annotation.studio.items import Unreadable
 from annotation.studio.rankings import ranking_task, read_ranking
 from schemas.errors import BadInput
 from schemas.record import short_hash
+from tests.cases.examples import few_examples
 from tests.cases.rater_cases import IMAGE, ranking
 from tests.cases.studio_cases import received
 from tests.cases.studio_server import TOKEN, StudioServer
@@ -110,6 +111,7 @@ ANY_JSON = st.recursive(
 )
 
 
+@few_examples
 @given(value=ANY_JSON, raw=ANY_JSON)
 def test_no_json_is_more_than_unreadable(value: Any, raw: Any) -> None:
     for tried in (received([_ranked(value={"ranker": value})]), received([_ranked(value=value)]), raw):

@@ -25,6 +25,8 @@ from tests.cases.studio_server import TOKEN, Asked, Fault, StudioServer
 
 HTML = b"<!doctype html><html><body>Gateway</body></html>"
 FAST = {"read_timeout_s": 1.0, "connect_timeout_s": 1.0, "total_timeout_s": 5.0, "attempts": 2, "backoff_s": 0.01}
+#: Where a server that says nothing is waited for.
+QUICK = {"read_timeout_s": 0.2}
 TASKS = [studio_case(number) for number in range(25)]
 
 
@@ -114,7 +116,7 @@ LOST = {
 def test_after_a_lost_answer_the_project_is_asked_before_anything_is_sent_again(
     server: StudioServer, store: AnnotationStore, fault: Fault, taken: bool
 ) -> None:
-    client = _client(server, store)
+    client = _client(server, store, **(QUICK if fault.stall else {}))
     fault = Fault(**{**fault.__dict__, "after": taken})
     server.faults = _first(_is_import, fault)
     assert _send(client, store) == Sent(new=25, found=0, known=0)
@@ -216,7 +218,7 @@ FAULTS = {
     "cut JSON": (Fault(200, b'{"id": '), RegionwiseError, "that is no JSON (application/json)"),
     "deep JSON": (Fault(200, b"[" * 100_000), RegionwiseError, "that is no JSON"),
     "other JSON": (Fault(200, b"[1]"), RegionwiseError, "answers /api/projects/1/ with something else"),
-    "slow": (Fault(stall=True), RegionwiseError, "gave no answer within 1 s (2 attempts)"),
+    "slow": (Fault(stall=True), RegionwiseError, "gave no answer within 0.2 s (2 attempts)"),
     "hangs up": (Fault(close=True), RegionwiseError, "broke off the connection"),
     "too long": (Fault(200, b" " * 2_000_000), RegionwiseError, "answers with more than 1,000,000 bytes"),
     "compressed": (Fault(200, b"x", {"Content-Encoding": "gzip"}), RegionwiseError, "compressed, though asked not"),
@@ -242,7 +244,7 @@ def test_what_a_server_does_wrong_is_one_line_that_names_it(
 ) -> None:
     server.faults = lambda asked: fault
     with pytest.raises(RegionwiseError) as caught:
-        _client(server, store, max_answer_bytes=1_000_000)
+        _client(server, store, max_answer_bytes=1_000_000, **(QUICK if fault.stall else {}))
     assert type(caught.value) is kind
     assert said in caught.value.fault
     assert caught.value.thing == f"Label Studio {server.url}"
@@ -303,7 +305,7 @@ def test_an_expired_personal_token_is_told_before_anything_is_asked(
         (Fault(500, HTML), "answers the exchange of the token with something that is no JSON"),
         (Fault(200, HTML), "answers the exchange of the token with something that is no JSON"),
         (Fault(200, b"{}"), "answers the exchange of the token with something that is no JSON"),
-        (Fault(stall=True), "gave no answer within 1 s"),
+        (Fault(stall=True), "gave no answer within 0.2 s"),
     ],
 )
 def test_a_personal_token_that_cannot_be_exchanged_is_one_line(
@@ -313,7 +315,7 @@ def test_a_personal_token_that_cannot_be_exchanged_is_one_line(
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
     server.faults = lambda asked: fault if asked.path == "/api/token/refresh/" else None
     with pytest.raises(RegionwiseError) as caught:
-        _client(server, store)
+        _client(server, store, **(QUICK if fault.stall else {}))
     assert said in caught.value.fault
     assert "eyJ" not in str(caught.value)
 

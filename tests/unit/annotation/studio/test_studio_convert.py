@@ -20,6 +20,7 @@ from runtime.masks import MaskBool, rle_to_mask
 from schemas.errors import BadInput
 from schemas.geometry import CocoRle
 from schemas.score import Annotation, Issue
+from tests.cases.examples import few_examples
 from tests.cases.studio_cases import (
     IMAGE_NAMES,
     SIZE_PX,
@@ -74,6 +75,7 @@ def test_a_task_carries_its_regions_as_editable_masks() -> None:
         assert np.array_equal(mask, rle_to_mask(region.mask.mask))
 
 
+@few_examples
 @given(st.lists(arrays.arrays(np.bool_, (9, 7)), max_size=4), st.sampled_from(sorted(LEVELS)))
 def test_what_is_sent_comes_back_as_it_was(masks: list[MaskBool], level: str) -> None:
     plain = studio_case(2, n_regions=0)

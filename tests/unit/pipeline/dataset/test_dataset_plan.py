@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.config import SplitShares
 from pipeline.dataset.plan import assign_splits, cut_shards, drop_repeated_requests, drop_same_edits, source_clusters
 from pipeline.gates.duplicates import perceptual_hash
+from tests.cases.examples import few_examples
 
 _RNG = np.random.default_rng(5)
 HASHES = [perceptual_hash(_RNG.integers(0, 255, (64, 64, 3), dtype=np.uint8)).hex() for _ in range(12)]
@@ -81,6 +82,7 @@ def test_a_wished_split_holds_for_the_whole_cluster_and_test_wins() -> None:
     assert assign_splits(rows, SplitShares(), seed=0) == {"a": "test", "b": "validation"}
 
 
+@few_examples
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), min_size=1, max_size=30), st.integers(1, 9))
 def test_shards_hold_every_key_once_and_whole_requests(requests: list[tuple[int, int]], shard_samples: int) -> None:
     rows = pd.DataFrame(

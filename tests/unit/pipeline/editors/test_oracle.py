@@ -171,7 +171,7 @@ def test_a_mask_over_everything_leaves_the_background_whole():
 def test_the_two_oracles_agree_on_scenes():
     """The full measurement with its many parts is `python -m benchmarks.oracle`; this is a small one."""
     pairs = []
-    for index in range(16):
+    for index in range(8):
         request, source = scene_request_of(index, 96, seed=4_242)
         for number in range(4):
             edit = EDITOR.edit(request, [source], number, number)

@@ -20,6 +20,7 @@ from pipeline.gates.duplicates import (
 )
 from pipeline.requests.scenes import render_scene
 from runtime.images import ImageU8, decode_image, encode_image
+from tests.cases.examples import few_examples
 
 SIDE = 160
 PHOTOGRAPHS = ("astronaut", "coffee", "rocket", "camera", "coins", "moon")
@@ -97,6 +98,7 @@ def flipped(value: bytes, bits: list[int]) -> bytes:
     return bytes(changed)
 
 
+@few_examples
 @given(st.integers(0, 2**32), st.integers(0, SURE_DISTANCE_BITS))
 def test_no_pair_within_the_sure_distance_is_missed(seed: int, distance: int) -> None:
     rng = np.random.default_rng(seed)
@@ -113,6 +115,7 @@ def test_near_ends_at_the_stated_number_of_bits() -> None:
     assert distance_bits(value, flipped(value, [0, 9, 255])) == 3
 
 
+@few_examples
 @given(st.integers(0, 2**32))
 def test_clusters_are_the_components_of_near(seed: int) -> None:
     """Chains of copies of copies: a plain search over all pairs says the same."""

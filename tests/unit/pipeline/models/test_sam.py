@@ -61,9 +61,10 @@ def test_prompts_of_every_kind_give_the_masks_of_the_package(kind: str, count: i
     images, prompts = images_with_prompts(count, 10)
     wanted = package_logits(sam, images, prompts)
     figures = {}
-    for precision in ("fp32", "bf16"):
-        found = segmenter(sam, replace(AS_IT_IS, precision=precision), sizes).segment(images, prompts)
-        pairs = [pair for row in zip(wanted, found, strict=True) for pair in zip(*row, strict=True)]
+    for precision, step in (("fp32", 1), ("bf16", 3)):  # bf16 is slow on most processors
+        part = slice(None, None, step)
+        found = segmenter(sam, replace(AS_IT_IS, precision=precision), sizes).segment(images[part], prompts[part])
+        pairs = [pair for row in zip(wanted[part], found, strict=True) for pair in zip(*row, strict=True)]
         figures[precision] = [iou(logits > sam.mask_threshold, segment.mask) for (logits, _), segment in pairs]
         if precision == "fp32":
             for (logits, score), segment in pairs:
@@ -81,7 +82,7 @@ def test_prompts_of_every_kind_give_the_masks_of_the_package(kind: str, count: i
 
 
 def test_the_best_of_three_masks_is_taken_by_predicted_iou(sam: Sam) -> None:
-    images, prompts = images_with_prompts(6, 10, seed=1)
+    images, prompts = images_with_prompts(3, 10, seed=1)
     for multimask, setting in ((True, "always"), (False, "never")):
         wanted = package_masks(sam, images, prompts, multimask)
         found = segmenter(sam, replace(AS_IT_IS, multimask=setting)).segment(images, prompts)

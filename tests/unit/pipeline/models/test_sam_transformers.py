@@ -32,13 +32,20 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write(tmp_path_factory.mktemp(name)) for name, write in WRITERS.items()}
 
 
-@pytest.fixture(params=["sam2", "sam3"])
+@pytest.fixture(scope="module", params=["sam2", "sam3"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def segmenter(family: str, folders: dict[str, Path]) -> TransformersSegmenter:
+    """One for all tests of a family; never changed."""
+    return sam_transformers.load(FAMILIES[family], folders[family])
+
+
+@pytest.fixture
+def own_segmenter(family: str, folders: dict[str, Path]) -> TransformersSegmenter:
+    """One to change."""
     return sam_transformers.load(FAMILIES[family], folders[family])
 
 
@@ -124,12 +131,12 @@ def test_300_prompts_go_through_in_batches(segmenter: TransformersSegmenter) -> 
 
 
 def test_out_of_memory_halves_the_prompts_and_the_masks_stay(
-    segmenter: TransformersSegmenter, monkeypatch: pytest.MonkeyPatch
+    own_segmenter: TransformersSegmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [Prompt(box=(n, n, n + 25, n + 25)) for n in range(9)]
-    whole = segmenter.segment([picture(80, 60)], [asked])[0]
+    whole = own_segmenter.segment([picture(80, 60)], [asked])[0]
     sizes: list[int] = []
-    decode = segmenter._decode
+    decode = own_segmenter._decode
 
     def short_of_memory(levels: Any, size: tuple[int, int], part: Any) -> Any:
         sizes.append(len(part))
@@ -137,22 +144,22 @@ def test_out_of_memory_halves_the_prompts_and_the_masks_stay(
             raise torch.OutOfMemoryError("tried to allocate")
         return decode(levels, size, part)
 
-    monkeypatch.setattr(segmenter, "_decode", short_of_memory)
-    halved = segmenter.segment([picture(80, 60)], [asked])[0]
+    monkeypatch.setattr(own_segmenter, "_decode", short_of_memory)
+    halved = own_segmenter.segment([picture(80, 60)], [asked])[0]
     assert sizes == [9, 5, 3, 3, 3]
     sizes.clear()
-    segmenter.segment([picture(80, 60)], [asked])
+    own_segmenter.segment([picture(80, 60)], [asked])
     assert sizes == [3, 3, 3]
     assert all((one.mask == other.mask).mean() > 0.999 for one, other in zip(whole, halved, strict=True))
 
 
-def test_nan_from_the_model_names_it(segmenter: TransformersSegmenter) -> None:
-    for weight in segmenter._model.mask_decoder.parameters():
+def test_nan_from_the_model_names_it(own_segmenter: TransformersSegmenter) -> None:
+    for weight in own_segmenter._model.mask_decoder.parameters():
         weight.data.fill_(float("nan"))
     with pytest.raises(
-        BadInput, match=rf"^{segmenter.name} sha256:[0-9a-f]{{16}}: answered \d+ of \d+ ious that are NaN"
+        BadInput, match=rf"^{own_segmenter.name} sha256:[0-9a-f]{{16}}: answered \d+ of \d+ ious that are NaN"
     ):
-        segmenter.segment([picture(80, 60)], [[BOX]])
+        own_segmenter.segment([picture(80, 60)], [[BOX]])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pipeline.regions.difference import DifferenceSegmenter, DifferenceSettings,
 from pipeline.regions.registration import _gains, fit_colours
 from pipeline.requests.scenes import render_scene
 from runtime.images import ImageU8, MaskBool, box_mask
+from tests.cases.examples import few_examples
 
 SIDE = 192
 BOX = (60, 70, 130, 120)
@@ -177,6 +178,7 @@ def test_a_larger_least_island_leaves_small_changes_out() -> None:
     assert not DifferenceSegmenter(DifferenceSettings(min_area_share=0.01)).changed(image, edited).any()
 
 
+@few_examples
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**16))
 def test_any_shape_and_content_gives_a_mask_of_that_shape_twice_the_same(height: int, width: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

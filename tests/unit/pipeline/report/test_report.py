@@ -254,9 +254,9 @@ def test_names_in_charts_are_escaped_and_cut() -> None:
 def test_a_request_of_many_candidates_shows_the_first_dozen_and_says_so(tmp_path: Path) -> None:
     run = tmp_path / "many"
     with locked(run), workers(1) as executor:
-        info = prepare_run(run, BuildConfig(scenes=1, scene_size_px=64, k=15))
+        info = prepare_run(run, BuildConfig(scenes=1, scene_size_px=64, k=13))
         run_parts(run, info.n_parts, executor)
         export_dataset(run, executor)
     reader = Reader(write_report(run).read_text(encoding="utf-8"))
     assert sum(value.startswith("candidate") for value in reader.values("class", "figure")) == 12
-    assert "showing 12 of 15 candidates" in reader.texts
+    assert "showing 12 of 13 candidates" in reader.texts

@@ -23,7 +23,7 @@ HISTORY = [{"step": 20, "total": 3.0, "region": 1.0}, {"step": 40, "total": 2.0,
 
 @pytest.fixture(scope="module")
 def cases() -> list[DefectCase]:
-    return scene_cases(16, 3, size_px=64)[0]
+    return scene_cases(8, 3, size_px=64)[0]
 
 
 @pytest.fixture(scope="module")
