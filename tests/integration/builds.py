@@ -16,7 +16,7 @@ def command(run: Path, *more: str) -> list[str]:
 
 def build(run: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     """Runs the command to its end."""
-    return subprocess.run(command(run, *more), capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command(run, *more), capture_output=True, text=True, timeout=300, check=False)
 
 
 def tars(run: Path) -> dict[str, str]:
