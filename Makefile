@@ -118,7 +118,7 @@ slow: $(STAMP)  ## the long proofs: 20 kills during a build, 500 prompts, hundre
 gpu: $(STAMP)  ## the checks that need a GPU; where there is none each says so
 	@$(BIN)/python -m pytest tests/gpu -rs
 
-faults: $(STAMP)  ## puts in one-line faults, one at a time, and asks whether the tests find them (some 20 min)
+faults: $(STAMP)  ## puts in one-line faults, one at a time, and asks whether the unit tests find them (an hour)
 	@$(BIN)/python -m tests.faults.run
 
 .PHONY: chromium label-studio
