@@ -101,7 +101,7 @@ compare: $(STAMP)  ## do regions help? Flow-GRPO, SpatialFlow-GRPO and two contr
 test unit integration browser slow gpu: export OMP_NUM_THREADS = 1
 test unit integration browser slow gpu: export OPENBLAS_NUM_THREADS = 1
 
-test: unit integration browser gpu  ## all tests, as CI runs them
+test: gpu unit integration browser  ## all tests, as CI runs them
 
 unit: $(STAMP)
 	@$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses $(CORES) --dist loadfile --durations 10
