@@ -100,6 +100,8 @@ compare: $(STAMP)  ## do regions help? Flow-GRPO, SpatialFlow-GRPO and two contr
 # One thread in every process of the tests: here, because a plugin of pytest imports NumPy before the first conftest.
 test unit integration browser slow gpu: export OMP_NUM_THREADS = 1
 test unit integration browser slow gpu: export OPENBLAS_NUM_THREADS = 1
+# Byte code is kept, or every worker and every process that a test starts would compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 test: gpu unit integration browser  ## all tests, as CI runs them
 

@@ -92,10 +92,11 @@ def open_async_client(
     Where the time as a whole is over it raises TimeoutError.
     """
     limits = httpx.Limits(max_connections=max_connections)
+    inner = httpx.AsyncHTTPTransport(verify=_certificates(), limits=limits, trust_env=False)
     return httpx.AsyncClient(
         headers={**_HEADERS, **(headers or {})},
         timeout=httpx.Timeout(bounds.read_timeout_s, connect=bounds.connect_timeout_s, pool=None),
-        transport=_AsyncBoundedTransport(httpx.AsyncHTTPTransport(limits=limits, trust_env=False), bounds),
+        transport=_AsyncBoundedTransport(inner, bounds),
         follow_redirects=False,
         trust_env=False,
     )

@@ -2,11 +2,15 @@
 either: the weights are random, so the edits are noise."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -14,6 +18,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from runtime.images import ImageU8, MaskBool
 from schemas.region import region_id
 from schemas.request import EditRequest, Source, Target
+from training.policy import flux2
 from training.policy.config import PolicyConfig
 from training.policy.edit_cases import PolicyCase, plain_case
 from training.policy.flux2 import Flux2Policy
@@ -44,6 +49,15 @@ def shallow_pipeline() -> Flux2KleinPipeline:
     measure_token_scale(vae, scene_pixels(0, 0, 2))
     transformer = Flux2Transformer2DModel.from_config({**new_transformer().config, "num_single_layers": 1})
     return as_pipeline(vae, new_text_encoder(tokenizer), tokenizer, transformer)
+
+
+@contextmanager
+def pipelines_read_once() -> Iterator[None]:
+    """While it is open the folder of a pipeline is read once and copied from then on."""
+    pipelines = cache(flux2.load_pipeline)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flux2, "load_pipeline", lambda *given: deepcopy(pipelines(*given)))
+        yield
 
 
 def tiny_policy(folder: Path, **settings: Any) -> Flux2Policy:

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.initialization import no_init_weights
 
 from runtime.images import ImageU8
 from schemas.errors import BadInput
@@ -254,7 +255,7 @@ def _check_weights(folder: Path) -> None:
 
     What they lack would be drawn at random with no more than a warning, and an empty config is a model of billions.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         parts: dict[str, nn.Module] = {
             "text_encoder": Qwen3ForCausalLM(Qwen3Config.from_pretrained(folder / "text_encoder")),
             "transformer": _described(Flux2Transformer2DModel, folder / "transformer"),

@@ -46,6 +46,7 @@ class PretrainSettings:
     """Sizes of a pretraining. scenes: requests to learn from; steps and batch of the VAE and of the flow.
 
     held_out_scenes: to measure with, half of them for the VAE; tokenizer_scenes: whose words the tokenizer reads.
+    bf16: whether the VAE computes in bfloat16 while weights stay float32.
     """
 
     scenes: int = 12_000
@@ -58,6 +59,7 @@ class PretrainSettings:
     flow_steps: int = 7_000
     flow_batch: int = 32
     flow_learning_rate: float = 1.5e-3
+    bf16: bool = True
     seed: int = 0
 
 
@@ -71,12 +73,14 @@ class FlowData:
     in_region: Tensor
 
 
-def flow_data(vae: AutoencoderKLFlux2, tokenizer: Qwen2TokenizerFast, seed: int, start: int, count: int) -> FlowData:
+def flow_data(
+    vae: AutoencoderKLFlux2, tokenizer: Qwen2TokenizerFast, seed: int, start: int, count: int, *, bf16: bool = True
+) -> FlowData:
     """Encodes `count` plain scenes of a seed."""
     parts = []
     for first in range(start, start + count, 64):
         cases = [plain_case(seed, index) for index in range(first, min(first + 64, start + count))]
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             source = encode_images(vae, as_pixels([case.source for case in cases]))
             goal = encode_images(vae, as_pixels([case.wanted for case in cases if case.wanted is not None]))
         parts.append((source, goal, word_ids(tokenizer, cases), torch.stack([_in_region(case) for case in cases])))
@@ -197,15 +201,21 @@ def pretrain(out: Path, settings: PretrainSettings) -> dict[str, Any]:
     else:
         images = scene_pixels(VAE_SEED, 0, settings.vae_scenes)
         vae = train_vae(
-            images, held_out_images, settings.vae_steps, settings.vae_batch, settings.vae_learning_rate, settings.seed
+            images,
+            held_out_images,
+            settings.vae_steps,
+            settings.vae_batch,
+            settings.vae_learning_rate,
+            settings.seed,
+            bf16=settings.bf16,
         )
         measure_token_scale(vae, scene_pixels(TRAIN_SEED, 0, min(SCALE_SCENES, settings.scenes)))
         vae.save_pretrained(str(out / "vae"))
     psnr_db = held_out_psnr_db(vae, held_out_images)
     tokenizer = new_tokenizer(TRAIN_SEED, settings.tokenizer_scenes)
     started = time.monotonic()
-    data = flow_data(vae, tokenizer, TRAIN_SEED, 0, settings.scenes)
-    held_out = flow_data(vae, tokenizer, HELD_OUT_SEED, 0, settings.held_out_scenes)
+    data = flow_data(vae, tokenizer, TRAIN_SEED, 0, settings.scenes, bf16=settings.bf16)
+    held_out = flow_data(vae, tokenizer, HELD_OUT_SEED, 0, settings.held_out_scenes, bf16=settings.bf16)
     log.info("%d scenes in %.0f s, VAE %.2f dB", settings.scenes, time.monotonic() - started, psnr_db)
     transformer, text_encoder = train_flow(data, held_out, tokenizer, settings)
     as_pipeline(vae, text_encoder, tokenizer, transformer).save_pretrained(str(out))

@@ -19,8 +19,9 @@ from training.policy.tiny.text import new_text_encoder, new_tokenizer
 from training.policy.tiny.vae import held_out_psnr_db, new_vae, psnr_db, scene_pixels, train_vae
 
 MINIMAL = PretrainSettings(
-    scenes=2, held_out_scenes=2, tokenizer_scenes=20, vae_scenes=1, vae_steps=1, vae_batch=1, flow_steps=2, flow_batch=2
-)
+    scenes=2, held_out_scenes=2, tokenizer_scenes=20, vae_scenes=1, vae_steps=1, vae_batch=1, flow_steps=2,
+    flow_batch=2, bf16=False,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_tiny_policy_is_tiny_and_its_regions_have_tokens() -> None:
 
 def test_the_vae_learns_one_batch() -> None:
     images = scene_pixels(31, 0, 1)[:, :, 48:80, 48:80]
-    fresh, trained = (train_vae(images, images, steps, 1, 4e-3, 0) for steps in (1, 20))
+    fresh, trained = (train_vae(images, images, steps, 1, 4e-3, 0, bf16=False) for steps in (1, 20))
     before, after = held_out_psnr_db(fresh, images), held_out_psnr_db(trained, images)
     assert after > before + 4
     assert after > 13
@@ -78,7 +79,7 @@ def test_psnr_is_of_full_scale() -> None:
 
 def test_the_flow_learns_a_few_scenes(minimal: Path) -> None:
     policy = make_policy(f"tiny:{minimal}", rank=1, alpha=1)
-    data = flow_data(policy.vae, policy.tokenizer, 31, 0, 2)
+    data = flow_data(policy.vae, policy.tokenizer, 31, 0, 2, bf16=False)
     assert data.source.shape == data.goal.shape == (2, 64, 64)
     assert [(0 < share.mean() < 0.5 and share.max() == 1) for share in data.in_region] == [True, True]
     losses = []

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
 from tests.cases.dataset_cases import Fields, rewritten
 from tests.cases.judge_server import JudgeServer, Reply, good
-from tests.cases.policy_loop_cases import Bright, learnt, small
+from tests.cases.policy_loop_cases import Bright, learnt, pipelines_read_once, small
 from training.checkpoint import CheckpointFailed
 from training.pictures.curves import curves
-from training.policy import flux2, results, train
+from training.policy import results, train
 from training.policy.checkpoint import put_adapter, read_adapter
 from training.policy.config import PolicyConfig
 from training.policy.data import load_cases
@@ -57,10 +56,8 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bright]:
 @pytest.fixture(autouse=True, scope="module")
 def read_once() -> Iterator[None]:
     """Half of a training this small is reading its dataset and its base policy: once will do for all of them."""
-    pipelines = cache(flux2.load_pipeline)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, pipelines_read_once():
         patch.setattr(train, "load_cases", cache(load_cases))
-        patch.setattr(flux2, "load_pipeline", lambda *given: deepcopy(pipelines(*given)))
         yield
 
 
