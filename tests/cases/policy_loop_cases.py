@@ -4,7 +4,7 @@ either: the weights are random, so the edits are noise."""
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,36 @@ from training.policy.tiny.vae import new_vae, scene_pixels
 SIDE_PX = 64
 
 
-def random_pipeline() -> Flux2KleinPipeline:
-    """The tiny policy as it is before any training."""
+def random_pipeline(single_layers: int = 3) -> Flux2KleinPipeline:
+    """The tiny policy as it is before any training, its VAE narrower; with one single layer its transformer is not so
+    deep: for tests of what goes on around it."""
     torch.manual_seed(0)
-    vae, tokenizer = new_vae().eval(), new_tokenizer(0, 30)
+    vae, tokenizer = narrow_vae(), new_tokenizer(0, 30)
     measure_token_scale(vae, scene_pixels(0, 0, 2))
-    return as_pipeline(vae, new_text_encoder(tokenizer), tokenizer, new_transformer())
-
-
-def shallow_pipeline() -> Flux2KleinPipeline:
-    """The same with fewer layers and channels, for tests of what goes on around it: they wait for little else."""
-    torch.manual_seed(0)
-    vae = AutoencoderKLFlux2.from_config({**new_vae().config, "block_out_channels": (8, 8, 16, 16)}).eval()
-    tokenizer = new_tokenizer(0, 30)
-    measure_token_scale(vae, scene_pixels(0, 0, 2))
-    transformer = Flux2Transformer2DModel.from_config({**new_transformer().config, "num_single_layers": 1})
+    transformer = Flux2Transformer2DModel.from_config({**new_transformer().config, "num_single_layers": single_layers})
     return as_pipeline(vae, new_text_encoder(tokenizer), tokenizer, transformer)
+
+
+def narrow_vae() -> AutoencoderKLFlux2:
+    """An untrained VAE of the tiny policy's layers with fewer channels: tests wait for little else."""
+    made: AutoencoderKLFlux2 = AutoencoderKLFlux2.from_config(
+        {**new_vae().config, "block_out_channels": (8, 8, 16, 16)}
+    )
+    return made.eval()
 
 
 @contextmanager
 def pipelines_read_once() -> Iterator[None]:
-    """While it is open the folder of a pipeline is read once and copied from then on."""
+    """While it is open the folder of a pipeline is read once; later ones get a transformer of their own, no more."""
     pipelines = cache(flux2.load_pipeline)
+
+    def load(*given: Any) -> Flux2KleinPipeline:
+        made = copy(pipelines(*given))
+        made.transformer = deepcopy(made.transformer)
+        return made
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flux2, "load_pipeline", lambda *given: deepcopy(pipelines(*given)))
+        patch.setattr(flux2, "load_pipeline", load)
         yield
 
 

@@ -10,12 +10,12 @@ from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
 from pipeline.run.workers import workers
 from runtime.locks import locked
+from tests.cases.policy_loop_cases import narrow_vae
 from training.checkpoint import write_json, write_tensors
 from training.policy.config import PolicyConfig
 from training.policy.registry import make_policy
 from training.policy.tiny.model import as_pipeline, new_transformer
 from training.policy.tiny.text import new_text_encoder, new_tokenizer
-from training.policy.tiny.vae import new_vae
 
 PLAIN = {"scene_textures": ("plain",), "scene_size_px": 64, "size_px": 64, "k": 1}
 #: Settings of a training that takes seconds.
@@ -29,7 +29,7 @@ def random_tiny(folder: Path, seed: int = 0) -> Path:
     """A FLUX.2 pipeline of the tiny policy's architecture, untrained: the spec `tiny:FOLDER` reads it."""
     torch.manual_seed(seed)
     tokenizer = new_tokenizer(seed=0, count=50)
-    parts = new_vae().eval(), new_text_encoder(tokenizer).eval(), tokenizer, new_transformer().eval()
+    parts = narrow_vae(), new_text_encoder(tokenizer).eval(), tokenizer, new_transformer().eval()
     as_pipeline(*parts).save_pretrained(str(folder))
     return folder
 

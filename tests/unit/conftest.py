@@ -1,6 +1,8 @@
 """A small build of procedural scenes, made once, that tests copy and damage."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from pipeline.build import prepare_run, run_parts
 from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
 from pipeline.run.workers import workers
-from runtime.locks import locked
+from runtime.locks import locked, locked_file
 
 SMALL = BuildConfig(scenes=10, scene_size_px=64, part_requests=4, k=3, shard_samples=6, seed=3)
 PLAIN_SCENES = BuildConfig(
@@ -31,12 +33,23 @@ def build(run: Path, config: BuildConfig, n_workers: int = 1) -> None:
         export_dataset(run, executor)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker of pytest-xdist who needs it makes, for all of them; the others wait for it."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    place, made = folder / name, folder / f"{name}.made"
+    with locked_file(folder / f"{name}.lock"):
+        if not made.exists():
+            make(place)
+            made.touch()
+    return place
+
+
 @pytest.fixture(scope="session")
 def built_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `SMALL`; never changed, take `small_run` for that."""
-    run = tmp_path_factory.mktemp("built") / "small"
-    build(run, SMALL)
-    return run
+    return made_once(tmp_path_factory, "small", lambda run: build(run, SMALL))
 
 
 @pytest.fixture
@@ -48,16 +61,15 @@ def small_run(built_run: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shallow tiny policy with random weights; never changed."""
-    from tests.cases.policy_loop_cases import shallow_pipeline
+    from tests.cases.policy_loop_cases import random_pipeline
 
-    folder = tmp_path_factory.mktemp("policy") / "tiny"
-    shallow_pipeline().save_pretrained(str(folder))
-    return folder
+    def write(folder: Path) -> None:
+        random_pipeline(single_layers=1).save_pretrained(str(folder))
+
+    return made_once(tmp_path_factory, "tiny", write)
 
 
 @pytest.fixture(scope="session")
 def plain_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset of a build of 16 plain scenes, half of them held out; never changed."""
-    run = tmp_path_factory.mktemp("plain") / "run"
-    build(run, PLAIN_SCENES)
-    return run / "dataset"
+    return made_once(tmp_path_factory, "plain", lambda run: build(run, PLAIN_SCENES)) / "dataset"

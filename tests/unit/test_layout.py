@@ -1,7 +1,6 @@
 """The import names are the folder names: each resolves inside the checkout, and nobody else provides it."""
 
 import importlib
-import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -32,9 +31,3 @@ def test_no_flow_file_is_named_like_a_package_or_a_standard_module() -> None:
 def test_every_folder_with_code_is_a_package() -> None:
     folders = {path.parent for name in NAMES for path in (CHECKOUT / name).rglob("*.py")}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
-
-
-def test_the_command_line_imports_no_prefect_and_no_torch() -> None:
-    code = "import sys, flows.cli, flows.commands; print(sorted({'prefect', 'torch', 'dask'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"

@@ -1,14 +1,10 @@
 """Shapes are checked while tests run: a tensor of a wrong shape or type is refused where a function takes it."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError
 
-from tests.tensor_shapes import CHECKED
 from training.policy.advantages import group_advantages, mixed_advantages
 from training.policy.flow_sde import log_prob, sde_mean_std
 from training.policy.objective import region_log_probs
@@ -46,17 +42,3 @@ def test_a_wrong_shape_is_refused(call, right, wrong) -> None:
     call(*right)
     with pytest.raises(Refused):
         call(*wrong)
-
-
-def test_the_product_does_not_check() -> None:
-    """In a process of its own no checker is loaded, and what would broadcast does."""
-    code = f"""
-import importlib, sys
-for name in {CHECKED}:
-    importlib.import_module(name)
-import torch
-from training.reward.losses import masked_mean
-masked_mean(torch.ones(4), torch.ones(1, dtype=torch.bool))
-assert not hasattr(masked_mean, "__wrapped__")
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,7 +1,5 @@
-"""Specs of detectors and prompted segmenters, and that torch comes with them alone."""
+"""Specs of detectors and prompted segmenters."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +13,8 @@ from pipeline.models.registry import (
     make_detector,
     make_prompt_segmenter,
 )
-from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, MissingPackage
 from tests.cases.model_cases import write_sam2, write_sam3, write_sam3_tracker
-
-HEAVY = ("torch", "torchvision", "transformers", "groundingdino", "segment_anything", "timm", "matplotlib")
 
 
 def test_every_known_name_has_a_maker() -> None:
@@ -55,17 +50,3 @@ def test_an_unknown_detector_is_refused(spec: str) -> None:
 def test_a_missing_package_gives_the_install_line() -> None:
     with pytest.raises(MissingPackage, match=r"^sam9: needs no_such_package, which is not installed; pip install it$"):
         require_package("no_such_package", "sam9", "pip install it")
-
-
-def test_importing_imports_no_model_package() -> None:
-    """Of the whole pipeline and the command line, adapters included: each imports its package when it is made.
-
-    Left out are the halves of the `sam` adapter that it imports only then.
-    """
-    late = ("sam_checkpoint.py", "sam_forward.py")
-    files = [file for file in (CHECKOUT / "pipeline").rglob("*.py") if file.name not in late]
-    modules = ["flows.cli", "flows.commands"]
-    modules += [".".join(file.relative_to(CHECKOUT).with_suffix("").parts) for file in files]
-    code = f"import sys, {', '.join(modules)}; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"

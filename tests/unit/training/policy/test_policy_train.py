@@ -25,7 +25,6 @@ from tests.cases.dataset_cases import Fields, rewritten
 from tests.cases.judge_server import JudgeServer, Reply, good
 from tests.cases.policy_loop_cases import Bright, learnt, pipelines_read_once, small
 from training.checkpoint import CheckpointFailed
-from training.pictures.curves import curves
 from training.policy import results, train
 from training.policy.checkpoint import put_adapter, read_adapter
 from training.policy.config import PolicyConfig
@@ -36,9 +35,11 @@ from training.policy.rewards import RegionRewards, RewardQueue, nothing_known
 from training.policy.rollouts import Rollout, roll_out_requests
 from training.policy.train import Diverged, TooManyMissing, averaged, train_policy
 
-Score = Callable[[Sequence[PolicyCase]], list[RegionRewards]]
+#: Settings of a training whose surroundings are tested: half as many steps of the model.
+BRIEF = {"sampling_steps": 2, "trained_steps": (0,), "evaluation_steps": 1}
 #: The settings of the training that many of these tests read.
-WHOLE = {"updates": 4, "evaluate_every": 2, "checkpoint_every": 2, "evaluation_requests": 3}
+WHOLE = {**BRIEF, "updates": 4, "evaluate_every": 2, "checkpoint_every": 2, "evaluation_requests": 3}
+Score = Callable[[Sequence[PolicyCase]], list[RegionRewards]]
 
 
 @pytest.fixture
@@ -77,6 +78,10 @@ def whole(plain_dataset: Path, random_policy: Path, tmp_path_factory: pytest.Tem
     out = tmp_path_factory.mktemp("whole") / "policy"
     train_policy(small(plain_dataset, random_policy, **WHOLE), out)
     return out
+
+
+def brief(dataset: Path, policy: Path, **changes: object) -> PolicyConfig:
+    return small(dataset, policy, **BRIEF | changes)
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:
@@ -131,7 +136,7 @@ def test_what_was_interrupted_goes_on_to_the_same_weights(
 def test_the_average_follows_the_weights_at_the_pace_of_ema(
     plain_dataset: Path, random_policy: Path, tmp_path: Path
 ) -> None:
-    config = small(plain_dataset, random_policy, updates=1, ema=0.75)
+    config = brief(plain_dataset, random_policy, updates=1, ema=0.75)
     train_policy(config, tmp_path)
     start, found = at_start(config), tensors(tmp_path)
     now, average = below("adapter/", found), below("average/", found)
@@ -159,7 +164,7 @@ def test_tests_see_the_average_and_leave_the_weights_as_they_were(random_policy:
 
 def test_held_out_edits_are_those_of_the_average(plain_dataset: Path, random_policy: Path, tmp_path: Path) -> None:
     """With an average that has not moved yet, a test after the first update shows what the start showed."""
-    train_policy(small(plain_dataset, random_policy, updates=1, ema=1 - 1e-9, learning_rate=0.5), tmp_path)
+    train_policy(brief(plain_dataset, random_policy, updates=1, ema=1 - 1e-9, learning_rate=0.5), tmp_path)
     start, end = json.loads((tmp_path / "training/state.json").read_bytes())["trials"]
     assert end["signals"]["sharpness"] == pytest.approx(start["signals"]["sharpness"], rel=1e-5)
 
@@ -167,7 +172,7 @@ def test_held_out_edits_are_those_of_the_average(plain_dataset: Path, random_pol
 def test_the_rate_rises_over_the_warm_up(plain_dataset: Path, random_policy: Path, tmp_path: Path) -> None:
     moved = []
     for updates in (0, 4):
-        config = small(plain_dataset, random_policy, updates=1, warmup_updates=updates, weight_decay=0.0)
+        config = brief(plain_dataset, random_policy, updates=1, warmup_updates=updates, weight_decay=0.0)
         train_policy(config, tmp_path / str(updates))
         start, now = at_start(config), below("adapter/", tensors(tmp_path / str(updates)))
         moved.append(max(float((now[name] - start[name]).abs().max()) for name in start))
@@ -206,7 +211,7 @@ def test_where_rollout_and_update_differ_by_their_kernels_the_log_probs_are_take
 def test_equal_rewards_move_nothing_but_by_weight_decay(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, decay: float
 ) -> None:
-    config = small(plain_dataset, random_policy, reward="constant:12.5", weight_decay=decay, learning_rate=0.01)
+    config = brief(plain_dataset, random_policy, reward="constant:12.5", weight_decay=decay, learning_rate=0.01)
     train_policy(config, tmp_path)
     for name, tensor in at_start(config).items():
         torch.testing.assert_close(below("adapter/", tensors(tmp_path))[name], tensor * (1 - 0.01 * decay) ** 2)
@@ -243,7 +248,7 @@ def test_one_missing_reward_is_counted_and_stops_nothing(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, bright: Callable[..., Bright]
 ) -> None:
     bright({2: one_missing})
-    train_policy(small(plain_dataset, random_policy, updates=1), tmp_path)
+    train_policy(brief(plain_dataset, random_policy, updates=1), tmp_path)
     (row,) = json.loads((tmp_path / "training/state.json").read_bytes())["history"]
     assert 0 < row["missing_share"] < 0.1
     assert row["gradient_norm"] > 0
@@ -273,7 +278,7 @@ def test_a_reward_that_fails_now_and_then_is_counted_and_training_goes_on(
     fault: str,
 ) -> None:
     bright({3: act})
-    config = small(plain_dataset, random_policy, updates=1, sample_batch=2, max_missing_share=0.5, reward_threads=2)
+    config = brief(plain_dataset, random_policy, updates=1, sample_batch=2, max_missing_share=0.5, reward_threads=2)
     with caplog.at_level(logging.WARNING):
         train_policy(PolicyConfig.model_validate(config.model_dump() | {"reward_timeout_s": 0.5}), tmp_path)
     (row,) = json.loads((tmp_path / "training/state.json").read_bytes())["history"]
@@ -285,7 +290,7 @@ def test_a_reward_that_fails_now_and_then_is_counted_and_training_goes_on(
 def test_a_reward_that_dies_stops_with_one_line_and_nothing_done_is_lost(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, bright: Callable[..., Bright]
 ) -> None:
-    config = small(plain_dataset, random_policy, updates=2, reward="endpoint:http://localhost:1")
+    config = brief(plain_dataset, random_policy, updates=2, reward="endpoint:http://localhost:1")
     bright()
     train_policy(config, tmp_path / "whole")
     bright(dict.fromkeys(range(3, 99), refused))
@@ -310,7 +315,7 @@ def test_a_reward_whose_input_is_at_fault_stops_at_once_and_what_was_done_is_kep
 
     bright({3: at_fault})
     with pytest.raises(BadInput, match="judge's key: is not accepted"):
-        train_policy(small(plain_dataset, random_policy, updates=3, checkpoint_every=9), tmp_path)
+        train_policy(brief(plain_dataset, random_policy, updates=3, checkpoint_every=9), tmp_path)
     assert json.loads((tmp_path / "training/state.json").read_bytes())["update"] == 1
 
 
@@ -318,7 +323,7 @@ def test_tests_that_no_reward_answers_are_written_as_missing(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, bright: Callable[..., Bright]
 ) -> None:
     bright({1: refused, 4: refused})
-    told = train_policy(small(plain_dataset, random_policy, updates=2, stop_early=True), tmp_path)
+    told = train_policy(brief(plain_dataset, random_policy, updates=2, stop_early=True), tmp_path)
     assert told["start"] == told["end"] == {"coverage": 0.0}
     first = json.loads((tmp_path / "training/state.json").read_bytes())["trials"][0]
     assert first["signals"]["training_reward"] is None
@@ -335,7 +340,7 @@ def test_an_endpoint_that_dies_is_one_clear_line(plain_dataset: Path, random_pol
             return good(request) if asked <= 7 else Reply(status=400, body=b"no")
 
         server.behave = behave
-        config = small(
+        config = brief(
             plain_dataset, random_policy, updates=3, reward=f"endpoint:{server.url}", evaluation_requests=1, group=2,
             checkpoint_every=9, requests=1,
         )  # fmt: skip
@@ -370,7 +375,7 @@ def test_what_comes_too_late_keeps_nobody_else_waiting() -> None:
 def test_a_gradient_that_is_not_finite_stops_with_one_line(
     plain_dataset: Path, random_policy: Path, tmp_path: Path
 ) -> None:
-    config = small(plain_dataset, random_policy, updates=40)
+    config = brief(plain_dataset, random_policy, updates=40)
     train_policy(PolicyConfig.model_validate(config.model_dump() | {"updates": 1}), tmp_path)
     path = tmp_path / "training" / "state-000001.safetensors"
     held = load_file(path)
@@ -496,10 +501,10 @@ def test_whatever_file_cannot_be_written_is_named(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     if name == "curves.png":
-        monkeypatch.setattr(results, "curves", curves)
+        monkeypatch.setattr(results, "curves", lambda _, path, **__: path.write_bytes(b""))
     (tmp_path / name / "in its way").mkdir(parents=True)
     with pytest.raises(CheckpointFailed, match=rf"{name}: cannot be written: .*; make room and start again"):
-        train_policy(small(plain_dataset, random_policy, updates=1), tmp_path)
+        train_policy(brief(plain_dataset, random_policy, updates=1), tmp_path)
 
 
 def test_a_dataset_without_held_out_requests_is_one_clear_line(
