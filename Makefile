@@ -103,16 +103,20 @@ test unit integration browser slow gpu: export OPENBLAS_NUM_THREADS = 1
 # Byte code is kept, or every worker and every process that a test starts would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: gpu unit integration browser  ## all tests, as CI runs them
+# A file at a time on each core: what a file builds or starts is there once.
+BY_FILE := --numprocesses $(CORES) --dist loadfile
+
+test: gpu unit chromium label-studio  ## all tests, as CI runs them
+	@$(BIN)/python -m pytest tests/integration tests/browser -m "not slow" $(BY_FILE) --durations 10
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses $(CORES) --dist loadfile --durations 10
+	@$(BIN)/python -m pytest tests/unit -m "not slow" $(BY_FILE) --durations 10
 
 integration: $(STAMP) label-studio
-	@$(BIN)/python -m pytest tests/integration -m "not slow" --durations 10
+	@$(BIN)/python -m pytest tests/integration -m "not slow" $(BY_FILE) --durations 10
 
 browser: $(STAMP) chromium label-studio
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser $(BY_FILE)
 
 slow: $(STAMP)  ## the long proofs: 20 kills during a build, 500 prompts, hundreds of examples of each property
 	@$(BIN)/python -m pytest tests/unit tests/integration -m "slow or hypothesis" --hypothesis-profile slow

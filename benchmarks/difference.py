@@ -28,7 +28,8 @@ from benchmarks.edit_cases import (
 from benchmarks.result import row, write_result
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.scenes import render_scene
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 CASES_PER_OPERATION = 40
 JPEG_QUALITY = 85

@@ -24,7 +24,8 @@ from pipeline.editors.figures import shape_in_box
 from pipeline.editors.shapes import COLOURS, SHAPES, colour_distance, colour_lab
 from pipeline.editors.target_mask import thing_in_box
 from pipeline.requests.scenes import render_scene
-from runtime.images import ImageU8, MaskBool, decode_image, mask_box
+from runtime.images import ImageU8, decode_image
+from runtime.masks import MaskBool, mask_box
 from schemas.geometry import Box
 from schemas.record import short_hash
 

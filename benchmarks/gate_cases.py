@@ -47,7 +47,8 @@ from pipeline.regions.difference import changed_mask, compare
 from pipeline.regions.fuse import explained_mask, fuse
 from pipeline.regions.planned import plan_regions, planned_mask
 from pipeline.requests.scenes import scene_at
-from runtime.images import ImageU8, MaskBool, pixels_sha256
+from runtime.images import ImageU8, pixels_sha256
+from runtime.masks import MaskBool
 from schemas.candidate import Defect
 from schemas.request import EditRequest, Source, Target, request_id
 

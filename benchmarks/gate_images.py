@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from benchmarks.edit_cases import jpeg, shifted
 from pipeline.editors.operations import compose, from_lab, soft, to_lab
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 
 class Candidate(Protocol):

@@ -21,7 +21,8 @@ from pipeline.editors.oracle import LOWERS, construction_score, pixel_oracle
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import CannotEdit, Edit, candidate_record
 from pipeline.requests.scenes import scene_at, scene_edit_request
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.candidate import Defect
 from schemas.region import region_id
 from schemas.request import EditRequest

@@ -16,7 +16,8 @@ from pipeline.models.sam import SamSegmenter, SamSettings
 from pipeline.models.sam_architectures import ARCHITECTURES
 from pipeline.models.sam_checkpoint import SamCheckpoint
 from pipeline.requests.scenes import render_scene
-from runtime.images import ImageU8, MaskBool, decode_image, encode_image
+from runtime.images import ImageU8, decode_image, encode_image
+from runtime.masks import MaskBool
 from schemas.errors import RegionwiseError
 
 SEED = 4

@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from runtime.masks import MaskBool as MaskBool
-from runtime.masks import mask_box as mask_box
-from runtime.masks import mask_to_rle as mask_to_rle
+from runtime.masks import MaskBool
 from runtime.masks import rle_runs as rle_runs
 from runtime.masks import rle_to_mask as rle_to_mask
 from schemas.geometry import Box

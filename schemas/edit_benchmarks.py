@@ -184,7 +184,7 @@ class GeditFigures(Record):
     overall: Interval
 
 
-class JudgeReport(Record):
+class JudgeCoverage(Record):
     """What a judge gave. coverage: share of the items with all their scores; missing: reason -> items.
 
     entropy_bits: of the single scores it gave; 0 says that it always gave the same. not_edited: items without an
@@ -209,7 +209,7 @@ class GeditResult(Document):
 
     policy: str
     language: str
-    report: JudgeReport
+    report: JudgeCoverage
     overall: GeditFigures
     intersection: GeditFigures
     tasks: dict[str, GeditFigures]
@@ -247,7 +247,7 @@ class ImgeditResult(Document):
     schema_name: ClassVar[str] = "imgedit-result"
 
     policy: str
-    report: JudgeReport
+    report: JudgeCoverage
     overall: Interval
     per_item: Interval
     types: dict[str, ImgeditFigures]

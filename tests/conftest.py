@@ -7,6 +7,7 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
 
 import gc
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,40 @@ def reset_torch() -> None:
         torch.set_num_threads(1)
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def built_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a small build of procedural scenes; never changed, take `small_run` for that."""
+    from tests.cases.builds import SMALL, build, made_once
+
+    return made_once(tmp_path_factory, "small", lambda run: build(run, SMALL))
+
+
+@pytest.fixture
+def small_run(built_run: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to damage."""
+    return shutil.copytree(built_run, tmp_path / "small")
+
+
+@pytest.fixture(scope="session")
+def plain_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of a build of 16 plain scenes, half of them held out; never changed."""
+    from tests.cases.builds import PLAIN_SCENES, build, made_once
+
+    return made_once(tmp_path_factory, "plain", lambda run: build(run, PLAIN_SCENES)) / "dataset"
+
+
+@pytest.fixture(scope="session")
+def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shallow tiny policy with random weights; never changed."""
+    from tests.cases.builds import made_once
+    from tests.cases.policy_loop_cases import random_pipeline
+
+    def write(folder: Path) -> None:
+        random_pipeline(single_layers=1).save_pretrained(str(folder))
+
+    return made_once(tmp_path_factory, "tiny", write)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 from beartype import BeartypeConf, FrozenDict, beartype
 from jaxtyping import install_import_hook
 
-from runtime.images import MaskBool
+from runtime.masks import MaskBool
 
 #: The modules whose tensors have their shapes in their annotations.
 CHECKED = (

@@ -7,7 +7,8 @@ from pipeline.editors.operations import soft, to_lab
 from pipeline.editors.plan import BORDER_PX, Plan, Step, grown
 from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.shapes import ImageF32
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.candidate import Defect
 
 REFERENCE_PX = 256

@@ -19,7 +19,8 @@ from pipeline.editors.operations import compose, from_lab, soft, to_lab
 from pipeline.editors.orders import wrong_order
 from pipeline.editors.plan import BORDER_PX, Plan, Step, carry_out, grown
 from pipeline.editors.protocol import CannotEdit
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.candidate import Defect
 
 

@@ -22,7 +22,8 @@ from pipeline.editors.defect_strength import (
 )
 from pipeline.editors.operations import compose, from_lab, soft, to_lab
 from pipeline.editors.plan import Plan
-from runtime.images import ImageU8, MaskBool, mask_box
+from runtime.images import ImageU8
+from runtime.masks import MaskBool, mask_box
 from schemas.candidate import Defect
 
 #: Full-size colour: blocks and ringing show, not a soft bleeding of colour.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.editors.figures import lettering, shape_in_box, texture_pattern
 from pipeline.editors.shapes import ImageF32
-from runtime.images import ImageU8, MaskBool, mask_box
+from runtime.images import ImageU8
+from runtime.masks import MaskBool, mask_box
 from schemas.geometry import Box
 
 Painted = tuple[ImageU8, MaskBool]

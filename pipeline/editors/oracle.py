@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.editors.pixel_measures import PlaceLoss, measure
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.candidate import Candidate, Defect
 from schemas.region import region_id
 from schemas.request import EditRequest

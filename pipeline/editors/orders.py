@@ -14,7 +14,8 @@ from pipeline.editors.figures import TEXTURES
 from pipeline.editors.operations import mean_lab
 from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.shapes import COLOURS, SHAPES, colour_distance, colour_lab
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.geometry import Box
 from schemas.record import Scalar
 from schemas.request import Operation, Reference, Target

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from pipeline.editors.operations import to_lab
 from pipeline.editors.shapes import ImageF32
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 TOLERANCE_LAB = 1.5
 REFERENCE_PX = 256

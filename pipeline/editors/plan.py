@@ -12,7 +12,8 @@ from pipeline.editors.orders import Order, order_of
 from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.shapes import ImageF32, colour_lab
 from pipeline.editors.target_mask import clip_box, target_mask, thing_in_box
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.candidate import AppliedEdit
 from schemas.record import short_hash
 from schemas.region import region_id

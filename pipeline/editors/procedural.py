@@ -13,7 +13,8 @@ import numpy as np
 from pipeline.editors.defects import DEFECT_KINDS, apply_defect, is_visible
 from pipeline.editors.plan import Plan, make_plan
 from pipeline.editors.protocol import CannotEdit, Edit
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.candidate import Defect
 from schemas.errors import BadInput
 from schemas.record import Scalar, short_hash

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.regions.difference import Comparison, DifferenceSettings, changed_mask, compare
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from runtime.images import MaskBool
+from runtime.masks import MaskBool
 
 
 def without_specks(mask_hw: MaskBool, hole_share: float, island_share: float) -> MaskBool:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 
 class Segmenter(Protocol):

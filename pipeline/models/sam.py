@@ -20,7 +20,8 @@ from pipeline.models.mask_cleaning import without_specks
 from pipeline.models.protocols import Prompt, Segment
 from pipeline.models.sam_architectures import INSTALL
 from pipeline.models.sam_inputs import PreparedImage, PreparedPrompt, prepare_image, prepare_prompt, prompt_tokens
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.errors import BadInput, MissingPackage, OutOfMemory
 
 if TYPE_CHECKING:

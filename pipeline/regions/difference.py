@@ -25,7 +25,8 @@ from pipeline.regions.registration import (
     local_contrast,
     move,
 )  # fmt: skip
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 COARSE_CELLS = 11
 #: Cells over which noise is measured.

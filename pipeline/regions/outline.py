@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.models.protocols import Prompt, PromptSegmenter, Segment
-from runtime.images import ImageU8, MaskBool, box_mask, mask_box, resize_mask, rle_to_mask, scale_box
+from runtime.images import ImageU8, box_mask, resize_mask, rle_to_mask, scale_box
+from runtime.masks import MaskBool, mask_box
 from schemas.errors import BadInput
 from schemas.geometry import Box
 from schemas.request import EditRequest, Target

@@ -15,7 +15,8 @@ from pipeline.models.protocols import Detection, Detector
 from pipeline.requests.instructions import CannotParse, Named, Parsed, parse_instruction
 from pipeline.requests.instructions.choose import BoxF, CannotChoose, Choice, choose, phrases_for, place_for
 from pipeline.requests.instructions.parse import TARGETS_MAX
-from runtime.images import ImageU8, box_mask, mask_to_rle
+from runtime.images import ImageU8, box_mask
+from runtime.masks import mask_to_rle
 from schemas.errors import BadInput
 from schemas.geometry import Box
 from schemas.record import Scalar

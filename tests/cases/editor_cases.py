@@ -5,7 +5,8 @@ import numpy as np
 
 from pipeline.editors.protocol import candidate_record
 from pipeline.requests.scenes import scene_at
-from runtime.images import ImageU8, MaskBool, mask_to_rle, pixels_sha256
+from runtime.images import ImageU8, pixels_sha256
+from runtime.masks import MaskBool, mask_to_rle
 from schemas.candidate import Candidate
 from schemas.geometry import Box
 from schemas.request import EditRequest, RequestKind, Source, Target, request_id

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from runtime.images import MaskBool
+from runtime.masks import MaskBool
 from training.policy.token_masks import RegionBatch, TokenGrid, TokenMasks, batched, flux2_grid, token_masks
 
 #: A grid of 8 x 8 tokens of 8 px.

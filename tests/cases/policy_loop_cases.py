@@ -15,7 +15,8 @@ import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.region import region_id
 from schemas.request import EditRequest, Source, Target
 from training.policy import flux2

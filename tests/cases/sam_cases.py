@@ -12,7 +12,8 @@ from pipeline.models.sam import SamSegmenter, SamSettings
 from pipeline.models.sam_architectures import SamSizes, build_sam
 from pipeline.models.sam_checkpoint import SamCheckpoint
 from pipeline.requests.scenes import render_scene
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 
 #: Windows that do not divide the grid, and a block that attends over all of it.
 SMALL = SamSizes(

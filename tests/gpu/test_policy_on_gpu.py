@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.cases.builds import PLAIN_SCENES, build
 from tests.cases.policy_loop_cases import random_pipeline, small
-from tests.unit.conftest import PLAIN_SCENES, build
 
 ON_CPU = {"CUDA_VISIBLE_DEVICES": ""}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import BuildConfig
+from tests.cases.builds import build
 from tests.cases.editor_plugin import offer_inverter
 from tests.integration.builds import tars
-from tests.unit.conftest import build
 
 
 def test_a_build_asks_it_on_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,17 +18,13 @@ from safetensors.torch import load_file
 
 from runtime.processes import free_port
 from tests.cases.judge_server import JudgeServer, Reply
-from tests.cases.policy_loop_cases import learnt, random_pipeline, small
-from tests.unit.conftest import PLAIN_SCENES, build
+from tests.cases.policy_loop_cases import learnt, small
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+@pytest.fixture
+def given(plain_dataset: Path, random_policy: Path) -> tuple[Path, Path]:
     """(dataset of plain scenes, tiny policy with random weights)."""
-    folder = tmp_path_factory.mktemp("given")
-    random_pipeline().save_pretrained(str(folder / "policy"))
-    build(folder / "run", PLAIN_SCENES)
-    return folder / "run/dataset", folder / "policy"
+    return plain_dataset, random_policy
 
 
 def command(given: tuple[Path, Path], out: Path, processes: int, changes: dict[str, Any]) -> list[str]:

@@ -1,7 +1,6 @@
 """`train-reward`, `evaluate` and `push --reward`: processes of their own, and one line where they cannot."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,9 @@ from flows.push_values import VALUES_FILE, ask_values
 from flows.train_reward import RewardTraining, TrainingFailed, evaluate_reward_of_run, train_reward_of_run
 from pipeline.run.folder import read_build_info, read_kept
 from schemas.errors import BadInput
-from tests.unit.conftest import SMALL, build
 from training.reward.region_reward import load
 
 TINY = ("side_px=64", "channels=8", "text=8", "hidden=16", "steps=1", "threads=1", "batch_requests=2")
-
-
-@pytest.fixture(scope="module")
-def built_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished build; never changed."""
-    run = tmp_path_factory.mktemp("built") / "run"
-    build(run, SMALL)
-    return run
-
-
-@pytest.fixture
-def small_run(built_run: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(built_run, tmp_path / "small")
 
 
 def test_it_trains_a_reward_and_a_blind_rival_beside_it(small_run: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from runtime.images import ImageU8
-from schemas.edit_benchmarks import JudgeReport
+from schemas.edit_benchmarks import JudgeCoverage
 from schemas.errors import BadInput
 from schemas.score import SCORE_MAX
 from training.predictions import as_points
@@ -167,12 +167,12 @@ def entropy_bits(scores: Sequence[float]) -> float | None:
 
 def report_of(
     judge: EditJudge, read: Sequence[Sequence[tuple[float, ...] | str]], not_edited: int, n_items: int
-) -> JudgeReport:
+) -> JudgeCoverage:
     """What `judge` gave. read: the parts of each item that was judged; an item counts its first fault."""
     faults = Counter(next(part for part in parts if isinstance(part, str)) for parts in read if has_fault(parts))
     given = [score for parts in read for part in parts if not isinstance(part, str) for score in part]
     whole = len(read) - faults.total()
-    return JudgeReport(
+    return JudgeCoverage(
         judge=judge.name,
         synthetic=judge.synthetic,
         coverage=whole / n_items if n_items else None,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from runtime.files import write_whole
-from runtime.images import encode_image, mask_to_rle
+from runtime.images import encode_image
+from runtime.masks import mask_to_rle
 from schemas.reward import BACKGROUND, ExamplePlace, PredictedScore, RewardExample
 from training.evaluation.localisation_cases import DefectCase
 from training.predictions import phi_of

@@ -27,14 +27,13 @@ from runtime.images import (
     MAX_FILE_BYTES,
     BadImage,
     ImageU8,
-    MaskBool,
     box_mask,
     decode_image,
     encode_image,
-    mask_to_rle,
     pixels_sha256,
     rle_to_mask,
 )
+from runtime.masks import MaskBool, mask_to_rle
 from schemas.edit_benchmarks import MultiEditBenchmark, MultiEditItem, PlannedMask
 from schemas.errors import BadInput
 from schemas.region import region_id

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.files import write_whole
-from runtime.images import ImageU8, MaskBool, data_url, encode_image, mask_box, resize_image
+from runtime.images import ImageU8, data_url, encode_image, resize_image
+from runtime.masks import MaskBool, mask_box
 from schemas.errors import BadInput
 from schemas.record import short_hash
 from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX

@@ -10,7 +10,8 @@ from math import ceil, sqrt
 import cv2
 import numpy as np
 
-from runtime.images import ImageU8, MaskBool, fit_size_px, mask_box, resize_image, resize_mask
+from runtime.images import ImageU8, fit_size_px, resize_image, resize_mask
+from runtime.masks import MaskBool, mask_box
 from schemas.geometry import Box
 
 #: Outlines in turn, RGB: far from each other and from grey.

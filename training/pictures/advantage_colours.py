@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.reward import BACKGROUND
 from training.pictures.drawing import PAPER, Colour, colour_on_scale
 from training.pictures.region_marks import outline_region

@@ -6,7 +6,8 @@ from math import ceil
 import cv2
 import numpy as np
 
-from runtime.images import ImageU8, MaskBool, mask_box
+from runtime.images import ImageU8
+from runtime.masks import MaskBool, mask_box
 from training.pictures.drawing import INK, Box, Colour, draw_outline, overlap
 
 REGION_COLOURS: tuple[Colour, ...] = (

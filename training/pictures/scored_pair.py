@@ -7,7 +7,8 @@ Source and edited image side by side; on the edited one every region's outline a
 import numpy as np
 from PIL import Image, ImageFont
 
-from runtime.images import ImageU8, MaskBool, mask_box, resize_mask
+from runtime.images import ImageU8, resize_mask
+from runtime.masks import MaskBool, mask_box
 from schemas.reward import PredictedScore, ScoredPair, ScoredRegion
 from schemas.score import SCORE_MAX
 from training.pictures.drawing import (

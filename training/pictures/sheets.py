@@ -13,7 +13,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from runtime.images import ImageU8, MaskBool, fit_size_px, resize_image, resize_mask
+from runtime.images import ImageU8, fit_size_px, resize_image, resize_mask
+from runtime.masks import MaskBool
 from schemas.reward import BACKGROUND
 from training.pictures.advantage_colours import advantage_colour, finite, painted, readable_limit
 from training.pictures.drawing import INK, RULE, SOFT, Canvas, Colour, Xy, ink_on

@@ -17,7 +17,8 @@ from pipeline.dataset.shards import read_dataset
 from pipeline.editors.plan import make_plan
 from pipeline.editors.protocol import CannotEdit
 from pipeline.editors.target_mask import clip_box, target_mask
-from runtime.images import ImageU8, MaskBool, box_mask, decode_image
+from runtime.images import ImageU8, box_mask, decode_image
+from runtime.masks import MaskBool
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.region import region_id

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.editors.plan import make_plan
 from pipeline.requests.scenes import PLAIN, scene_at, scene_edit_request
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.request import EditRequest
 
 SIZE_PX = 128

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.editors.oracle import pixel_oracle
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from runtime.specs import parse_spec
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX, region_reward

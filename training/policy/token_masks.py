@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
-from runtime.images import MaskBool
+from runtime.masks import MaskBool
 from schemas.errors import BadInput
 
 #: Masses up to this, in tokens, are rounding and no region.

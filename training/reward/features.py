@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.images import ImageU8, MaskBool, fit_size_px, resize_image
+from runtime.images import ImageU8, fit_size_px, resize_image
+from runtime.masks import MaskBool
 from schemas.errors import BadInput
 from training.reward_protocol import RewardQuery
 

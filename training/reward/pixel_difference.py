@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.images import MaskBool
+from runtime.masks import MaskBool
 from schemas.score import SCORE_MAX
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 

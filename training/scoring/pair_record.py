@@ -1,6 +1,6 @@
 """A reward's prediction for one pair as the record that `regionwise score` prints."""
 
-from runtime.images import mask_box
+from runtime.masks import mask_box
 from schemas.reward import PredictedScore, ScoredPair, ScoredRegion
 from schemas.score import minimum, region_reward
 from training.predictions import every_score, phi_of, usable

@@ -15,18 +15,8 @@ import numpy as np
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_outside_image
 from pipeline.requests.scaling import MAX_ASPECT_DIFFERENCE
-from runtime.images import (
-    BadImage,
-    ImageU8,
-    MaskBool,
-    box_mask,
-    decode_image,
-    fit_size_px,
-    mask_box,
-    resize_image,
-    resize_mask,
-    scale_box,
-)
+from runtime.images import BadImage, ImageU8, box_mask, decode_image, fit_size_px, resize_image, resize_mask, scale_box
+from runtime.masks import MaskBool, mask_box
 from schemas.errors import BadInput
 from schemas.geometry import box_in_image
 from schemas.reward import ScoreLine

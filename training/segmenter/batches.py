@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.models.sam_architectures import PIXEL_MEAN, PIXEL_STD, SamSizes
-from runtime.images import mask_box
+from runtime.masks import mask_box
 from training.segmenter.config import SegmenterConfig
 from training.segmenter.data import SIZE_PX, Pool
 

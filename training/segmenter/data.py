@@ -20,7 +20,8 @@ from PIL import Image
 
 from pipeline.editors.shapes import COLOURS, SHAPES, ImageF32, shape_outline
 from pipeline.requests.scenes import TEXTURES, render_scene
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from schemas.errors import BadInput
 from schemas.record import short_hash
 

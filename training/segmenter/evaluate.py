@@ -23,7 +23,8 @@ from rich.table import Table
 from runtime.bootstrap import estimate, resamples, weighted_means
 from runtime.checkout import CHECKOUT
 from runtime.files import write_whole
-from runtime.images import ImageU8, MaskBool, mask_box
+from runtime.images import ImageU8
+from runtime.masks import MaskBool, mask_box
 from schemas.errors import RegionwiseError
 from training.segmenter.batches import box_prompt, point_prompt
 from training.segmenter.checkpoint import load_weights, read_metadata

@@ -20,7 +20,7 @@ from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.geometry import CocoRle
 from schemas.score import region_reward
-from tests.unit.conftest import SMALL, build
+from tests.cases.builds import SMALL, build
 
 
 def _hashes(dataset: Path) -> dict[str, str]:

@@ -13,8 +13,8 @@ from pipeline.editors.plugins import GROUP
 from pipeline.run.folder import read_kept
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, MissingPackage
+from tests.cases.builds import build
 from tests.cases.editor_plugin import offer, offer_inverter
-from tests.unit.conftest import build
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pipeline.editors.operations import mean_lab, to_lab
 from pipeline.editors.plan import grown
 from pipeline.editors.shapes import COLOURS, SHAPES, colour_distance, colour_lab
 from pipeline.editors.target_mask import clip_box, ellipse_in_box, target_mask, thing_in_box
-from runtime.images import mask_box
+from runtime.masks import mask_box
 from tests.cases.editor_cases import BLOCK, DISC, SIDE, block, block_target, disc, disc_target, picture
 
 CASES = {

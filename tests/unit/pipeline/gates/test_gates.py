@@ -10,7 +10,8 @@ from pipeline.gates import measures as gates
 from pipeline.gates.measures import GateResult, GateSettings
 from pipeline.regions.difference import Comparison, changed_mask, compare
 from pipeline.requests.scenes import render_scene
-from runtime.images import ImageU8, MaskBool, box_mask
+from runtime.images import ImageU8, box_mask
+from runtime.masks import MaskBool
 
 SIDE = 160
 EDIT = box_mask((50, 60, 100, 110), SIDE, SIDE)

@@ -5,7 +5,7 @@ import pytest
 from segment_anything.utils.amg import remove_small_regions
 
 from pipeline.models.mask_cleaning import without_specks
-from runtime.images import MaskBool
+from runtime.masks import MaskBool
 
 
 def disc_with_specks() -> MaskBool:

@@ -13,7 +13,8 @@ from skimage import data
 from pipeline.regions.difference import DifferenceSegmenter, DifferenceSettings, compare
 from pipeline.regions.registration import _gains, fit_colours
 from pipeline.requests.scenes import render_scene
-from runtime.images import ImageU8, MaskBool, box_mask
+from runtime.images import ImageU8, box_mask
+from runtime.masks import MaskBool
 from tests.cases.examples import few_examples
 
 SIDE = 192

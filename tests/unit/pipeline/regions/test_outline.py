@@ -6,7 +6,8 @@ import pytest
 from pipeline.regions.fuse import fuse
 from pipeline.regions.outline import Outline, Pair, outline
 from pipeline.regions.planned import plan_regions
-from runtime.images import MaskBool, box_mask, rle_to_mask
+from runtime.images import box_mask, rle_to_mask
+from runtime.masks import MaskBool
 from schemas.errors import BadInput
 from schemas.geometry import Box
 from schemas.region import ObservedMask
@@ -80,7 +81,7 @@ def test_a_mask_over_everything_is_not_believed() -> None:
 
 
 def test_a_mask_that_came_with_the_request_needs_no_prompt() -> None:
-    from runtime.images import mask_to_rle
+    from runtime.masks import mask_to_rle
 
     segmenter = ColourSegmenter()
     given = Target(label="x", box=OLD, mask=mask_to_rle(filled(OLD)))

@@ -12,8 +12,8 @@ from skimage import data
 from pipeline.config import BuildConfig
 from pipeline.requests.scenes import TEXTURES
 from schemas.reward import BACKGROUND, RewardMetrics, TwinRow
+from tests.cases.builds import build
 from tests.cases.reward_cases import Constant, Known, WholeImage, prediction
-from tests.unit.conftest import build
 from training.evaluation.localisation import share_of_first
 from training.evaluation.localisation_cases import (
     BANDS,

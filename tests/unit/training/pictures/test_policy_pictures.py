@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.images import ImageU8, MaskBool
+from runtime.images import ImageU8
+from runtime.masks import MaskBool
 from training.pictures.advantage_colours import SCALE, advantage_colour
 from training.pictures.curves import Arm, band, comparison_plot, curves, lines_of, smoothed
 from training.pictures.drawing import PAPER

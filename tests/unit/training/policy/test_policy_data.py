@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.dataset.shards import read_dataset
 from pipeline.editors.plan import make_plan
-from runtime.images import decode_image, mask_to_rle
+from runtime.images import decode_image
+from runtime.masks import mask_to_rle
 from schemas.errors import BadInput
 from schemas.region import region_id
 from schemas.score import CandidateScore, RegionScore, aesthetics, phi, region_reward

@@ -45,8 +45,8 @@ from schemas.dataset_row import ScoreSpread
 from schemas.errors import BadInput
 from schemas.request import EditRequest, Source
 from schemas.reward import PhotoRow
+from tests.cases.builds import build
 from tests.cases.reward_cases import Constant, Known, prediction
-from tests.unit.conftest import build
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, DefectCase
 from training.evaluation.reward_metrics import read_photos, write_photos
 from training.reward.config import RewardConfig, load_config

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.requests.scenes import render_scene
-from runtime.images import mask_box
+from runtime.masks import mask_box
 from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
 from training.checkpoint import CheckpointFailed
 from training.segmenter import data

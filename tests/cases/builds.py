@@ -1,7 +1,6 @@
-"""A small build of procedural scenes, made once, that tests copy and damage."""
+"""Small builds of procedural scenes, made in this process or once for all workers of pytest-xdist."""
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,32 +43,3 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(place)
             made.touch()
     return place
-
-
-@pytest.fixture(scope="session")
-def built_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of `SMALL`; never changed, take `small_run` for that."""
-    return made_once(tmp_path_factory, "small", lambda run: build(run, SMALL))
-
-
-@pytest.fixture
-def small_run(built_run: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, to damage."""
-    return shutil.copytree(built_run, tmp_path / "small")
-
-
-@pytest.fixture(scope="session")
-def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shallow tiny policy with random weights; never changed."""
-    from tests.cases.policy_loop_cases import random_pipeline
-
-    def write(folder: Path) -> None:
-        random_pipeline(single_layers=1).save_pretrained(str(folder))
-
-    return made_once(tmp_path_factory, "tiny", write)
-
-
-@pytest.fixture(scope="session")
-def plain_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset of a build of 16 plain scenes, half of them held out; never changed."""
-    return made_once(tmp_path_factory, "plain", lambda run: build(run, PLAIN_SCENES)) / "dataset"
