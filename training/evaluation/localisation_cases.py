@@ -209,6 +209,16 @@ class _Maker:
         }
         return RewardQuery(source=source, edited=edit.image, instruction=request.instruction, masks=masks)
 
+    def beside(self, opened: Opened, edit: Edit, twin: RewardQuery) -> RewardQuery:
+        """The query about a flawed candidate: its twin's masks of the planned regions, its own of the unplanned ones.
+
+        Without `extras` it has no masks of its own, and none are looked for.
+        """
+        planned = {key: mask for key, mask in twin.masks.items() if not key.startswith(UNPLANNED)}
+        own = self.query(opened, edit).masks if self.extras else {}
+        extras = {key: mask for key, mask in own.items() if key.startswith(UNPLANNED)}
+        return replace(twin, edited=edit.image, masks=planned | extras)
+
     def flawed(self, opened: Opened, defect: Defect) -> Edit | None:
         """The flawed rendering; None where the defect has no place or cannot be seen."""
         try:
@@ -242,15 +252,8 @@ def _cases_of(
         if edit is None:
             unmade[kind.defect] += 1
             continue
-        cases.append(_case(opened[0], kind, edit, _with_masks_of(twin, maker.query(opened, edit)), twin))
+        cases.append(_case(opened[0], kind, edit, maker.beside(opened, edit, twin), twin))
     return cases
-
-
-def _with_masks_of(twin: RewardQuery, query: RewardQuery) -> RewardQuery:
-    """`query` with its twin's masks of the planned regions, and its own of the unplanned ones."""
-    planned = {key: mask for key, mask in twin.masks.items() if not key.startswith(UNPLANNED)}
-    own = {key: mask for key, mask in query.masks.items() if key.startswith(UNPLANNED)}
-    return replace(query, masks=planned | own)
 
 
 def _defect(kind: Kind, n_targets: int, rng: np.random.Generator) -> Defect | None:
