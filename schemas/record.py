@@ -110,9 +110,13 @@ def first_fault(error: ValidationError) -> str:
     return " ".join(f"{place}{': ' if place else ''}{what}{more}".split())[:300]
 
 
+#: Kept, because `json.dumps` makes an encoder anew for each call, and ids are made by the hundred thousand.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> bytes:
     """`value` as JSON bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def short_hash(*parts: Any) -> str:
