@@ -1,12 +1,14 @@
 """Datasets that are not as the pipeline writes them: a copy of a good one with its rows changed."""
 
 import json
+import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.shards import read_manifest, read_samples
+from pipeline.dataset.shards import read_dataset, read_manifest, read_samples
 from runtime.files import add_to_tar
 
 Fields = dict[str, Any]
@@ -27,6 +29,29 @@ def rewritten(dataset: Path, out: Path, change: Callable[[Fields], None]) -> Pat
                     add_to_tar(tar, f"{key}.{extension}", data)
         shard["size_bytes"] = path.stat().st_size
     (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+def of_few_rows(dataset: Path, out: Path, requests: int, edits: int) -> Path:
+    """A copy of `dataset` in `out` that trains on the first `edits` edits of its first `requests` requests alone.
+
+    Held-out rows are all there. For trainings that prove how one goes on, refuses or writes, not what it learns.
+    """
+    manifest = read_manifest(dataset).model_dump(mode="json")
+    shard, *others = sorted(manifest["shards"], key=lambda shard: (shard["split"] != "train", shard["name"]))
+    others = [other for other in others if other["split"] != "train"]
+    out.mkdir(parents=True)
+    for other in others:
+        shutil.copy(dataset / other["name"], out)
+    path, taken = out / shard["name"], Counter[str]()
+    with tarfile.open(path, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for _, row, members in read_dataset(dataset, "train"):
+            if taken[row.request] < edits and (row.request in taken or len(taken) < requests):
+                taken[row.request] += 1
+                for extension, data in members.items():
+                    add_to_tar(tar, f"{row.key}.{extension}", data)
+    shard |= {"size_bytes": path.stat().st_size, "samples": taken.total(), "requests": len(taken)}
+    (out / "manifest.json").write_text(json.dumps(manifest | {"shards": [shard, *others]}))
     return out
 
 

@@ -62,13 +62,13 @@ def test_a_training_starts_from_the_weights_of_its_own_eyes(blind: dict[str, boo
     assert not torch.equal(fresh, network.state_dict()["region_head.weight"])
 
 
-def test_a_started_training_goes_on_from_its_own_checkpoint_not_from_the_start(built_run: Path, tmp_path: Path) -> None:
+def test_a_started_training_goes_on_from_its_own_checkpoint_not_from_the_start(few_rows: Path, tmp_path: Path) -> None:
     def interrupt(step: int) -> None:
         if step == 3:
             raise KeyboardInterrupt
 
     plain = {"side_px": 64, "channels": 24, "text": 64, "hidden": 160, "start": "shipped", "steps": 4}
-    config = tiny(built_run / "dataset", **plain, checkpoint_steps=2)
+    config = tiny(few_rows, **plain, checkpoint_steps=2)
     train_reward(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train_reward(config, tmp_path / "cut", on_step=interrupt)
@@ -100,11 +100,13 @@ def test_what_the_weights_have_not_seen_may_be_left_out() -> None:
     assert torch.equal(network.state_dict()["region_head.weight"], shipped.float())
 
 
-def test_shipping_halves_the_weights_and_names_no_place_of_the_machine(built_run: Path, tmp_path: Path) -> None:
+def test_shipping_halves_the_weights_and_names_no_place_of_the_machine(
+    built_run: Path, few_rows: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(built_run / "plan", run / "plan")
     shutil.copy(built_run / "run.json", run)
-    config = tiny(built_run / "dataset", steps=1)
+    config = tiny(few_rows, steps=1)
     for (source, instruction), folder in FOLDERS.items():
         blind = {"use_source": source, "use_instruction": instruction}
         train_reward(config.model_copy(update=blind), run / "reward" / folder)
@@ -120,4 +122,5 @@ def test_shipping_halves_the_weights_and_names_no_place_of_the_machine(built_run
     written = "".join(path.read_text() for path in (tmp_path / "shipped").rglob("*.json"))
     assert str(tmp_path) not in written
     assert str(built_run) not in written
+    assert str(few_rows) not in written
     assert json.loads((tmp_path / "shipped/made.json").read_text())["trainings"]["."]["steps"] == 1

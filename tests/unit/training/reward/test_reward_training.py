@@ -25,9 +25,9 @@ def tiny(dataset: Path, **changes: object) -> RewardConfig:
 
 
 @pytest.fixture(scope="module")
-def trained(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(few_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("reward") / "region"
-    train_reward(tiny(built_run / "dataset"), out)
+    train_reward(tiny(few_rows), out)
     return out
 
 
@@ -40,17 +40,17 @@ def weights(folder: Path) -> bytes:
     return (folder / "reward.safetensors").read_bytes()
 
 
-def test_the_same_training_gives_the_same_bytes(built_run: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_same_training_gives_the_same_bytes(few_rows: Path, trained: Path, tmp_path: Path) -> None:
     torch.manual_seed(99)
-    train_reward(tiny(built_run / "dataset"), tmp_path / "again")
+    train_reward(tiny(few_rows), tmp_path / "again")
     assert weights(trained) == weights(tmp_path / "again")
     assert (trained / "reward.json").read_bytes() == (tmp_path / "again/reward.json").read_bytes()
-    train_reward(tiny(built_run / "dataset", seed=1), tmp_path / "other")
+    train_reward(tiny(few_rows, seed=1), tmp_path / "other")
     assert weights(trained) != weights(tmp_path / "other")
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(built_run: Path, trained: Path, tmp_path: Path) -> None:
-    config = tiny(built_run / "dataset")
+def test_a_stopped_training_goes_on_to_the_same_weights(few_rows: Path, trained: Path, tmp_path: Path) -> None:
+    config = tiny(few_rows)
     out = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         train_reward(config, out, on_step=_interrupt_at(4))
@@ -71,20 +71,20 @@ def _interrupt_at(step: int):
     return on_step
 
 
-def test_a_training_with_another_setting_is_refused_by_name(built_run: Path, trained: Path) -> None:
+def test_a_training_with_another_setting_is_refused_by_name(few_rows: Path, trained: Path) -> None:
     with pytest.raises(RunConflict, match=r"learning_rate = 0\.003, now it is 0\.01"):
-        train_reward(tiny(built_run / "dataset", learning_rate=0.01), trained)
+        train_reward(tiny(few_rows, learning_rate=0.01), trained)
 
 
-def test_a_finished_training_is_left_as_it_is(built_run: Path, trained: Path) -> None:
+def test_a_finished_training_is_left_as_it_is(few_rows: Path, trained: Path) -> None:
     before = (trained / "reward.json").stat().st_mtime_ns
-    metrics = train_reward(tiny(built_run / "dataset"), trained)
+    metrics = train_reward(tiny(few_rows), trained)
     assert metrics["steps"] == 6
     assert (trained / "reward.json").stat().st_mtime_ns == before
 
 
-def test_a_training_out_of_time_says_so(built_run: Path, tmp_path: Path) -> None:
-    metrics = train_reward(tiny(built_run / "dataset"), tmp_path / "short", max_minutes=0.0)
+def test_a_training_out_of_time_says_so(few_rows: Path, tmp_path: Path) -> None:
+    metrics = train_reward(tiny(few_rows), tmp_path / "short", max_minutes=0.0)
     assert (metrics["stopped"], metrics["steps"]) == ("time", 0)
 
 
@@ -116,8 +116,8 @@ def test_a_region_without_pixels_is_missing(trained: Path, queries: list[RewardQ
     assert load(trained).score([everything])[0].background.mean is None
 
 
-def test_rivals_that_are_blind_say_so(built_run: Path, tmp_path: Path, queries: list[RewardQuery]) -> None:
-    train_reward(tiny(built_run / "dataset", use_source=False, steps=1), tmp_path / "blind")
+def test_rivals_that_are_blind_say_so(few_rows: Path, tmp_path: Path, queries: list[RewardQuery]) -> None:
+    train_reward(tiny(few_rows, use_source=False, steps=1), tmp_path / "blind")
     reward = load(tmp_path / "blind")
     assert reward.name == "region:source-blind"
     black = [RewardQuery(np.zeros_like(q.source), q.edited, q.instruction, q.masks) for q in queries]
