@@ -83,7 +83,7 @@ def train_segmenter(
             progress.history.append({"step": progress.step, **dict(zip(Parts._fields, means, strict=True))})
             sums[:] = 0
             log.info("%.0f s: %s", time.monotonic() - started, json.dumps(progress.history[-1]))
-        if progress.step % config.checkpoint_steps == 0 or progress.step == config.steps:
+        if progress.step % config.checkpoint_steps == 0 and progress.step < config.steps:
             write_state(out, config, progress)
             write_weights(out / WEIGHTS, progress.average, sizes, made_by | progress_facts(progress))
         on_step(progress.step)
