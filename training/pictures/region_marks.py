@@ -1,6 +1,7 @@
 """Marks of regions on a picture: a colour each, an outline, and a numbered badge that hides no other."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil
 
 import cv2
@@ -63,14 +64,17 @@ def _free_place(
     def inside(x: int, y: int) -> tuple[int, int]:
         return min(max(x, half[0]), tile[0] - half[0] - 1), min(max(y, half[1]), tile[1] - half[1] - 1)
 
-    steps = ceil(max(tile) / 6)
-    offsets = sorted(
-        ((dx * 6, dy * 6) for dx in range(-steps, steps + 1) for dy in range(-steps, steps + 1)),
-        key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
-    )
-    for dx, dy in offsets:
+    for dx, dy in _offsets(ceil(max(tile) / 6)):
         x, y = inside(wanted[0] + dx, wanted[1] + dy)
         box = (x - half[0], y - half[1], x + half[0], y + half[1])
         if not any(overlap(box, other) for other in taken):
             return x, y
     return inside(*wanted)
+
+
+@lru_cache(maxsize=8)
+def _offsets(steps: int) -> tuple[tuple[int, int], ...]:
+    """Ways to go from a place, up to `steps` of 6 px in each direction, the shortest first; of every region."""
+    reach = range(-steps, steps + 1)
+    ways = ((dx * 6, dy * 6) for dx in reach for dy in reach)
+    return tuple(sorted(ways, key=lambda way: (way[0] ** 2 + way[1] ** 2, way)))

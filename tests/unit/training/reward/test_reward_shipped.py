@@ -15,10 +15,13 @@ from training.checkpoint import read_tensors
 from training.evaluation.localisation import Localisation, pairs_of, source_index
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, scene_cases
 from training.predictions import ask
+from training.reward import region_reward
 from training.reward.config import RewardConfig
+from training.reward.features import Features, features_of
 from training.reward.region_reward import load, make_network
 from training.reward.shipped import FOLDERS, WEIGHTS, provenance, ship, shipped_folder, start_from_shipped
 from training.reward.train import train_reward
+from training.reward_protocol import RewardQuery
 from training.reward_registry import make_reward
 
 
@@ -26,7 +29,16 @@ def started(**changes: object) -> RewardConfig:
     return RewardConfig.model_validate({"dataset": "x", "start": "shipped", "channels": 24, "threads": 1, **changes})
 
 
-def test_the_reward_without_a_folder_looks_where_the_flaw_is() -> None:
+def test_the_reward_without_a_folder_looks_where_the_flaw_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[tuple[object, ...], Features] = {}  # both rewards see the same of a query, which costs half of all
+
+    def features_once(query: RewardQuery, side_px: int, *, use_source: bool) -> Features:
+        key = (id(query), side_px, use_source)
+        if key not in seen:
+            seen[key] = features_of(query, side_px, use_source=use_source)
+        return seen[key]
+
+    monkeypatch.setattr(region_reward, "features_of", features_once)
     cases = scene_cases(20, 3)[0]
     sources = source_index(cases)
     weights = resamples(int(sources.max()) + 1, 50, 0)
