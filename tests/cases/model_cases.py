@@ -1,13 +1,17 @@
 """Tiny models of the real classes with random weights, written as users have them on disk. Nothing here is trained."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from pipeline.models import groundingdino
+from pipeline.models import groundingdino, groundingdino_keys
 from pipeline.models.convert import convert
 from runtime.images import ImageU8
 
@@ -37,6 +41,20 @@ def write_bert(folder: Path, special: dict[int, str] = SPECIAL) -> Path:
     (folder / "vocab.txt").write_text("\n".join(words[number] for number in sorted(words)))
     (folder / "config.json").write_text(json.dumps(BERT))
     return folder
+
+
+@contextmanager
+def narrow_swin() -> Iterator[None]:
+    """A Swin-T of a quarter of its width, in the package and in what is converted of it: 8 MB of weights, not 110."""
+    groundingdino.import_package()
+    from groundingdino.models.GroundingDINO.backbone import backbone
+
+    width, *others = groundingdino_keys.SWIN["swin_T_224_1k"]
+    with pytest.MonkeyPatch.context() as patch:
+        narrow = partial(backbone.build_swin_transformer, embed_dim=width // 4)
+        patch.setattr(backbone, "build_swin_transformer", narrow)
+        patch.setitem(groundingdino_keys.SWIN, "swin_T_224_1k", (width // 4, *others))
+        yield
 
 
 def write_groundingdino(folder: Path) -> Path:

@@ -1,12 +1,14 @@
 """GroundingDINO by its own package and by transformers: the same weights, the same answers; bad checkpoints refused.
 
-One small random model of the real class (Swin-T, two layers each) is made once and copied where a test damages it.
+One small random model of the real class (a narrow Swin-T, two layers each) is made once and copied where a test damages
+it. What is narrow is checked at its full width by the package itself.
 """
 
 import json
 import pickle
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,33 @@ from pipeline.models.checkpoint import read_weights
 from pipeline.models.convert import convert
 from pipeline.models.detections import DetectSettings
 from pipeline.models.grounding import GroundingDetector, Preprocessing, preprocessed
-from pipeline.models.groundingdino_keys import RENAMES, to_transformers
+from pipeline.models.groundingdino_keys import RENAMES, SWIN, to_transformers
 from schemas.errors import BadInput
-from tests.cases.model_cases import SPECIAL, picture, write_bert, write_grounding_dino, write_groundingdino
+from tests.cases.model_cases import (
+    SPECIAL,
+    narrow_swin,
+    picture,
+    write_bert,
+    write_grounding_dino,
+    write_groundingdino,
+)
 
 ALL = DetectSettings(box_threshold=0, score_threshold=0, nms_iou=1, max_detections=1000)
 CAPTIONS = ["red cup. dog.", "blue cat. cup."]
 PHRASES = [["red cup", "dog"], ["cat", "a blue cups", "dog"]]
+PUBLISHED_SWIN = dict(SWIN)
 SMALL = Preprocessing(64, 107)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    with narrow_swin():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +355,19 @@ def test_convert_says_what_it_cannot_do(place: Path, tmp_path: Path) -> None:
         convert(place, tmp_path / "full", "transformers")
     with pytest.raises(BadInput, match="format 'onnx': is not known"):
         convert(place, out, "onnx")
+
+
+def test_a_backbones_sizes_are_those_of_the_package() -> None:
+    """Those of the backbone that is narrow in all other tests, at its full width."""
+    from groundingdino.models.GroundingDINO.backbone.swin_transformer import build_swin_transformer
+
+    width, depths, heads, window, image_px = PUBLISHED_SWIN["swin_T_224_1k"]
+    with torch.device("meta"):
+        swin = build_swin_transformer("swin_T_224_1k", image_px)
+    assert (swin.embed_dim, tuple(len(layer.blocks) for layer in swin.layers)) == (width, depths)
+    attentions = [layer.blocks[0].attn for layer in swin.layers]
+    assert tuple(attention.num_heads for attention in attentions) == heads
+    assert {attention.window_size for attention in attentions} == {(window, window)}
 
 
 def test_every_weight_has_one_place(place: Path) -> None:
