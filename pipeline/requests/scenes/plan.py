@@ -103,7 +103,7 @@ def plan_scene(seed: int, index: int, textures: tuple[str, ...]) -> ScenePlan:
     """
     check_textures(textures)
     texture = textures[int(scene_rng(seed, index, "texture").integers(len(textures)))]
-    background = plan_background(texture, scene_rng(seed, index, "background"))
+    background = scene_background(seed, index, texture)
     places = _places(scene_rng(seed, index, "places"))
     looks = _looks(places, background, scene_rng(seed, index, "looks"))
     rng, glows = scene_rng(seed, index, "surfaces"), scene_rng(seed, index, "glows")
@@ -120,6 +120,11 @@ def plan_scene(seed: int, index: int, textures: tuple[str, ...]) -> ScenePlan:
         for (centre, radius), (shape, colour) in zip(places, looks, strict=True)
     )
     return ScenePlan(seed, index, background, objects)
+
+
+def scene_background(seed: int, index: int, texture: str) -> BackgroundPlan:
+    """The background of scene number `index` where its texture is this one."""
+    return plan_background(texture, scene_rng(seed, index, "background"))
 
 
 def clear_colours(background: BackgroundPlan, centre: tuple[float, float], radius: float) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.editors.shapes import COLOURS, SHAPES, colour_distance, colour_lab, rgb_lab
 from pipeline.requests.instructions import instruction_for
 from pipeline.requests.scenes.plain import PLAIN, plain_request, plain_scene
-from pipeline.requests.scenes.plan import clear_colours, plan_scene, scene_rng
+from pipeline.requests.scenes.plan import clear_colours, scene_background, scene_rng
 from pipeline.requests.scenes.render import Scene, SceneObject, render_scene
 from pipeline.requests.scenes.textures import TEXTURES
 from runtime.images import ImageU8, pixels_sha256
@@ -44,7 +44,7 @@ class _Wish:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.rng = scene_rng(scene.seed, scene.index, "request")
-        self.background = plan_scene(scene.seed, scene.index, (scene.texture,)).background
+        self.background = scene_background(scene.seed, scene.index, scene.texture)
         self.taken: list[Box] = [thing.box for thing in scene.objects]
         self.looks = {(thing.shape, thing.colour) for thing in scene.objects}
         self.free = [int(i) for i in self.rng.permutation(len(scene.objects))]

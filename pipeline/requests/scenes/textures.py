@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -153,12 +154,12 @@ def _crop(plan: BackgroundPlan) -> NDArray[np.uint8]:
     side = max(8, int(plan.side * min(height, width)))
     x, y = int(plan.centre[0] * (width - side)), int(plan.centre[1] * (height - side))
     crop = photo[y : y + side, x : x + side]
-    return crop[:, ::-1] if plan.flip else crop
+    return cast(NDArray[np.uint8], cv2.flip(crop, 1)) if plan.flip else crop  # faster than a copy of crop[:, ::-1]
 
 
 def _resized(crop: NDArray[np.uint8], size_px: int) -> ImageF32:
     way = cv2.INTER_AREA if crop.shape[0] > size_px else cv2.INTER_CUBIC
-    resized = cv2.resize(np.ascontiguousarray(crop), (size_px, size_px), interpolation=way)
+    resized = cv2.resize(crop, (size_px, size_px), interpolation=way)
     return np.asarray(resized, dtype=np.float32) / np.float32(255)
 
 

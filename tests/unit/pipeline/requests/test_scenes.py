@@ -276,9 +276,14 @@ def assert_visible(target: Target, colour: str, pattern: str | None) -> None:
         assert (old == new) if target.operation == "move" else not 0.7 < new / old < 1.6
 
 
+@pytest.fixture(scope="module")
+def scenes_of_64_px() -> list[Scene]:
+    return [render_scene(1, index, 64) for index in range(20)]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_number_of_targets_can_be_asked_for(count: int) -> None:
-    wanted = [scene_request(render_scene(1, index, 64), targets=count) for index in range(20)]
+def test_the_number_of_targets_can_be_asked_for(scenes_of_64_px: list[Scene], count: int) -> None:
+    wanted = [scene_request(scene, targets=count) for scene in scenes_of_64_px]
     assert all(1 <= len(request.targets) <= count for request in wanted)
     assert sum(len(request.targets) == count for request in wanted) >= 18
 
