@@ -81,8 +81,8 @@ def cluster(hashes: Mapping[Key, bytes], settings: DuplicateSettings = DEFAULT) 
     keys: list[Any] = sorted(cast(Any, hashes))
     if not keys:
         return {}
-    distinct, which = np.unique(_rows([hashes[key] for key in keys]), axis=0, return_inverse=True)
-    component = _components(len(distinct), _near_pairs(distinct, settings))[which.ravel()]
+    distinct, which = _distinct(_rows([hashes[key] for key in keys]))
+    component = _components(len(distinct), _near_pairs(distinct, settings))[which]
     _, first = np.unique(component, return_index=True)
     smallest = {int(component[index]): keys[int(index)] for index in first}
     return {key: smallest[int(number)] for key, number in zip(keys, component, strict=True)}
@@ -92,6 +92,16 @@ def _rows(hashes: list[bytes]) -> NDArray[np.uint8]:
     if any(len(value) != HASH_BYTES for value in hashes):
         raise ValueError(f"a perceptual hash has {HASH_BYTES} bytes")
     return np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(len(hashes), HASH_BYTES)
+
+
+def _distinct(rows: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The rows sorted, each once, and for each row which it is.
+
+    Compared as strings of bytes, which is much faster than `np.unique` along an axis: that compares byte by byte.
+    """
+    strings = rows.view(np.dtype((np.void, HASH_BYTES)))[:, 0]
+    distinct, which = np.unique(strings, return_inverse=True)
+    return distinct.view(np.uint8).reshape(-1, HASH_BYTES), which
 
 
 def _components(count: int, pairs: Pairs) -> NDArray[np.int32]:
@@ -118,6 +128,8 @@ def _joined(values: NDArray[np.uint16], flipped: int) -> Iterator[Pairs]:
     wanted = values[places] | np.uint16(flipped)
     first = np.searchsorted(values, wanted, side="left") if flipped else places + 1
     counts = np.searchsorted(values, wanted, side="right") - first
+    if not counts.any():  # so it is for nearly every bit where there are few rows
+        return
     ends = np.cumsum(counts)
     begin = 0
     while begin < len(places):
