@@ -9,6 +9,7 @@ import json
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,8 @@ def page(gathered: Gathered) -> str:
     """The HTML text of the page."""
     sections = [section for make in SECTIONS if (section := make(gathered))]
     style, script = _asset("page.css"), _asset("page.js")
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.globals["share_bar"] = share_bar
-    return environment.get_template("page.html.jinja").render(
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -107,6 +107,14 @@ def page(gathered: Gathered) -> str:
         lineage=_lineage(gathered),
         settings=json.dumps(without_folders(gathered.info).config, indent=1, sort_keys=True, ensure_ascii=False),
     )
+
+
+@cache
+def _environment() -> Environment:
+    """Our templates, each compiled once in a process: that takes longer than to fill them."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.globals["share_bar"] = share_bar
+    return environment
 
 
 def _asset(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,20 @@ def tested(cases: list[DefectCase]) -> Examined:
     return evaluate(Known(cases, std=2.0), cases, rivals, left_out="seam", bootstrap_samples=50)
 
 
-@pytest.fixture
-def run(small_run: Path, cases: list[DefectCase], tested: Examined) -> Path:
-    """A run with all files of a reward."""
-    folder = small_run / "reward"
+@pytest.fixture(scope="module")
+def reward(cases: list[DefectCase], tested: Examined, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All files of a reward; never changed."""
+    folder = tmp_path_factory.mktemp("reward")
     write_metrics(folder, tested.metrics)
     write_examples(folder, cases, tested.flawed)
     (folder / "curves.json").write_text(json.dumps({"history": HISTORY, "calibration": {}, "later": 1}))
+    return folder
+
+
+@pytest.fixture
+def run(small_run: Path, reward: Path) -> Path:
+    """A run with a copy of them, to damage."""
+    shutil.copytree(reward, small_run / "reward")
     return small_run
 
 
