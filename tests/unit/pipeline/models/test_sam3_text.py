@@ -23,8 +23,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sam3(tmp_path_factory.mktemp("sam3"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def detector(folder: Path) -> sam3_text.Sam3Detector:
+    """One for all tests; never changed."""
+    return sam3_text.load(folder, settings=ALL)
+
+
+@pytest.fixture
+def own_detector(folder: Path) -> sam3_text.Sam3Detector:
+    """One to change."""
     return sam3_text.load(folder, settings=ALL)
 
 
@@ -64,17 +71,17 @@ def test_a_long_phrase_is_cut_to_what_the_model_reads(detector: sam3_text.Sam3De
     assert len(detector.detect([picture(20, 20)], [["word " * 200]])[0]) == 10
 
 
-def test_nan_from_the_model_names_it(detector: sam3_text.Sam3Detector) -> None:
-    for weight in detector._model.dot_product_scoring.parameters():
+def test_nan_from_the_model_names_it(own_detector: sam3_text.Sam3Detector) -> None:
+    for weight in own_detector._model.dot_product_scoring.parameters():
         weight.data.fill_(float("nan"))
     with pytest.raises(BadInput, match=r"^sam3 sha256:[0-9a-f]{16}: answered 10 of 10 scores that are NaN"):
-        detector.detect([picture(20, 20)], [["cat"]])
+        own_detector.detect([picture(20, 20)], [["cat"]])
 
 
-def test_out_of_memory_halves_the_pairs(detector: sam3_text.Sam3Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_pairs(own_detector: sam3_text.Sam3Detector, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [["cat", "dog", "cup"], ["red", "blue"]]
     images = [picture(80, 60), picture(80, 60, 1)]
-    whole, answer, sizes = detector.detect(images, asked), detector._score_phrases, []
+    whole, answer, sizes = own_detector.detect(images, asked), own_detector._score_phrases, []
 
     def short_of_memory(seen: Any, rows: Any, phrases: Any) -> Any:
         sizes.append(len(phrases))
@@ -82,11 +89,11 @@ def test_out_of_memory_halves_the_pairs(detector: sam3_text.Sam3Detector, monkey
             raise torch.OutOfMemoryError("tried to allocate")
         return answer(seen, rows, phrases)
 
-    monkeypatch.setattr(detector, "_score_phrases", short_of_memory)
-    halved = detector.detect(images, asked)
+    monkeypatch.setattr(own_detector, "_score_phrases", short_of_memory)
+    halved = own_detector.detect(images, asked)
     assert sizes == [5, 3, 2, 2, 1]
     sizes.clear()
-    detector.detect(images, asked)
+    own_detector.detect(images, asked)
     assert sizes == [2, 2, 1]
     for one, other in zip(whole, halved, strict=True):
         assert [each.score for each in one] == pytest.approx([each.score for each in other], abs=1e-4)

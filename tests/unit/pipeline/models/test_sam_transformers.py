@@ -225,8 +225,10 @@ def test_a_folder_that_only_searches_is_no_prompted_segmenter(tmp_path: Path) ->
     assert "holds a model of type 'sam3', expected sam3_tracker" in fault("sam3", write_sam3(tmp_path))
 
 
-def test_the_revision_is_of_the_files(family: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    revision = sam_transformers.load(FAMILIES[family], folders[family]).revision
+def test_the_revision_is_of_the_files(
+    segmenter: TransformersSegmenter, family: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    revision = segmenter.revision
     copy = shutil.copytree(folders[family], tmp_path / "copy")
     assert sam_transformers.load(FAMILIES[family], copy).revision == revision
     config = json.loads((copy / "preprocessor_config.json").read_text()) | {"image_mean": [0.5, 0.4, 0.3]}
