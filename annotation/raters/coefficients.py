@@ -1,9 +1,8 @@
 """Coefficients of agreement with bootstrap intervals: Krippendorff's alpha, an intraclass correlation, Cohen's kappa.
 
-Alpha is krippendorff's; the intraclass correlation and kappa are computed here and tests hold them against pingouin and
-scikit-learn, which are too slow. Resamples are weights (`runtime.bootstrap`), so a coefficient of all of them is a
-product of matrices; tests hold these forms against the libraries. A figure that cannot be computed has no value and
-says why.
+Alpha is krippendorff's and kappa scikit-learn's; the intraclass correlation is computed here and tests hold it against
+pingouin, which is too slow. Resamples are weights (`runtime.bootstrap`), so a coefficient of all of them is a product
+of matrices; tests hold these forms against the libraries. A figure that cannot be computed has no value and says why.
 """
 
 from collections.abc import Iterator
@@ -145,22 +144,25 @@ def kappa_figure(levels: Floats, cluster: Ints, weights: Floats) -> tuple[Figure
 
     A pair that shares fewer than `MIN_QUESTIONS`, or whose answers are all the same, is left out.
     """
-    shares, drawn = [], []
+    from sklearn.metrics import cohen_kappa_score
+
+    values, shares, drawn = [], [], []
     few = constant = 0
     for x, y, rows in _pairs_of_raters(levels):
         few += 0 < len(rows) < MIN_QUESTIONS
         constant += len(rows) >= MIN_QUESTIONS and np.ptp(np.concatenate([x, y])) == 0
         if len(rows) < MIN_QUESTIONS or np.ptp(np.concatenate([x, y])) == 0:
             continue
+        values.append(float(cohen_kappa_score(x, y, labels=range(N_LEVELS), weights="quadratic")))
         shares.append(len(rows))
         moments = np.column_stack([np.ones(len(rows)), x, y, x**2, y**2, (x - y) ** 2])
         drawn.append(kappas(summed(moments, cluster[rows], weights)))
-    if not drawn:
+    if not values:
         return Figure(value=None, reason=CONSTANT if constant else FEW if few else ONE_RATER), 0
     share = np.array(shares, dtype=np.float64)[:, None]
     known = ~np.isnan(drawn)
     means = divided((np.where(known, drawn, 0) * share).sum(axis=0), (known * share).sum(axis=0))
-    return figure(float(means[0]), means, cluster), len(drawn)
+    return figure(float(np.average(values, weights=shares)), means, cluster), len(values)
 
 
 def _pairs_of_raters(levels: Floats) -> Iterator[tuple[Floats, Floats, Ints]]:
