@@ -204,7 +204,7 @@ def test_the_second_inner_step_has_other_ratios(policy: Flux2Policy, random_poli
 
 @pytest.mark.parametrize("changes", [{}, {"method": "global"}, {"beta_edit": 0.5, "beta_background": 2.0}])
 def test_gradients_add_up_over_pieces(policy: Flux2Policy, changes: dict[str, object]) -> None:
-    cases, config = [scene_case(0), scene_case(1), scene_case(5)], settings(**changes, group=2)
+    cases, config = [scene_case(0), scene_case(1), scene_case(5)], settings(**changes)
     parts = batches(policy, cases, config)
     whole, all_at_once = learnt(policy, parts, settings(**changes, train_batch=64))
     ones, one_by_one = learnt(policy, parts, settings(**changes, train_batch=1))
