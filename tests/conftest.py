@@ -91,6 +91,20 @@ def small_run(built_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_rows(built_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `built_run` with two edits of each of four requests to train on; never changed.
+
+    A training reads and measures every row before its first step, and most tests of it need but a few steps.
+    """
+    from tests.cases.builds import made_once
+    from tests.cases.dataset_cases import of_few_rows
+
+    return made_once(
+        tmp_path_factory, "few", lambda folder: of_few_rows(built_run / "dataset", folder, requests=4, edits=2)
+    )
+
+
+@pytest.fixture(scope="session")
 def plain_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset of a build of 16 plain scenes, half of them held out; never changed."""
     from tests.cases.builds import PLAIN_SCENES, build, made_once

@@ -2,7 +2,7 @@
 either: the weights are random, so the edits are noise."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from functools import cache
@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
+from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
 from schemas.region import region_id
 from schemas.request import EditRequest, Source, Target
-from training.policy import flux2
+from training.policy import flux2, results, train
 from training.policy.config import PolicyConfig
+from training.policy.data import load_cases
 from training.policy.edit_cases import PolicyCase, plain_case
 from training.policy.flux2 import Flux2Policy
 from training.policy.registry import make_policy
@@ -64,6 +66,25 @@ def pipelines_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flux2, "load_pipeline", load)
+        yield
+
+
+@contextmanager
+def policies_made_once(*where: Any) -> Iterator[None]:
+    """While it is open these modules' `make_policy` makes a policy once, and from then on copies what training changes.
+
+    A copy's adapter is the one that the policy was made with.
+    """
+    policies = cache(make_policy)
+
+    def made(spec: str, **settings: Any) -> Flux2Policy:
+        policy = copy(policies(spec, **settings))
+        policy.transformer = deepcopy(policy.transformer)
+        return policy
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in where:
+            patch.setattr(module, "make_policy", made)
         yield
 
 
@@ -150,6 +171,42 @@ class Bright:
             )
             for case, image in zip(cases, images, strict=True)
         ]
+
+
+Score = Callable[[Sequence[PolicyCase]], list[RegionRewards]]
+#: Settings of a training whose surroundings are tested: half as many steps of the model.
+BRIEF = {"sampling_steps": 2, "trained_steps": (0,), "evaluation_steps": 1}
+
+
+def brief(dataset: Path, policy: Path, **changes: object) -> PolicyConfig:
+    """`small` with half as many steps of the model."""
+    return small(dataset, policy, **BRIEF | changes)
+
+
+def use_bright(patch: pytest.MonkeyPatch, fail: dict[int, Score] | None = None) -> Bright:
+    """Puts `Bright` in the place of a training's reward."""
+    reward = Bright(fail)
+    patch.setattr(train, "make_case_reward", lambda _: reward)
+    return reward
+
+
+def refused(_: Sequence[PolicyCase]) -> list[RegionRewards]:
+    """A reward whose server is down."""
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+@contextmanager
+def cheap_trainings() -> Iterator[None]:
+    """While it is open a dataset is read once and a policy made once, and nothing is drawn: noise stands for a sheet.
+
+    That is most of a training this small; pictures have tests of their own.
+    """
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    with pytest.MonkeyPatch.context() as patch, policies_made_once(train):
+        patch.setattr(train, "load_cases", cache(load_cases))
+        patch.setattr(results, "curves", lambda *_, **__: None)
+        patch.setattr(train, "sheet", lambda *_, **__: noise)
+        yield
 
 
 #: Figures of an update that tell of the clock, not of the training.

@@ -57,3 +57,8 @@ def ranking(order: str, request: str = "f" * 16, rater: str = "rater-1", **field
     settled |= {"synthetic": False, "candidates": tuple(digit * 16 for digit in order), "state": "submitted"}
     settled |= {"lead_time_s": None, "created_at": AT, "updated_at": AT}
     return Ranking.model_validate(settled | fields)
+
+
+def numbered(number: int, score: int = 13) -> Annotation:
+    """The answer number `number`, of its own rater, on one of seven candidates."""
+    return annotation(scores(score, short_hash("candidate", number % 7), [], f"rater-{number}"))

@@ -3,7 +3,8 @@
 `make faults` tries all, `python -m tests.faults.run f07 f12` some. `faults.json` lists them: file, the line (`line` is
 where it stood) as it is (`old`) and with the fault (`new`), and what goes wrong for whom. What was tested must stay
 tested when code is moved or tests are made faster: the unit tests of the file's room are run on every fault, and all of
-them where those pass. It works in a copy of the last commit. Exit code 1 where a line is gone: nothing was asked then.
+them, with the trainings of the integration tests, where those pass. It works in a copy of the last commit. Exit code 1
+where a line is gone: nothing was asked then.
 """
 
 import json
@@ -17,7 +18,9 @@ from typing import Any
 from runtime.checkout import CHECKOUT
 
 FAULTS = Path(__file__).with_name("faults.json")
-TIMEOUT_S = 600
+#: Trainings are slow, but start no process and no server.
+ALL = ("tests/unit", "tests/integration/trainings")
+TIMEOUT_S = 900
 
 
 def main(wanted: list[str]) -> int:
@@ -45,7 +48,9 @@ def _outcome(copy: Path, fault: dict[str, Any]) -> str:
     lines[min(places, key=lambda number: abs(number + 1 - fault["line"]))] = fault["new"]
     path.write_text("\n".join(lines))
     try:
-        found = _fails(copy, _tests_of(copy, fault["file"])) or _fails(copy, "tests/unit")
+        found = _fails(copy, _tests_of(copy, fault["file"])) or _fails(
+            copy, "tests/unit", "tests/integration/trainings"
+        )
         return "found" if found else "slips through"
     finally:
         path.write_text(text)
@@ -59,8 +64,8 @@ def _tests_of(copy: Path, file: str) -> str:
     return folder.as_posix()
 
 
-def _fails(copy: Path, tests: str) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", tests]
+def _fails(copy: Path, *tests: str) -> bool:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False, timeout=TIMEOUT_S)

@@ -1,12 +1,7 @@
 """The annotation store: it only grows, keeps whole transactions, and several processes write to it at once."""
 
-import multiprocessing
-import os
-import signal
 import sqlite3
-import time
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,11 +11,8 @@ from annotation.snapshots import Snapshot
 from annotation.store import FILE_NAME, open_store, store_path
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, DamagedFile, NewerSchema
-from schemas.record import short_hash
-from schemas.score import Annotation
-from tests.cases.rater_cases import annotation, ranking, scores
+from tests.cases.rater_cases import numbered, ranking
 
-SPAWN = multiprocessing.get_context("spawn")
 GOLDEN = CHECKOUT / "tests" / "golden"
 LATER = "2026-02-01T00:00:00+00:00"
 REQUEST = "f" * 16
@@ -32,17 +24,13 @@ REJECT = RejectedAnnotation(
 )
 
 
-def _numbered(number: int, score: int = 13) -> Annotation:
-    return annotation(scores(score, short_hash("candidate", number % 7), [], f"rater-{number}"))
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A store with three annotations and a snapshot `first` of them."""
     with open_store(store_path(tmp_path), create=True) as store:
         store.intend("p", ["c"])
         store.place("p", [("c", "1")])
-        assert store.add([_numbered(n) for n in range(3)]) == 3
+        assert store.add([numbered(n) for n in range(3)]) == 3
         store.take_snapshot("first")
         store.remember("p", [SENT])
         store.receive("p", Page((), "1", False, (REJECT,)))
@@ -75,10 +63,10 @@ def test_nothing_is_changed_and_nothing_goes(path: Path, table: str, statement: 
 
 
 def test_the_same_answer_is_stored_once_and_a_later_version_beside_it(path: Path) -> None:
-    first = _numbered(0)
+    first = numbered(0)
     later = first.model_copy(update={"updated_at": LATER, "state": "deleted"})
     with open_store(path) as store:
-        assert store.add([first, _numbered(1), first]) == 0
+        assert store.add([first, numbered(1), first]) == 0
         assert store.add([later]) == 1
         mark = store.take_snapshot("second").high_water
         assert store.annotations(first.scores.candidate, mark) == [first, later]
@@ -89,9 +77,9 @@ def test_the_same_answer_is_stored_once_and_a_later_version_beside_it(path: Path
 def test_another_answer_with_the_same_time_is_refused_and_nothing_of_its_batch_stays(path: Path) -> None:
     with open_store(path) as store:
         with pytest.raises(BadInput, match=r"rater-0.*other answers"):
-            store.add([_numbered(3), _numbered(4), _numbered(0, score=25)])
+            store.add([numbered(3), numbered(4), numbered(0, score=25)])
         assert store.count() == 3
-        assert store.add([_numbered(3)]) == 1
+        assert store.add([numbered(3)]) == 1
 
 
 def test_the_ledger_takes_each_candidate_of_a_project_once(path: Path) -> None:
@@ -108,7 +96,7 @@ def test_a_snapshot_keeps_its_meaning(path: Path) -> None:
         assert store.take_snapshot("first") == Snapshot("first", 3, "")
         with pytest.raises(BadInput, match="other annotations"):
             store.take_snapshot("first", "by others")
-        store.add([_numbered(5)])
+        store.add([numbered(5)])
         with pytest.raises(BadInput, match="other annotations"):
             store.take_snapshot("first")
         assert store.snapshot("first").high_water == 3
@@ -140,10 +128,10 @@ def test_a_file_that_is_no_store_or_of_a_later_version_is_named(path: Path, tmp_
 def test_a_page_is_kept_with_its_cursor_or_not_at_all(path: Path) -> None:
     with open_store(path) as store:
         assert store.cursor("q") is None
-        assert store.receive("q", Page((_numbered(3), _numbered(4)), "a", True, (REJECT,))) == (2, 1)
-        assert store.receive("q", Page((_numbered(3),), "b", True, (REJECT,))) == (0, 0)
+        assert store.receive("q", Page((numbered(3), numbered(4)), "a", True, (REJECT,))) == (2, 1)
+        assert store.receive("q", Page((numbered(3),), "b", True, (REJECT,))) == (0, 0)
         with pytest.raises(BadInput, match="other answers"):
-            store.receive("q", Page((_numbered(5), _numbered(0, score=25)), "c", True))
+            store.receive("q", Page((numbered(5), numbered(0, score=25)), "c", True))
         assert (store.cursor("q"), store.count(), store.rejects("q")) == ("b", 5, [REJECT])
         assert (store.cursor("p"), store.rejects("p")) == ("1", [REJECT])
         rows = store._connection.execute("SELECT count(*) FROM cursors").fetchone()[0]
@@ -215,7 +203,7 @@ def test_rankings_are_kept_beside_annotations_and_a_snapshot_is_of_both(path: Pa
     first = ranking("bac")
     later = first.model_copy(update={"updated_at": LATER, "state": "deleted"})
     with open_store(path) as store:
-        assert store.receive("q", Page((first, _numbered(3)), "1", False)) == (2, 0)
+        assert store.receive("q", Page((first, numbered(3)), "1", False)) == (2, 0)
         assert store.receive("q", Page((first,), "2", False)) == (0, 0)
         mark = store.take_snapshot("second")
         assert mark == Snapshot("second", 4, "", rankings=1)
@@ -247,57 +235,3 @@ def _schema(connection: sqlite3.Connection) -> dict[str, list[str] | str]:
     tables = [name for kind, name, _ in rows if kind == "table"]
     columns = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
     return columns | {name: sql for kind, name, sql in rows if kind != "table"}
-
-
-def _write(path: str, first: int, last: int) -> None:
-    """Adds numbered annotations in batches of ten, naming each, into a store that may not be there yet."""
-    for begin in range(first, last, 10):
-        with open_store(Path(path), create=True) as store:
-            store.intend("p", [str(number) for number in range(begin, begin + 10)])
-            store.add([_numbered(number) for number in range(begin, begin + 10)])
-            store.take_snapshot(f"by-{os.getpid()}-{begin}")
-
-
-def test_two_processes_write_at_once_and_nothing_is_lost_or_stored_twice(tmp_path: Path) -> None:
-    path = store_path(tmp_path)
-    writers = [SPAWN.Process(target=_write, args=(str(path), *span)) for span in ((0, 120), (60, 180))]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    with open_store(path) as store:
-        assert store.count() == 180
-        assert store.count(0) == 0
-        assert len(store.intend("p", [str(number) for number in range(200)])) == 20
-        found = [row.scores.rater for n in range(7) for row in store.annotations(short_hash("candidate", n), 10**6)]
-    assert sorted(found) == sorted(f"rater-{number}" for number in range(180))
-
-
-def _write_for_ever(path: str) -> None:
-    for begin in count(_count(Path(path)), 10):
-        _write(path, begin, begin + 10)
-
-
-def _count(path: Path) -> int:
-    with open_store(path, create=True) as store:
-        return store.count()
-
-
-def test_a_killed_writer_leaves_whole_batches_and_the_next_goes_on(tmp_path: Path) -> None:
-    path = store_path(tmp_path)
-    seen = [0]
-    for pause_s in (0.0, 0.03):
-        writer = SPAWN.Process(target=_write_for_ever, args=(str(path),))
-        writer.start()
-        while _count(path) <= seen[-1]:
-            time.sleep(0.1)
-        time.sleep(pause_s)
-        os.kill(writer.pid or 0, signal.SIGKILL)
-        writer.join()
-        seen.append(_count(path))
-    assert [number % 10 for number in seen] == [0, 0, 0]
-    with open_store(path) as store:
-        before = store.count()
-        assert before == seen[-1] > seen[1] > 0
-        assert store.add([_numbered(n) for n in range(before + 5)]) == 5

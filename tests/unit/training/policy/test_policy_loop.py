@@ -27,16 +27,16 @@ COLUMNS = 4
 
 
 @pytest.fixture(scope="module")
-def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny policy with random weights at its full depth: how far a step moves it hangs on that."""
-    folder = tmp_path_factory.mktemp("deep")
-    random_pipeline().save_pretrained(str(folder))
-    return folder
+def policy(random_policy: Path) -> Flux2Policy:
+    return tiny_policy(random_policy)
 
 
 @pytest.fixture(scope="module")
-def policy(random_policy: Path) -> Flux2Policy:
-    return tiny_policy(random_policy)
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Flux2Policy:
+    """The same at the tiny policy's full depth: how far a step moves it hangs on that. Tests may change its adapter."""
+    folder = tmp_path_factory.mktemp("deep")
+    random_pipeline().save_pretrained(str(folder))
+    return tiny_policy(folder)
 
 
 def settings(**changes: object) -> PolicyConfig:
@@ -190,25 +190,25 @@ def test_the_first_inner_step_has_ratio_one_and_clips_nothing(policy: Flux2Polic
         assert float(piece.figures.ratio_max.max()) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_second_inner_step_has_other_ratios(policy: Flux2Policy, random_policy: Path) -> None:
-    own, config = tiny_policy(random_policy), settings(clip=1e-4)
-    parts = batches(own, [scene_case(0)], config)
-    grads, _ = learnt(own, parts, config)
+def test_the_second_inner_step_has_other_ratios(deep: Flux2Policy) -> None:
+    config = settings(clip=1e-4)
+    parts = batches(deep, [scene_case(0)], config)
+    grads, _ = learnt(deep, parts, config)
     with torch.no_grad():
-        for name, parameter in own.trained().items():
+        for name, parameter in deep.trained().items():
             parameter.add_(grads[name].sign(), alpha=-1e-3)
-    _, logged = learnt(own, parts, config)
+    _, logged = learnt(deep, parts, config)
     assert max(float(piece.figures.clip_fraction.max()) for piece in logged) > 0
-    assert first_step_gap(own, parts[0], config) > config.clip / 10
+    assert first_step_gap(deep, parts[0], config) > config.clip / 10
 
 
 @pytest.mark.parametrize("changes", [{}, {"method": "global"}, {"beta_edit": 0.5, "beta_background": 2.0}])
-def test_gradients_add_up_over_pieces(policy: Flux2Policy, changes: dict[str, object]) -> None:
+def test_gradients_add_up_over_pieces(deep: Flux2Policy, changes: dict[str, object]) -> None:
     cases, config = [scene_case(0), scene_case(1), scene_case(5)], settings(**changes)
-    parts = batches(policy, cases, config)
-    whole, all_at_once = learnt(policy, parts, settings(**changes, train_batch=64))
-    ones, one_by_one = learnt(policy, parts, settings(**changes, train_batch=1))
-    fours, _ = learnt(policy, parts, settings(**changes, train_batch=4))
+    parts = batches(deep, cases, config)
+    whole, all_at_once = learnt(deep, parts, settings(**changes, train_batch=64))
+    ones, one_by_one = learnt(deep, parts, settings(**changes, train_batch=1))
+    fours, _ = learnt(deep, parts, settings(**changes, train_batch=4))
     assert_same(ones, whole)
     assert_same(fours, whole)
     figures = [mean_figures(logged, Accelerator(cpu=True)) for logged in (all_at_once, one_by_one)]
