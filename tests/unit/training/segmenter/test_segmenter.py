@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.requests.scenes import render_scene
 from runtime.masks import mask_box
 from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
+from tests.cases.segmenter_cases import QUICK, SMALL
 from training.checkpoint import CheckpointFailed
 from training.segmenter import data, evaluate
 from training.segmenter.batches import box_prompt, draw_batch, point_prompt
@@ -42,11 +42,7 @@ from training.segmenter.evaluate import (
     summary,
 )
 from training.segmenter.model import decode, new_sam, objective, parameter_groups, sparse_prompts
-from training.segmenter.train import main, train_segmenter
-
-ENCODER = {"image_px": 64, "encoder_dim": 32, "encoder_depth": 2, "encoder_mlp_dim": 64, "global_blocks": (1,)}
-SMALL = replace(TINY, **ENCODER, prompt_dim=32, decoder_mlp_dim=64, iou_hidden_dim=32)
-QUICK = SegmenterConfig(pool=8, steps=4, batch_images=2, prompts=2, checkpoint_steps=2, warmup_steps=2, dice_from=1)
+from training.segmenter.train import main
 
 
 def test_the_batched_decode_is_the_packages_own_of_each_picture() -> None:
@@ -97,44 +93,6 @@ def test_the_loss_of_a_case_worked_by_hand() -> None:
     assert parts.iou_error.item() == pytest.approx(iou_error.item(), abs=1e-6)
     assert parts.total.item() == pytest.approx((shape + 0.5 * iou_error).item(), abs=1e-3)
     assert parts.iou.item() == 1.0, "the mask rated best is the right one"
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pictures of `QUICK` and nothing else; never changed."""
-    folder = tmp_path_factory.mktemp("pictures")
-    pool_in(folder, QUICK)
-    return folder
-
-
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(pictures: Path, tmp_path: Path) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop_after_three(step: int) -> None:
-        if step == 3:
-            raise Stopped
-
-    whole, broken = (shutil.copytree(pictures, tmp_path / name) for name in ("whole", "broken"))
-    done = train_segmenter(QUICK, whole, sizes=SMALL)
-    assert done["steps"] == 4
-    with pytest.raises(Stopped):
-        train_segmenter(QUICK, broken, on_step=stop_after_three, sizes=SMALL)
-    assert json.loads((broken / "state.json").read_bytes())["step"] == 2, "the third step was not kept"
-    assert train_segmenter(QUICK, broken, sizes=SMALL)["steps"] == 4
-    wanted, found = (load_file(folder / "state-000004.safetensors") for folder in (whole, broken))
-    assert wanted.keys() == found.keys()
-    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
-    first = {name: tensor for name, tensor in new_sam(SMALL, QUICK.seed).state_dict().items()}
-    assert not torch.equal(wanted["weight/mask_decoder.iou_token.weight"], first["mask_decoder.iou_token.weight"])
-
-    with pytest.raises(RunConflict, match=r"clip_norm = 1\.0, now it is 2\.0"):
-        train_segmenter(QUICK.model_copy(update={"clip_norm": 2.0}), broken, sizes=SMALL)
-    (broken / "state-000004.safetensors").write_bytes(b"damaged")
-    with pytest.raises(
-        BadInput, match=r"state-000004\.safetensors: is no safetensors file: .*; remove state\.json beside it"
-    ):
-        train_segmenter(QUICK, broken, sizes=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +166,8 @@ def test_a_state_that_does_not_fit_is_one_clear_line(
         restore_state(folder, QUICK, new_progress())
 
 
-def test_damaged_pictures_and_a_full_disk_are_one_clear_line(pictures: Path, tmp_path: Path) -> None:
-    shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
+def test_damaged_pictures_and_a_full_disk_are_one_clear_line(tmp_path: Path) -> None:
+    pool_in(tmp_path, QUICK)
     (path,) = tmp_path.glob("pool-*.npz")
     for content in (b"", b"nothing", path.read_bytes()[:-500]):
         path.write_bytes(content)
@@ -220,14 +178,6 @@ def test_damaged_pictures_and_a_full_disk_are_one_clear_line(pictures: Path, tmp
     (tmp_path / "weights" / "in its way").mkdir(parents=True)
     with pytest.raises(CheckpointFailed, match=r"weights: cannot be written: .*; make room and start again"):
         write_weights(tmp_path / "weights", {}, TINY, {})
-
-
-def test_a_training_may_be_made_longer_and_says_so(pictures: Path, tmp_path: Path) -> None:
-    shutil.copytree(pictures, tmp_path, dirs_exist_ok=True)
-    train_segmenter(QUICK.model_copy(update={"steps": 2}), tmp_path, sizes=SMALL)
-    assert train_segmenter(QUICK.model_copy(update={"steps": 3}), tmp_path, sizes=SMALL)["steps"] == 3
-    made = read_metadata(tmp_path / "sam_tiny.safetensors")
-    assert (made["steps"], json.loads(made["lengths"])) == ("3", {"0": 2, "2": 3})
 
 
 def test_a_wrong_setting_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 from pipeline.requests.scenes import TEXTURES
 from runtime.bootstrap import resamples
 from schemas.errors import BadInput
-from tests.unit.training.reward.test_reward_training import tiny
+from tests.integration.trainings.test_reward_training import tiny
 from training.checkpoint import read_tensors
 from training.evaluation.localisation import Localisation, pairs_of, source_index
 from training.evaluation.localisation_cases import HELD_OUT_TEXTURES, scene_cases
