@@ -171,7 +171,7 @@ def test_without_one_object_the_others_stay_as_they_are() -> None:
 def test_objects_stand_out_from_their_surroundings_and_each_other() -> None:
     """In CIE Lab, over all renders: mean colour of an object against a ring about it and against the other objects."""
     around, between = [], []
-    for index in range(40):
+    for index in range(100):
         scene = render_scene(500, index, 96, index % 4)
         things = np.logical_or.reduce([grown(thing.mask_hw, 2) for thing in scene.objects])
         colours = [rgb_lab(tuple(scene.image_hwc_u8[thing.mask_hw].mean(axis=0))) for thing in scene.objects]
