@@ -158,6 +158,7 @@ def drop_average(out: Path) -> None:
             "says schema 'none', expected policy-",
         ),
         (lambda out: rewrite(out, lambda s: s.update(schema="policy-training/2")), NewerSchema, "this version reads"),
+        (lambda out: rewrite(out, lambda s: s.update(trials=[])), BadInput, "is damaged: field trials is empty"),
         (lambda out: (out / "training/state-000004.safetensors").unlink(), BadInput, "does not exist"),
         (lambda out: (out / "training/state-000004.safetensors").write_bytes(b"{}" * 9), BadInput, "is no safetensors"),
         (drop_moment, BadInput, r"lacks moments .*: moment/0/exp_avg is None, expected \(2, "),
