@@ -149,9 +149,12 @@ layers: $(STAMP)  ## which part may import which
 schemas: $(STAMP)  ## docs/schemas and the answers in annotation/studio/labels.xml from the records
 	@$(BIN)/python -m schemas.json_schema && $(BIN)/python -m annotation.studio.interface
 
-resolve: $(STAMP)  ## pip's resolver, dry: the pins of constraints.txt for the newest Python that is supported
+resolve: $(VENV)/.resolved  ## pip's resolver, dry: the pins of constraints.txt for the newest Python that is supported
+
+$(VENV)/.resolved: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --only-binary=:all: --python-version 3.13 \
 	--target build/resolved --constraint constraints.txt --editable '.[dev]' && echo "every pin resolves for Python 3.13"
+	@touch $@
 
 try-python:  ## sets up with another interpreter and builds a few scenes: make try-python PYTHON=python3.13
 	@$(MAKE) --no-print-directory setup VENV=.venv-$(notdir $(PYTHON))
