@@ -39,8 +39,8 @@ first-look: $(STAMP)  ## 24 procedural scenes and their page, in half a minute, 
 	echo "first look: $$(( $$(date +%s) - started )) s; open $(FIRST_LOOK)/report.html"
 
 demo: $(STAMP)  ## the main job on real photographs and procedural scenes, and a reward trained on it, into runs/demo
-	@echo "demo: three parts, some eight minutes on two cores: a dataset of 364 requests with its page (2 min), a reward" && \
-	echo "trained on it and tested (4 min), and the photographs outlined by a small Sam (1 min); Ctrl-C and 'make demo' go on"
+	@echo "demo: three parts, eight minutes on two cores: a dataset of 364 requests with its page (2 min), a reward" && \
+	echo "trained on it and tested (5 min), and the photographs outlined by a small Sam (1 min); Ctrl-C and 'make demo' go on"
 	@$(BIN)/python examples/photos/copy_photos.py
 	@started=$$(date +%s); \
 	$(BIN)/regionwise build --run $(DEMO) --config examples/demo.toml --workers $(CORES) && \
