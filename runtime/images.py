@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runtime.masks import MaskBool
-from runtime.masks import rle_runs as rle_runs
-from runtime.masks import rle_to_mask as rle_to_mask
 from schemas.geometry import Box
 from schemas.sample import ImageFormat
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.editors.figures import shape_in_box
 from pipeline.editors.shapes import SHAPES
-from runtime.images import ImageU8, box_mask, resize_mask, rle_to_mask
-from runtime.masks import MaskBool
+from runtime.images import ImageU8, box_mask, resize_mask
+from runtime.masks import MaskBool, rle_to_mask
 from schemas.geometry import Box
 from schemas.request import Target
 

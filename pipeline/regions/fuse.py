@@ -21,8 +21,8 @@ from scipy import ndimage
 
 from pipeline.regions.outline import Outline
 from pipeline.regions.planned import grown_box, planned_mask, target_boxes
-from runtime.images import box_mask, resize_mask, rle_to_mask
-from runtime.masks import MaskBool, mask_box, mask_to_rle
+from runtime.images import box_mask, resize_mask
+from runtime.masks import MaskBool, mask_box, mask_to_rle, rle_to_mask
 from schemas.geometry import Box
 from schemas.region import MaskOrigin, ObservedMask, PlannedRegion, RegionStatus
 from schemas.request import EditRequest

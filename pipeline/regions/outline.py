@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.models.protocols import Prompt, PromptSegmenter, Segment
-from runtime.images import ImageU8, box_mask, resize_mask, rle_to_mask, scale_box
-from runtime.masks import MaskBool, mask_box
+from runtime.images import ImageU8, box_mask, resize_mask, scale_box
+from runtime.masks import MaskBool, mask_box, rle_to_mask
 from schemas.errors import BadInput
 from schemas.geometry import Box
 from schemas.request import EditRequest, Target

@@ -6,8 +6,8 @@ was asked for.
 
 import numpy as np
 
-from runtime.images import box_mask, rle_to_mask, scale_box
-from runtime.masks import MaskBool, mask_box
+from runtime.images import box_mask, scale_box
+from runtime.masks import MaskBool, mask_box, rle_to_mask
 from schemas.geometry import Box
 from schemas.region import PlannedRegion, region_id
 from schemas.request import EditRequest, Target

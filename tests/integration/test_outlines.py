@@ -11,7 +11,7 @@ from pipeline.editors.plan import make_plan
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import read_image
 from runtime.checkout import CHECKOUT
-from runtime.images import rle_to_mask
+from runtime.masks import rle_to_mask
 from tests.integration.builds import build
 
 PHOTOS = CHECKOUT / "examples" / "photos"

@@ -30,7 +30,8 @@ from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import read_image
 from pipeline.run.plan import scene_lines
-from runtime.images import ImageU8, rle_to_mask
+from runtime.images import ImageU8
+from runtime.masks import rle_to_mask
 from schemas.candidate import Defect
 from schemas.record import short_hash
 from schemas.region import region_id

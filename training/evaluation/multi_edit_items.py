@@ -23,17 +23,8 @@ from pipeline.editors.target_mask import target_mask
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import read_image
 from runtime.files import write_whole
-from runtime.images import (
-    MAX_FILE_BYTES,
-    BadImage,
-    ImageU8,
-    box_mask,
-    decode_image,
-    encode_image,
-    pixels_sha256,
-    rle_to_mask,
-)
-from runtime.masks import MaskBool, mask_to_rle
+from runtime.images import MAX_FILE_BYTES, BadImage, ImageU8, box_mask, decode_image, encode_image, pixels_sha256
+from runtime.masks import MaskBool, mask_to_rle, rle_to_mask
 from schemas.edit_benchmarks import MultiEditBenchmark, MultiEditItem, PlannedMask
 from schemas.errors import BadInput
 from schemas.region import region_id

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset.shards import read_dataset
-from runtime.images import decode_image, rle_to_mask
+from runtime.images import decode_image
+from runtime.masks import rle_to_mask
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id

@@ -5,7 +5,6 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,18 @@ from tests.cases.policy_loop_cases import (
     BRIEF,
     Bright,
     brief,
-    cheap_trainings,
     learnt,
     refused,
     small,
-    use_bright,
 )
 from training.checkpoint import CheckpointFailed
 from training.policy.config import PolicyConfig
 from training.policy.train import TooManyMissing, train_policy
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 #: The settings of the training that many of these tests read.
 WHOLE = {**BRIEF, "updates": 4, "evaluate_every": 2, "checkpoint_every": 2, "evaluation_requests": 3}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cheap() -> Iterator[None]:
-    with cheap_trainings():
-        yield
-
-
-@pytest.fixture
-def bright(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bright]:
-    """Puts the reward of these tests in the place of `oracle`; a test of the loop, not of the rewards."""
-    return partial(use_bright, monkeypatch)
 
 
 @pytest.fixture(scope="module")

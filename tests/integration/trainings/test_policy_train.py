@@ -5,9 +5,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from tests.cases.policy_loop_cases import (
     Bright,
     Score,
     brief,
-    cheap_trainings,
     refused,
     small,
-    use_bright,
 )
 from training.checkpoint import CheckpointFailed
 from training.policy import results, train
@@ -37,17 +34,7 @@ from training.policy.rewards import RegionRewards, RewardQueue, nothing_known
 from training.policy.rollouts import Rollout, roll_out_requests
 from training.policy.train import Diverged, averaged, train_policy
 
-
-@pytest.fixture(autouse=True, scope="module")
-def cheap() -> Iterator[None]:
-    with cheap_trainings():
-        yield
-
-
-@pytest.fixture
-def bright(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bright]:
-    """Puts the reward of these tests in the place of `oracle`; a test of the loop, not of the rewards."""
-    return partial(use_bright, monkeypatch)
+pytestmark = pytest.mark.usefixtures("cheap")
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset.shards import read_dataset
-from runtime.images import rle_to_mask
-from runtime.masks import mask_to_rle
+from runtime.masks import mask_to_rle, rle_to_mask
 from schemas.errors import BadInput, TooManyRejected
 from schemas.geometry import CocoRle
 from tests.cases.dataset_cases import Fields, of_many_regions, rewritten, unscored

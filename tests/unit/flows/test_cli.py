@@ -12,7 +12,7 @@ from PIL import Image
 from flows.cli import main
 from pipeline.config import load_config
 from pipeline.dataset.shards import read_dataset, read_manifest
-from runtime.images import rle_to_mask
+from runtime.masks import rle_to_mask
 from schemas.errors import BadInput
 from schemas.geometry import CocoRle
 

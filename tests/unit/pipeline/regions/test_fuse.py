@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.regions.fuse import FusionSettings, background_mask, fuse
 from pipeline.regions.planned import plan_regions, planned_mask
-from runtime.images import box_mask, rle_to_mask
-from runtime.masks import MaskBool, mask_to_rle
+from runtime.images import box_mask
+from runtime.masks import MaskBool, mask_to_rle, rle_to_mask
 from schemas.geometry import Box
 from schemas.region import region_id
 from schemas.request import EditRequest, Source, Target

@@ -6,8 +6,8 @@ import pytest
 from pipeline.regions.fuse import fuse
 from pipeline.regions.outline import Outline, Pair, outline
 from pipeline.regions.planned import plan_regions
-from runtime.images import box_mask, rle_to_mask
-from runtime.masks import MaskBool
+from runtime.images import box_mask
+from runtime.masks import MaskBool, rle_to_mask
 from schemas.errors import BadInput
 from schemas.geometry import Box
 from schemas.region import ObservedMask

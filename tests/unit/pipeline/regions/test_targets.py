@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.regions.targets import CHUNK_ROWS, name_targets, targets_of, whole_pixels
 from pipeline.requests.instructions import parse_instruction
-from runtime.images import rle_to_mask
+from runtime.masks import rle_to_mask
 from schemas.errors import BadInput
 from schemas.request import Target
 from schemas.sample import Rejection, Sample
