@@ -104,19 +104,21 @@ test unit integration browser slow gpu: export OPENBLAS_NUM_THREADS = 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # A file at a time on each core: what a file builds or starts is there once.
-BY_FILE := --numprocesses $(CORES) --dist loadfile
+BY_FILE := --dist loadfile --numprocesses
+# One more than cores, for these wait for servers; in the order given, which has the long files first.
+WITH_SERVERS := --no-loadscope-reorder $(BY_FILE) $(shell expr $(CORES) + 1) --durations 10
 
 test: gpu unit chromium label-studio  ## all tests, as CI runs them
-	@$(BIN)/python -m pytest tests/integration tests/browser -m "not slow" $(BY_FILE) --durations 10
+	@$(BIN)/python -m pytest tests/browser tests/integration -m "not slow" $(WITH_SERVERS)
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest tests/unit -m "not slow" $(BY_FILE) --durations 10
+	@$(BIN)/python -m pytest tests/unit -m "not slow" $(BY_FILE) $(CORES) --durations 10
 
 integration: $(STAMP) label-studio
-	@$(BIN)/python -m pytest tests/integration -m "not slow" $(BY_FILE) --durations 10
+	@$(BIN)/python -m pytest tests/integration -m "not slow" $(WITH_SERVERS)
 
 browser: $(STAMP) chromium label-studio
-	@$(BIN)/python -m pytest tests/browser $(BY_FILE)
+	@$(BIN)/python -m pytest tests/browser $(WITH_SERVERS)
 
 slow: $(STAMP)  ## the long proofs: 20 kills during a build, 500 prompts, hundreds of examples of each property
 	@$(BIN)/python -m pytest tests/unit tests/integration -m "slow or hypothesis" --hypothesis-profile slow

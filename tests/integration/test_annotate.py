@@ -19,6 +19,7 @@ from annotation.raters.routing import Value, by_value
 from annotation.store import MAX_SEQ, open_store, store_path
 from annotation.studio.link import require_link
 from annotation.studio.server import Studio
+from flows.cli import main
 from flows.push_values import VALUES_FILE
 from pipeline.dataset.consensus_files import RANKINGS_FILE, consensus_stage
 from pipeline.run.folder import read_build_info, read_kept
@@ -41,15 +42,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def regionwise(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """The command, run to its end."""
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def facts(*arguments: str | Path) -> dict[str, Any]:
     """What a command that succeeds says of itself."""
-    answer = regionwise(*arguments, "--json")
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments), "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert answer.returncode == 0, answer.stderr
     return dict(json.loads(answer.stdout))
 
@@ -242,7 +238,9 @@ def test_what_a_policy_edits_goes_to_people(
     assert {task["data"]["candidate"] for task in tasks} == {sample.candidate.id for sample in rows if sample.candidate}
 
 
-def test_what_is_missing_is_one_clear_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     fresh = tmp_path / "fresh"
     assert build(fresh, "--scenes", "1", "--k", "1").returncode == 0
@@ -258,7 +256,9 @@ def test_what_is_missing_is_one_clear_line(run: Path, tmp_path: Path, monkeypatc
         ("push", "--run", tmp_path / "none", "--url", "http://127.0.0.1:9"): "not a run folder",
     }
     for arguments, said in cases.items():
-        answer = regionwise(*arguments)
-        assert answer.returncode == 2, (arguments, answer.stderr)
-        assert said in answer.stderr, (arguments, answer.stderr)
-        assert answer.stderr.count("\n") == 1
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        told = capsys.readouterr().err
+        assert ended.value.code == 2, (arguments, told)
+        assert said in told, (arguments, told)
+        assert told.count("\n") == 1

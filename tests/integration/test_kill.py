@@ -14,8 +14,12 @@ import pytest
 
 from tests.integration.builds import attempts, build, command, tars
 
-PARTS, STAGES, WORKERS = 32, 4, 2
-SETTINGS = ("--scenes", str(PARTS), "--part-requests", "1", "--workers", str(WORKERS))
+STAGES, WORKERS = 4, 2
+
+
+def settings(parts: int) -> tuple[str, ...]:
+    """A scene to a part."""
+    return "--scenes", str(parts), "--part-requests", "1", "--workers", str(WORKERS)
 
 
 def units_done(run: Path) -> int:
@@ -28,9 +32,9 @@ def worker_processes(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children() if any("spawn_main" in word for word in child.cmdline())]
 
 
-def kill_once(run: Path, at_unit: int, chance: random.Random) -> str:
+def kill_once(run: Path, parts: int, at_unit: int, chance: random.Random) -> str:
     """Starts the build and kills it once it did `at_unit` units and a moment more; says who was hit."""
-    with subprocess.Popen(command(run, *SETTINGS), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command(run, *settings(parts)), stderr=subprocess.PIPE, text=True) as process:
         started, watched = units_done(run), psutil.Process(process.pid)
         while units_done(run) < at_unit and process.poll() is None:
             time.sleep(0.002)
@@ -49,23 +53,23 @@ def kill_once(run: Path, at_unit: int, chance: random.Random) -> str:
     return "worker"
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(("kills", "parts"), [(4, 16), pytest.param(20, 32, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, kills: int, parts: int) -> None:
     whole, run = tmp_path / "whole", tmp_path / "killed"
-    assert build(whole, *SETTINGS).returncode == 0
+    assert build(whole, *settings(parts)).returncode == 0
     chance = random.Random(kills)
     moments = [0, *sorted(chance.sample(range(1, units_done(whole)), kills - 1))]
     hits = []
     for moment in moments:
-        while (hit := kill_once(run, moment, chance)) == "nobody":
+        while (hit := kill_once(run, parts, moment, chance)) == "nobody":
             assert len(hits) < kills
         hits.append((hit, moment, units_done(run)))
-    answer = build(run, *SETTINGS)
-    print(f"\nkilled, at unit, units done then: {hits}; begun again: {sum(attempts(run).values()) - PARTS * STAGES}")
+    answer = build(run, *settings(parts))
+    print(f"\nkilled, at unit, units done then: {hits}; begun again: {sum(attempts(run).values()) - parts * STAGES}")
     assert answer.returncode == 0, answer.stderr
     assert tars(run) == tars(whole)
     assert not list(run.rglob(".tmp-*"))
-    again = sum(attempts(run).values()) - PARTS * STAGES
-    assert len(attempts(run)) == PARTS * STAGES
+    again = sum(attempts(run).values()) - parts * STAGES
+    assert len(attempts(run)) == parts * STAGES
     assert 0 <= again <= kills * WORKERS
-    assert json.loads(build(run, *SETTINGS).stdout)["parts_made"] == 0
+    assert json.loads(build(run, *settings(parts)).stdout)["parts_made"] == 0

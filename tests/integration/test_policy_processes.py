@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from runtime.processes import free_port
 from tests.cases.judge_server import JudgeServer, Reply
 from tests.cases.policy_loop_cases import learnt, small
+from training.policy.train import train_policy
 
 
 @pytest.fixture
@@ -37,10 +38,16 @@ def command(given: tuple[Path, Path], out: Path, processes: int, changes: dict[s
     return start + [word for setting in settings for word in ("--set", setting)]
 
 
-def trained(given: tuple[Path, Path], out: Path, processes: int = 1, **changes: Any) -> dict[str, Any]:
-    """Runs a training to its end; its `training/state.json`."""
-    started = command(given, out, processes, changes)
-    answer = subprocess.run(started, capture_output=True, text=True, timeout=500, check=False, env=environment())
+def trained(given: tuple[Path, Path], out: Path, **changes: Any) -> dict[str, Any]:
+    """Runs a training to its end in this process; its `training/state.json`."""
+    train_policy(small(*given, **changes), out)
+    return dict(json.loads((out / "training/state.json").read_bytes()))
+
+
+def started(given: tuple[Path, Path], out: Path, processes: int, **changes: Any) -> dict[str, Any]:
+    """As `trained`, in processes of its own."""
+    arguments = command(given, out, processes, changes)
+    answer = subprocess.run(arguments, capture_output=True, text=True, timeout=500, check=False, env=environment())
     assert answer.returncode == 0, answer.stderr[-3_000:]
     return dict(json.loads((out / "training/state.json").read_bytes()))
 
@@ -80,7 +87,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
     hits = [killed(given, out, chance, changes) for _ in range(kills)]
     print(f"\n(exit code, updates in the checkpoint) of each kill: {hits}")
     assert [code for code, _ in hits].count(-9) >= kills - 1
-    trained(given, out, **changes)
+    started(given, out, 1, **changes)
     assert learnt(out) == learnt(whole)
     assert (out / "figures.jsonl").read_text().count("\n") == 3 * kills
     assert not list(out.glob("training/state-*.safetensors"))[1:]
@@ -103,7 +110,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
 )
 def test_two_processes_learn_what_one_does(given: tuple[Path, Path], tmp_path: Path, changes: dict[str, Any]) -> None:
     changes = changes | {"updates": 1}
-    one, two = (trained(given, tmp_path / str(n), n, **changes) for n in (1, 2))
+    one, two = trained(given, tmp_path / "1", **changes), started(given, tmp_path / "2", 2, **changes)
     ours, theirs = (load_file(tmp_path / str(n) / "training/state-000001.safetensors") for n in (1, 2))
     gradients = [name for name in ours if name.endswith("/exp_avg")]
     largest = max(float(ours[name].abs().max()) for name in gradients)
@@ -124,8 +131,8 @@ def test_a_reward_that_hangs_ends_the_process_with_one_line(given: tuple[Path, P
     with JudgeServer() as server:
         server.behave = lambda _: Reply(stall=True)
         changes = {"reward": f"endpoint:{server.url}", "reward_timeout_s": 1.0, "evaluation_requests": 1}
-        started = command(given, tmp_path / "policy", 1, changes)
-        with subprocess.Popen(started, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        arguments = command(given, tmp_path / "policy", 1, changes)
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment()) as process:
             assert process.stderr is not None
             try:
                 line = next(line for line in process.stderr if line.startswith("regionwise: "))

@@ -70,17 +70,57 @@ def built(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def deploy(served: Served, run: Path, config: dict[str, Any], *more: str) -> "subprocess.CompletedProcess[str]":
-    """`prefect deployment run build-dataset/local --watch`."""
-    return launch(served, "build-dataset", "--param", f"run={run}", "--param", f"config={json.dumps(config)}", *more)
-
-
-def launch(served: Served, flow: str, *parameters: str) -> "subprocess.CompletedProcess[str]":
-    """`prefect deployment run FLOW/local --watch`."""
-    arguments = [*PREFECT, "deployment", "run", f"{flow}/local", *parameters, "--watch"]
+def deploy(served: Served, run: Path, config: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+    """`prefect deployment run build-dataset/local --watch`, as a person types it."""
+    parameters = ("--param", f"run={run}", "--param", f"config={json.dumps(config)}")
+    arguments = [*PREFECT, "deployment", "run", "build-dataset/local", *parameters, "--watch"]
     return subprocess.run(
         arguments, env=served.environment, capture_output=True, text=True, timeout=300, check=False, cwd=CHECKOUT
     )
+
+
+def start(served: Served, flow: str, **parameters: object) -> str:
+    """Starts a deployment as the server's page does, and returns its flow run's id."""
+    with httpx.Client(base_url=f"{served.url}/api", trust_env=False, timeout=30) as http:
+        deployment = http.get(f"/deployments/name/{flow}/local").json()["id"]
+        created = http.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": parameters})
+    assert created.status_code == 201, created.text
+    return str(created.json()["id"])
+
+
+def state_of(served: Served, flow_run: str) -> dict[str, Any]:
+    """The state of a flow run as it is now."""
+    return dict(httpx.get(f"{served.url}/api/flow_runs/{flow_run}", trust_env=False, timeout=30).json()["state"])
+
+
+def launch(served: Served, flow: str, **parameters: object) -> str:
+    """Starts a deployment and waits for its end, which must be a good one; its flow run's id."""
+    flow_run, state = ended(served, flow, **parameters)
+    assert state["type"] == "COMPLETED", state
+    return flow_run
+
+
+def ended(served: Served, flow: str, **parameters: object) -> tuple[str, dict[str, Any]]:
+    """Starts a deployment and waits for its end; its flow run's id and last state."""
+    flow_run = start(served, flow, **parameters)
+    wait_for(lambda: state_of(served, flow_run)["type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED"))
+    return flow_run, state_of(served, flow_run)
+
+
+def failed_with(served: Served, flow: str, **parameters: object) -> str:
+    """The state message of a flow run that must end as Failed."""
+    _, state = ended(served, flow, **parameters)
+    assert state["type"] == "FAILED", state
+    assert "\n" not in state["message"]
+    return str(state["message"])
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Waits until something is so, for five minutes at most."""
+    deadline = time.monotonic() + 300
+    while not done():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.5)
 
 
 def ask(served: Served, path: str) -> Any:
@@ -94,16 +134,6 @@ def ask(served: Served, path: str) -> Any:
         return json.load(answer)
 
 
-def failed_with(served: Served, run: Path, config: dict[str, Any]) -> str:
-    """The state message of a run that must end as Failed."""
-    answer = deploy(served, run, config)
-    assert answer.returncode == 1
-    state = ask(served, "flow_runs")[0]["state"]
-    assert state["type"] == "FAILED"
-    assert "\n" not in state["message"]
-    return str(state["message"])
-
-
 def test_the_deployment_writes_the_same_tars_as_the_command_line(built: Path, wanted: dict[str, str]) -> None:
     assert tars(built) == wanted
     assert len(wanted) > 1
@@ -114,10 +144,10 @@ def test_a_dask_cluster_does_the_same_for_the_deployment(
     served: Served, wanted: dict[str, str], tmp_path: Path
 ) -> None:
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
-        answer = deploy(served, tmp_path / "run", CONFIG, "--param", f"dask={cluster.scheduler_address}")
-    assert answer.returncode == 0, answer.stdout
+        dask = cluster.scheduler_address
+        launch(served, "build-dataset", run=str(tmp_path / "run"), config=CONFIG, dask=dask)
     assert tars(tmp_path / "run") == wanted
 
 
@@ -132,9 +162,8 @@ def test_counts_and_places_are_artifacts(served: Served, built: Path) -> None:
 
 
 def test_pushing_and_collecting_are_deployments_too(served: Served, built: Path, running_studio: Studio) -> None:
-    places = ("--param", f"run={built}", "--param", f"studio={running_studio.data}")
-    pushed = launch(served, "push-annotations", *places, "--param", "raters=2")
-    assert pushed.returncode == 0, pushed.stdout
+    places = {"run": str(built), "studio": str(running_studio.data)}
+    launch(served, "push-annotations", **places, raters=2)
     (project,) = require_link(built).projects.values()
     with httpx.Client(headers={"Authorization": f"Token {running_studio.account.token}"}, trust_env=False) as http:
         found = http.get(f"{running_studio.url}/api/projects/{project}/").json()
@@ -142,8 +171,7 @@ def test_pushing_and_collecting_are_deployments_too(served: Served, built: Path,
         answer = http.post(f"{running_studio.url}/api/tasks/{task['id']}/annotations/", json=CANNOT_JUDGE)
         assert answer.status_code == 201
     assert (found["task_number"], found["maximum_annotations"]) == (len(kept(built)), 2)
-    collected = launch(served, "collect-annotations", *places, "--param", "snapshot=from-prefect")
-    assert collected.returncode == 0, collected.stdout
+    launch(served, "collect-annotations", **places, snapshot="from-prefect")
     with open_store(store_path(built)) as store:
         assert store.count(store.snapshot("from-prefect").high_water) == 1
     tables = {found["key"]: found["data"] for found in ask(served, "artifacts")}
@@ -175,20 +203,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plain_run(tmp_path_factory.mktemp("plain") / "run")
 
 
-def training(run: Path, base: Path, **changes: object) -> tuple[str, ...]:
+def training(run: Path, base: Path, name: str, **changes: object) -> dict[str, object]:
     """The parameters of a training of two small updates."""
-    config = {"policy": f"tiny:{base}", **QUICK, **changes}
-    return "--param", f"run={run}", "--param", f"config={json.dumps(config)}"
+    return {"run": str(run), "name": name, "config": {"policy": f"tiny:{base}", **QUICK, **changes}}
 
 
 def test_a_policy_is_trained_with_its_log_and_figures_in_the_flow_run(
     served: Served, plain: Path, untrained: Path
 ) -> None:
-    answer = launch(served, "train-policy", *training(plain, untrained))
-    assert answer.returncode == 0, answer.stdout
+    flow_run = launch(served, "train-policy", **training(plain, untrained, "policy"))
     told = json.loads((plain / "policy" / "policy" / "evaluation.json").read_bytes())
     phi = next(row for row in told["figures"] if row["what"] == "region_phi")
-    flow_run = ask(served, "flow_runs")[0]["id"]
     lines = [log["message"] for log in ask(served, "logs") if log["flow_run_id"] == flow_run]
     assert [line for line in lines if line.startswith("update 2 of 2: region reward")]
     table = next(found for found in ask(served, "artifacts") if found["key"] == "policy-figures")
@@ -201,65 +226,47 @@ def test_a_policy_is_trained_with_its_log_and_figures_in_the_flow_run(
 def test_a_bad_setting_of_a_training_is_the_message_of_its_flow_run(
     served: Served, plain: Path, untrained: Path
 ) -> None:
-    answer = launch(served, "train-policy", *training(plain, untrained, group=1), "--param", "name=bad")
-    assert answer.returncode == 1
-    message = ask(served, "flow_runs")[0]["state"]["message"]
+    message = failed_with(served, "train-policy", **training(plain, untrained, "bad", group=1))
     assert "settings: group" in message
     assert "see training/policy/config.py" in message
 
 
 def test_a_cancelled_training_ends_with_its_flow_run(served: Served, plain: Path, untrained: Path) -> None:
-    parameters = training(plain, untrained, updates=100_000, evaluate_every=100_000)
-    arguments = [*PREFECT, "deployment", "run", "train-policy/local", *parameters, "--param", "name=long"]
+    parameters = training(plain, untrained, "long", updates=100_000, evaluate_every=100_000)
     commands = {"env": served.environment, "capture_output": True, "text": True, "timeout": 120, "cwd": CHECKOUT}
-    assert subprocess.run(arguments, check=False, **commands).returncode == 0
-    flow_run = ask(served, "flow_runs")[0]["id"]
+    flow_run = start(served, "train-policy", **parameters)
     wait_for(lambda: any(log["message"].startswith("update 1 of 100000") for log in ask(served, "logs")))
     pid = json.loads((plain / "policy" / "long" / ".lock.json").read_text())["process"]
     assert psutil.Process(pid).is_running()
     cancelled = subprocess.run([*PREFECT, "flow-run", "cancel", flow_run], check=False, **commands)
     assert cancelled.returncode == 0, cancelled.stderr
     wait_for(lambda: not psutil.pid_exists(pid))
-    wait_for(lambda: ask(served, "flow_runs")[0]["state"]["type"] == "CANCELLED")
-
-
-def wait_for(done: Callable[[], bool]) -> None:
-    """Waits until something is so, for five minutes at most."""
-    deadline = time.monotonic() + 300
-    while not done():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.5)
+    wait_for(lambda: state_of(served, flow_run)["type"] == "CANCELLED")
 
 
 def test_again_it_does_no_work(served: Served, built: Path) -> None:
     before = attempts(built), written(built)
-    answer = deploy(served, built, CONFIG)
-    assert answer.returncode == 0, answer.stdout
-    assert answer.stdout.count("task-run.Cached") == len(before[0]) == 16
+    flow_run = launch(served, "build-dataset", run=str(built), config=CONFIG)
+    tasks = [task for task in ask(served, "task_runs") if task["flow_run_id"] == flow_run]
+    assert sum(task["state_name"] == "Cached" for task in tasks) == len(before[0]) == 16
     assert (attempts(built), written(built)) == before
 
 
-@pytest.mark.parametrize(
-    ("damaged", "stage"),
-    [("regions/part-00002.parquet", "regions"), ("images/candidates/part-00001.tar", "candidates")],
-)
-def test_a_damaged_part_is_made_anew_past_the_cache(
-    served: Served, built: Path, wanted: dict[str, str], damaged: str, stage: str
-) -> None:
-    file, before = built / damaged, attempts(built)
-    whole = file.read_bytes()
-    middle = len(whole) // 2
-    file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    answer = deploy(served, built, CONFIG)
-    assert answer.returncode == 0, answer.stdout
-    assert file.read_bytes() == whole
+def test_damaged_parts_are_made_anew_past_the_cache(served: Served, built: Path, wanted: dict[str, str]) -> None:
+    damaged = ("regions/part-00002.parquet", "images/candidates/part-00001.tar")
+    before, whole = attempts(built), {name: (built / name).read_bytes() for name in damaged}
+    for name, data in whole.items():
+        middle = len(data) // 2
+        (built / name).write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    launch(served, "build-dataset", run=str(built), config=CONFIG)
+    assert {name: (built / name).read_bytes() for name in damaged} == whole
     begun = {name for name, count in attempts(built).items() if count != before[name]}
-    assert begun == {f"{stage}/{file.stem}.attempts"}
+    assert begun == {"regions/part-00002.attempts", "candidates/part-00001.attempts"}
     assert tars(built) == wanted
 
 
 def test_a_bad_setting_fails_the_run_with_one_line(served: Served, tmp_path: Path) -> None:
-    message = failed_with(served, tmp_path / "run", CONFIG | {"editor": "nosuch"})
+    message = failed_with(served, "build-dataset", run=str(tmp_path / "run"), config=CONFIG | {"editor": "nosuch"})
     assert "editor 'nosuch': is not known; choose one of procedural" in message
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -271,7 +278,7 @@ def test_a_setting_out_of_range_is_refused_before_it_runs(served: Served, tmp_pa
 
 
 def test_another_config_fails_the_run_naming_the_field(served: Served, built: Path) -> None:
-    message = failed_with(served, built, CONFIG | {"seed": 3})
+    message = failed_with(served, "build-dataset", run=str(built), config=CONFIG | {"seed": 3})
     assert "was made with seed = 0, now it is 3" in message
 
 

@@ -34,7 +34,7 @@ def test_two_processes_write_the_same_tars(one: Path, tmp_path: Path) -> None:
 
 def test_a_dask_cluster_writes_the_same_tars(one: Path, tmp_path: Path) -> None:
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
         answer = build(tmp_path / "dask", *SETTINGS, "--dask", cluster.scheduler_address)
     assert answer.returncode == 0, answer.stderr

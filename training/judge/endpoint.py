@@ -99,7 +99,7 @@ class Judge:
         for_regions, for_image = calls(
             query,
             labels,
-            blind=self.settings.blind,
+            blind=self.settings.blind or run.stopped,  # no pictures for what is not sent
             upscale_to_px=self.settings.upscale_to_px,
             longest_side_px=self.settings.longest_side_px,
         )
