@@ -20,6 +20,8 @@ from runtime.child import child_command
 from runtime.processes import interrupt_on_sigterm, running
 from schemas.edit_benchmarks import PolicyEvaluation
 from schemas.errors import BadInput, printable
+from training.policy.config import load_config
+from training.settings import setting
 
 #: What the process says of its own errors begins with it; it is no line of the log, but why the training failed.
 ERROR = "regionwise: "
@@ -41,8 +43,8 @@ def train_policy_of_run(run: Path, training: PolicyTraining, say: Callable[[str]
     """Trains a policy on a run's dataset into `<run>/policy/<name>`, and returns what `outcome` says of it.
 
     say: called with every line of the training's log as it comes. The training ends with this call, however that ends.
-    Raises: BadInput where the run has no dataset or the name is no name; TrainingFailed, with what its process said;
-    KeyboardInterrupt where that was interrupted.
+    Raises: BadInput where the run has no dataset, the name is no name, or a setting is wrong; TrainingFailed, with what
+    its process said; KeyboardInterrupt where that was interrupted.
     """
     if not _NAME.fullmatch(training.name):
         raise BadInput(f"name {training.name[:80]!r}", "is no name of a folder", "use letters, digits, - and _")
@@ -56,8 +58,10 @@ def _command(run: Path, out: Path, training: PolicyTraining) -> list[str]:
     several = training.processes > 1
     module = ["training.policy.processes.launch", str(training.processes)] if several else ["training.policy.train"]
     command = child_command(*module, "--out", str(out))
-    for setting in (f"dataset={json.dumps(str((run / 'dataset').resolve()))}", *training.settings):
-        command += ["--set", setting]
+    given = (f"dataset={json.dumps(str((run / 'dataset').resolve()))}", *training.settings)
+    load_config(training.config_file, dict(setting(text) for text in given))  # here a fault is told at once
+    for text in given:
+        command += ["--set", text]
     return command + (["--config", str(training.config_file)] if training.config_file else [])
 
 

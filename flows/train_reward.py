@@ -17,6 +17,8 @@ from runtime.checkout import CHECKOUT
 from runtime.child import child_command
 from runtime.processes import end_at_once, running
 from schemas.errors import BadInput, RegionwiseError
+from training.reward.config import load_config
+from training.settings import setting
 
 #: What a rival goes without -> its folder below the reward's, and the setting.
 RIVALS = {"source": ("source-blind", "use_source=false"), "instruction": ("instruction-blind", "use_instruction=false")}
@@ -50,7 +52,8 @@ def train_reward_of_run(
     """Trains the reward of a run's dataset into `<run>/reward`, or a rival into a folder below it, or all of them.
 
     Several are trained side by side, each as a process of its own.
-    Raises: BadInput where the run has no dataset, or one rival and all of them are asked for; TrainingFailed.
+    Raises: BadInput where the run has no dataset, a setting is wrong, or one rival and all of them are asked for;
+    TrainingFailed.
     """
     if without is not None and with_rivals:
         raise BadInput("command line", f"asks for the rival without {without} and for all", "give one of them")
@@ -67,9 +70,11 @@ def train_reward_of_run(
 def _command(run: Path, out: Path, without: str | None, training: RewardTraining) -> list[str]:
     given = [f"dataset={json.dumps(str((run / 'dataset').resolve()))}"]
     given += [RIVALS[without][1]] if without is not None else []
+    given += training.settings
+    load_config(training.config_file, dict(setting(text) for text in given))  # here a fault is told at once
     command = child_command("training.reward.train", "--out", str(out.resolve()))
-    for setting in (*given, *training.settings):
-        command += ["--set", setting]
+    for text in given:
+        command += ["--set", text]
     command += ["--config", str(training.config_file.resolve())] if training.config_file else []
     command += ["--max-minutes", str(training.minutes)] if training.minutes is not None else []
     return command

@@ -32,6 +32,16 @@ settings.register_profile("slow", max_examples=1_000, print_blob=True, **UNTIMED
 settings.load_profile("unit")
 
 
+#: Files of minutes, the longest first.
+LONGEST = (
+    "test_prefect.py",
+    "test_annotate.py",
+    "test_annotator.py",
+    "test_policy_processes.py",
+    "test_train_policy.py",
+)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """What is imported stays to the end: a collector that looks through all of it again and again takes a fifth of the
@@ -43,6 +53,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.freeze()
         atexit.register(_end_of_worker if "PYTEST_XDIST_WORKER" in os.environ else gc.unfreeze)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: one that begins last has all others wait for it."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def _end_of_worker() -> None:

@@ -22,7 +22,7 @@ def gone(processes: Sequence[psutil.Process], timeout_s: float = 60) -> bool:
     return not alive
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_train_policy_leaves_no_training(tmp_path: Path, processes: int) -> None:
     base, run = random_tiny(tmp_path / "tiny"), plain_run(tmp_path / "run")
     command = [sys.executable, "-m", "flows.cli", "train-policy", "--run", str(run), "--processes", str(processes)]

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from runtime.child import child_command
 from runtime.processes import free_port
 from tests.cases.judge_server import JudgeServer, Reply
 from tests.cases.policy_loop_cases import learnt, small
@@ -29,13 +30,15 @@ def given(plain_dataset: Path, random_policy: Path) -> tuple[Path, Path]:
 
 
 def command(given: tuple[Path, Path], out: Path, processes: int, changes: dict[str, Any]) -> list[str]:
-    """The training's command line, with torch's own launcher for several processes."""
+    """The training's command line: as `regionwise train-policy` starts it, or several with torch's own launcher."""
     config = small(*given, **changes).model_dump(mode="json")
     settings = [f"{name}={json.dumps(value)}" for name, value in config.items() if value is not None]
+    arguments = ["--out", str(out), *(word for setting in settings for word in ("--set", setting))]
+    if processes == 1:
+        return child_command("training.policy.train", *arguments)
     launcher = ["torch.distributed.run", "--nproc-per-node", str(processes), "--master-addr", "127.0.0.1"]
-    launcher += ["--master-port", str(free_port()), "-m"]
-    start = [sys.executable, "-m", *(launcher if processes > 1 else []), "training.policy.train", "--out", str(out)]
-    return start + [word for setting in settings for word in ("--set", setting)]
+    launcher += ["--master-port", str(free_port()), "-m", "training.policy.train"]
+    return [sys.executable, "-m", *launcher, *arguments]
 
 
 def trained(given: tuple[Path, Path], out: Path, **changes: Any) -> dict[str, Any]:
@@ -99,6 +102,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(
         pytest.param(
             {"requests": 3, "group": 2, "evaluation_requests": 3, "beta_edit": 0.1, "beta_background": 0.1},
             id="uneven",
+            marks=pytest.mark.slow,  # `test_train_policy` has the short form
         ),
         pytest.param(
             {"requests": 3, "optimizer_steps": 3, "evaluation_requests": 1, "control": "permuted-advantages"},

@@ -14,6 +14,9 @@ from runtime.locks import locked
 from tests.cases.tiny_policy import plain_run, quick, random_tiny
 from training.checkpoint import read_tensors
 
+#: Three requests and three tested ones, which two processes cannot share evenly.
+UNEVEN = {"requests": 3, "evaluation_requests": 3, "beta_edit": 0.1, "beta_background": 0.1}
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_policy_is_trained_and_what_became_of_it_is_one_object(
     base: Path, run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    training = PolicyTraining(name="first", settings=quick(base))
+    training = PolicyTraining(name="first", settings=quick(base, **UNEVEN))
     train_policy_and_show(run, training, as_json=True)
     printed = capfd.readouterr()
     found = json.loads(printed.out)
@@ -62,8 +65,8 @@ def test_a_policy_that_is_being_trained_is_not_trained_twice(base: Path, run: Pa
 
 def test_two_processes_train_what_one_does_and_say_it_once(base: Path, run: Path) -> None:
     together: list[str] = []
-    one = train_policy_of_run(run, PolicyTraining("first", settings=quick(base)), print)
-    two = train_policy_of_run(run, PolicyTraining("two", settings=quick(base), processes=2), together.append)
+    one = train_policy_of_run(run, PolicyTraining("first", settings=quick(base, **UNEVEN)), print)
+    two = train_policy_of_run(run, PolicyTraining("two", settings=quick(base, **UNEVEN), processes=2), together.append)
     assert one["evaluation"]["figures"] == two["evaluation"]["figures"]
     rows = [json.loads(line) for line in (run / "policy/first/figures.jsonl").read_text().splitlines()]
     assert [line for line in together if line.startswith("update")] == [

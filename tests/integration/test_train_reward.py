@@ -25,8 +25,10 @@ def test_it_trains_a_reward_and_a_blind_rival_beside_it(small_run: Path, capfd: 
 def test_what_is_wrong_comes_with_its_exit_code(small_run: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"manifest\.json"):
         train_reward_of_run(tmp_path, RewardTraining(settings=TINY), None, False, True)
-    with pytest.raises(TrainingFailed) as error:
+    with pytest.raises(BadInput, match=r"settings: steps"):
         train_reward_of_run(small_run, RewardTraining(settings=("steps=none",)), None, False, True)
+    with pytest.raises(TrainingFailed) as error:
+        train_reward_of_run(small_run, RewardTraining(settings=(*TINY, "backbone=none")), None, False, True)
     assert error.value.exit_code == 2
     with pytest.raises(BadInput, match="rival without source and for all"):
         train_reward_of_run(small_run, RewardTraining(settings=TINY), "source", True, True)
