@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
+from pipeline.build_models import check_models
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
@@ -37,8 +38,10 @@ def build_run(run: Path, config: BuildConfig, workers: int, dask: str | None, as
 
 def resume_run(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
     """Goes on with a run; what is damaged or missing is made anew."""
-    config = config_of(read_build_info(run))
+    info = read_build_info(run)
+    config = config_of(info)
     with locked(run):
+        check_models(run, info, config)
         _finish(run, workers, dask, config.max_reject_share, as_json)
 
 

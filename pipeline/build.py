@@ -1,7 +1,7 @@
 """A build from its config: the plan, the four data stages, and the scheduler that hands parts to an executor."""
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,18 +14,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import RUNTIME_SETTINGS, BuildConfig, config_digest
-from pipeline.editors.plugins import is_embedded, loaded_editor
-from pipeline.editors.procedural import ProceduralEditor
-from pipeline.editors.protocol import Editor
-from pipeline.models.protocols import Detector, PromptSegmenter, Segmenter
-from pipeline.models.registry import (
-    MODEL_DETECTORS,
-    PROMPT_SEGMENTERS,
-    BatchSize,
-    loaded_detector,
-    loaded_prompt_segmenter,
+from pipeline.build_models import (
+    LocalModels,
+    Models,
+    check_models,
+    identify_models,
+    keep_models,
+    model_roles,
+    name_and_revision,
+    revisions_of,
 )
+from pipeline.config import RUNTIME_SETTINGS, BuildConfig, config_digest
+from pipeline.editors.plugins import is_embedded
+from pipeline.editors.procedural import ProceduralEditor
+from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_request_file, request_file
 from pipeline.requests.scenes import TEXTURES
@@ -56,39 +58,20 @@ class PartResult:
     worked: bool
 
 
-def make_editor(config: BuildConfig) -> Editor:
-    """The editor that the config names; a plug-in is loaded once a process.
-
-    Raises: BadInput for a place that is no good; MissingPackage for a plug-in that does not import.
-    """
-    if is_embedded(config.editor):
-        return ProceduralEditor(config.leave_out_defects)
-    return loaded_editor(config.editor, config.device)
-
-
 def make_segmenter(config: BuildConfig) -> Segmenter:
     """The segmenter that the config names."""
     return DifferenceSegmenter(config.gates.difference)
 
 
-def make_models(config: BuildConfig) -> tuple[Detector | None, PromptSegmenter | None]:
-    """The detector and the prompted segmenter that the config names, loaded once a process; None for none.
+def stages_of(config: BuildConfig, revisions: Mapping[str, str | None], models: Models) -> tuple[Stage, ...]:
+    """The data stages of a build in their order, each with all the settings that its result depends on.
 
-    Raises: BadInput, naming the file and where to get it, for a checkpoint that is not there; MissingPackage.
+    revisions: of the models, as `run.json` has them; models: not asked before a stage runs.
+    Raises: BadInput where a model has no revision.
     """
-    batch_size: BatchSize = "auto" if config.batch_size == "auto" else int(config.batch_size)
-    detector = config.detector.partition(":")[0] in MODEL_DETECTORS
-    outliner = config.segmenter.partition(":")[0] in PROMPT_SEGMENTERS
-    return (
-        loaded_detector(config.detector, config.device, batch_size) if detector else None,
-        loaded_prompt_segmenter(config.segmenter, config.device, batch_size) if outliner else None,
-    )
-
-
-def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
-    """The data stages of a build in their order, each with all the settings that its result depends on."""
-    editor, segmenter = make_editor(config), make_segmenter(config)
-    detector, outliner = make_models(config)
+    embedded, segmenter = is_embedded(config.editor), make_segmenter(config)
+    editor = ["procedural", _embedded_revision(config)] if embedded else name_and_revision(revisions, "editor")
+    has_detector, has_outliner = (role in model_roles(config) for role in ("detector", "outliner"))
     gates = config.model_dump(mode="json")["gates"]
     textures = config.scene_textures or TEXTURES
     return (
@@ -97,29 +80,38 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
             version=1,
             after=None,
             run=partial(
-                open_requests, size_px=config.size_px, gates=config.gates, scene_textures=textures, detector=detector
+                open_requests,
+                size_px=config.size_px,
+                gates=config.gates,
+                scene_textures=textures,
+                detector=models.detector if has_detector else None,
             ),
             images="sources",
             image_format=config.image_format,
             settings={"size_px": config.size_px, "gates": gates, "scene_textures": textures}
-            | ({"detector": [detector.name, detector.revision]} if detector else {}),
+            | ({"detector": name_and_revision(revisions, "detector")} if has_detector else {}),
         ),
         Stage(
             name="candidates",
             version=1,
             after="requests",
-            run=partial(make_candidates, editor=editor, k=config.k, seed=config.seed),
+            run=partial(make_candidates, editor=models.editor, k=config.k, seed=config.seed),
             images="candidates",
             image_format=config.image_format,
-            settings={"editor": [editor.name, editor.revision], "k": config.k, "seed": config.seed},
+            settings={"editor": editor, "k": config.k, "seed": config.seed},
         ),
         Stage(
             name="regions",
             version=1,
             after="candidates",
-            run=partial(find_regions, segmenter=segmenter, gates=config.gates, outliner=outliner),
+            run=partial(
+                find_regions,
+                segmenter=segmenter,
+                gates=config.gates,
+                outliner=models.outliner if has_outliner else None,
+            ),
             settings={"segmenter": [segmenter.name, segmenter.revision], "gates": gates}
-            | ({"outliner": [outliner.name, outliner.revision]} if outliner else {}),
+            | ({"outliner": name_and_revision(revisions, "outliner")} if has_outliner else {}),
         ),
         Stage(
             name="gates",
@@ -131,10 +123,15 @@ def stages_of(config: BuildConfig) -> tuple[Stage, ...]:
     )
 
 
+def _embedded_revision(config: BuildConfig) -> str:
+    return ProceduralEditor(config.leave_out_defects).revision
+
+
 def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     """The run's `run.json`, with its plan written first; an existing run is taken up where its config is the same.
 
-    The caller holds the run's lock. Raises: RunConflict, naming the setting or the file that differs; BadInput.
+    The caller holds the run's lock. No model is loaded.
+    Raises: RunConflict, naming the setting, the file or the model that differs; BadInput.
     """
     files = [request_file(Path(path)) for path in config.requests]
     inputs = {str(file): sha256_of_file(file) for file in files}
@@ -142,12 +139,14 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     if (run / "run.json").is_file():
         info = read_build_info(run)
         _check_same(run, info, resolved, inputs)
+        check_models(run, info, config)
         return _with_runtime(run, info, resolved)
-    revisions = _revisions(config)
+    found = identify_models(run, config)
     sources: list[Iterator[PlannedLine]] = [read_request_file(file) for file in files]
     if config.scenes:
         sources.append(scene_lines(config.seed, config.scenes, config.scene_size_px, config.scene_renders))
     n_parts = write_plan(run, sources, config.part_requests)
+    keep_models(run, found)
     info = BuildInfo(
         name=run.resolve().name,
         config=resolved,
@@ -155,7 +154,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         inputs=inputs,
         n_parts=n_parts,
         seeds={"build": config.seed},
-        model_revisions=revisions,
+        model_revisions=_embedded_revisions(config) | revisions_of(found),
         commit=checkout_commit(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
@@ -165,13 +164,9 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     return info
 
 
-def _revisions(config: BuildConfig) -> dict[str, str]:
-    detector, outliner = make_models(config)
-    editor = make_editor(config)
-    made_by = editor.revision if is_embedded(config.editor) else f"{editor.name} {editor.revision}"
-    revisions = {"editor": made_by, "segmenter": make_segmenter(config).revision}
-    revisions |= {"detector": f"{detector.name} {detector.revision}"} if detector else {}
-    return revisions | ({"outliner": f"{outliner.name} {outliner.revision}"} if outliner else {})
+def _embedded_revisions(config: BuildConfig) -> dict[str, str]:
+    editor = {"editor": _embedded_revision(config)} if is_embedded(config.editor) else {}
+    return {**editor, "segmenter": make_segmenter(config).revision}
 
 
 def _with_runtime(run: Path, info: BuildInfo, resolved: dict[str, Any]) -> BuildInfo:
@@ -217,10 +212,10 @@ def config_of(info: BuildInfo) -> BuildConfig:
 def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
     """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
     folder = Path(run)
-    config = config_of(read_build_info(folder))
-    embedded = is_embedded(config.editor) and (config.detector, config.segmenter) == ("targets", "difference")
-    with nullcontext() if embedded else _MODELS:
-        stages = {stage.name: stage for stage in stages_of(config)}
+    info = read_build_info(folder)
+    config = config_of(info)
+    stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, LocalModels(config, folder))}
+    with _MODELS if model_roles(config) else nullcontext():
         done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
     return done.model_dump_json(), worked
 

@@ -10,7 +10,7 @@ from schemas.candidate import Candidate
 from schemas.dataset_row import DatasetRow
 from schemas.edit_benchmarks import GeditResult, ImgeditResult, MultiEditBenchmark, MultiEditResult, PolicyEvaluation
 from schemas.errors import BadInput, RegionwiseError
-from schemas.manifest import BuildInfo, Manifest, PartDone
+from schemas.manifest import BuildInfo, Manifest, ModelFiles, PartDone
 from schemas.ranking import Ranking, RankingConsensus
 from schemas.record import Document
 from schemas.request import EditRequest, RequestLine
@@ -34,6 +34,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     DatasetRow,
     PartDone,
     BuildInfo,
+    ModelFiles,
     Manifest,
     ScoreLine,
     ScoredPair,

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.record import Document, Record, Sha256
+from schemas.record import Document, Record, Scalar, Sha256
 from schemas.request import Split
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
@@ -56,6 +56,37 @@ class BuildInfo(Document):
     created_at: str
     host: str
     packages: dict[str, str]
+
+
+class ModelFile(Record):
+    """One file that a model's answers come from. name: below the model's place; path: where it lay.
+
+    size_bytes, mtime_ns, inode: what the file system said when the file was hashed.
+    """
+
+    name: str
+    path: str
+    size_bytes: Annotated[int, Field(ge=0)]
+    mtime_ns: int
+    inode: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class ModelIdentity(Record):
+    """Which model it is: its files, and the settings that its answers depend on, never where or how fast it runs."""
+
+    name: str
+    settings: dict[str, Scalar]
+    files: tuple[ModelFile, ...]
+
+
+class ModelFiles(Document):
+    """The models of a build by their role (detector, outliner, editor): `model_files.json`, so that what is hashed
+    once is not hashed again."""
+
+    schema_name: ClassVar[str] = "model-files"
+
+    models: dict[str, ModelIdentity]
 
 
 class Shard(Record):

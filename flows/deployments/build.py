@@ -19,6 +19,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipeline.build import check_reject_share, config_of, prepare_run, run_stage_part, stage_counts, stages_of
+from pipeline.build_models import LocalModels
 from pipeline.config import BuildConfig, load_config
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
@@ -35,7 +36,9 @@ from schemas.record import short_hash
 def part_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     """The cache key of one stage on one part: stage, version, part, and a hash of run folder, settings and input."""
     run, part = Path(arguments["run"]), int(arguments["part"])
-    stages = {stage.name: stage for stage in stages_of(config_of(read_build_info(run)))}
+    info = read_build_info(run)
+    config = config_of(info)
+    stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, LocalModels(config, run))}
     stage = stages[arguments["stage"]]
     digest = short_hash(str(run), input_digest(run, stage, part))
     return f"{stage.name}-v{stage.version}-part-{part:05d}-{digest}"

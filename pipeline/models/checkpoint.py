@@ -1,4 +1,4 @@
-"""Files of models: that they are there, what they hold, and the hash that says which they are. Nothing is fetched.
+"""Files of models: that they are there, and what they hold. Nothing is fetched.
 
 Weights come from safetensors, or from a published `.pth` through `torch.load(weights_only=True)`, which runs no code of
 the file. What is missing or broken is one clear line that names the file and where to get it.
@@ -11,15 +11,13 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.models.batches import is_out_of_memory
-from runtime.files import sha256_of_file
 from schemas.errors import BadInput, MissingPackage
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ PTH_SUFFIXES = (".pth", ".pt")
 #: Where a published `.pth` keeps its weights; what else such a file holds (optimiser, epoch) is left out.
 _WEIGHT_KEYS = ("model", "state_dict")
 #: What of a folder makes a model's answers: weights, settings, vocabulary.
-_MODEL_FILES = (".json", ".safetensors", ".txt")
+_MODEL_FILES = (".jinja", ".json", ".model", ".safetensors", ".txt")
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,6 @@ def require_file(path: Path, what: str, page: str) -> Path:
         fault = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(str(path), f"{fault}; it should be {what}", f"download it from {page}; nothing is fetched here")
     return path
-
-
-def revision_of(paths: Iterable[Path]) -> str:
-    """Which files a model was made of: `sha256:` and 16 hex digits over their names and bytes."""
-    lines = [f"{path.name} {sha256_of_file(path)}\n" for path in sorted(paths)]
-    return f"sha256:{sha256(''.join(lines).encode()).hexdigest()[:16]}"
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -178,6 +170,12 @@ def check_folder(folder: Path, model_types: Sequence[str], page: str) -> dict[st
     if not any(folder.glob("*.safetensors")):
         require_file(folder / "model.safetensors", "the model's weights", page)
     return config
+
+
+def folder_files(folder: Path, model_types: Sequence[str], page: str) -> list[Path]:
+    """The files of a transformers model's folder that make its answers. Raises: BadInput, as `check_folder`."""
+    check_folder(folder, model_types, page)
+    return model_files(folder)
 
 
 def load_folder(model_class: Any, folder: Path) -> Any:

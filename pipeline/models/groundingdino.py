@@ -25,12 +25,12 @@ from pipeline.models.checkpoint import (
     read_weights,
     require_file,
     require_package,
-    revision_of,
 )
 from pipeline.models.detections import DetectSettings, Floats
 from pipeline.models.devices import choose_device
 from pipeline.models.grounding import GroundingDetector, Offsets, Pixels, Preprocessing
 from pipeline.models.groundingdino_keys import SWIN, UNUSED
+from pipeline.models.revisions import revision_of
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -57,15 +57,13 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     Raises: BadInput, naming the file, where the checkpoint, its settings or BERT's files are missing, damaged or do not
     fit each other; MissingPackage.
     """
-    require_file(place, "a GroundingDINO checkpoint", PAGE)
-    bert = place.parent / BERT_FOLDER
-    tokenizer, text_config = load_bert(bert)
+    sources = files(place)
+    tokenizer, text_config = load_bert(place.parent / BERT_FOLDER)
     torch_device = choose_device(device, f"{NAME}:{place}")
     weights = read_weights(place)
     used = model_settings(place, weights)
     model = build(used, text_config, tokenizer)
     fill(model, weights.tensors, place)
-    sources = [place, *bert_files(bert), *([config_beside(place)] if config_beside(place).is_file() else [])]
     return GroundingDetector(
         NAME,
         revision_of(sources),
@@ -74,6 +72,14 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
         settings or DetectSettings(),
         Preprocessing(),
     )
+
+
+def files(place: Path) -> list[Path]:
+    """Checkpoint, BERT's files, settings beside it. Raises: BadInput, naming the file that is missing."""
+    require_file(place, "a GroundingDINO checkpoint", PAGE)
+    bert = place.parent / BERT_FOLDER
+    require_bert(bert)
+    return [place, *bert_files(bert), *([config_beside(place)] if config_beside(place).is_file() else [])]
 
 
 class PackageModel:
@@ -105,13 +111,19 @@ def load_bert(folder: Path) -> tuple[Any, dict[str, Any]]:
     """BERT's tokenizer and settings from a local folder. Raises: BadInput, naming the missing file; MissingPackage."""
     go_offline()
     transformers = require_package("transformers", NAME, "pip install transformers")
+    text_config = require_bert(folder)
+    return load_local(transformers.BertTokenizerFast, folder, "tokenizer", BERT_PAGE), text_config
+
+
+def require_bert(folder: Path) -> dict[str, Any]:
+    """BERT's settings from a local folder. Raises: BadInput, naming the file that is missing or of another model."""
     text_config = read_json(require_file(folder / "config.json", "BERT's settings", BERT_PAGE))
     if not (folder / "tokenizer.json").is_file():
         require_file(folder / "vocab.txt", "BERT's vocabulary", BERT_PAGE)
     if text_config.get("model_type") != "bert":
         fault = f"is of a {str(text_config.get('model_type'))[:80]!r} model, expected 'bert'"
         raise BadInput(str(folder / "config.json"), fault, f"download it from {BERT_PAGE}")
-    return load_local(transformers.BertTokenizerFast, folder, "tokenizer", BERT_PAGE), text_config
+    return text_config
 
 
 def offsets_of(tokenizer: Any) -> Offsets:

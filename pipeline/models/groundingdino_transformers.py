@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models.checkpoint import (
-    check_folder,
+    folder_files,
     go_offline,
     load_folder,
     load_local,
-    model_files,
     read_json,
     require_package,
-    revision_of,
 )
 from pipeline.models.detections import DetectSettings, Floats
 from pipeline.models.devices import choose_device
 from pipeline.models.grounding import GroundingDetector, Pixels, Preprocessing
 from pipeline.models.groundingdino import offsets_of
+from pipeline.models.revisions import revision_of
 from schemas.errors import BadInput
 
 NAME = "grounding-dino"
@@ -33,7 +32,7 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
     Raises: BadInput, naming the file, where the folder misses one, or holds another model; MissingPackage.
     """
     go_offline()
-    check_folder(place, ("grounding-dino",), PAGE)
+    sources = files(place)
     transformers = require_package("transformers", NAME, "pip install transformers torch")
     tokenizer = load_local(transformers.BertTokenizerFast, place, "tokenizer", PAGE)
     preprocessing = read_preprocessing(place / PREPROCESSING)
@@ -43,10 +42,15 @@ def load(place: Path, device: str = "cpu", settings: DetectSettings | None = Non
         fault = f"has another vocabulary than GroundingDINO's BERT: {', '.join(_ENDS)} have other numbers"
         raise BadInput(str(place), fault, f"download its tokenizer files from {PAGE}")
     answers = TransformersModel(model.to(torch_device), tokenizer)
-    revision = revision_of(model_files(place))
+    revision = revision_of(sources)
     return GroundingDetector(
         NAME, revision, answers, offsets_of(tokenizer), settings or DetectSettings(), preprocessing
     )
+
+
+def files(place: Path) -> list[Path]:
+    """What a detector is made of. Raises: BadInput, naming the file, where the folder misses one."""
+    return folder_files(place, ("grounding-dino",), PAGE)
 
 
 def read_preprocessing(path: Path) -> Preprocessing:

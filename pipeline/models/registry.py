@@ -15,13 +15,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.models.cache import ModelCache
 from pipeline.models.detections import DetectSettings
 from pipeline.models.protocols import Detector, PromptSegmenter
+from pipeline.models.revisions import ModelSource, settings_of_answers
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    from pipeline.models.sam import SamSettings
 
 #: What a spec may name, in the order in which messages list them; `_DETECTORS` and `_SEGMENTERS` make them.
 MODEL_DETECTORS = ("groundingdino", "grounding-dino", "sam3")
@@ -49,6 +53,35 @@ def make_prompt_segmenter(spec: str, device: str = "cpu", batch_size: BatchSize 
     """The prompted segmenter of a spec. Raises: as `make_detector`."""
     name, place = parse_spec(spec, PROMPT_SEGMENTERS, "segmenter")
     return _SEGMENTERS[name](place, device, batch_size)
+
+
+def detector_source(spec: str) -> ModelSource:
+    """The files and settings of a spec's detector; nothing of it is loaded. Raises: as `make_detector`."""
+    name, place = parse_spec(spec, MODEL_DETECTORS, "detector")
+    from pipeline.models import groundingdino, groundingdino_transformers, sam3_text
+
+    adapter = {"groundingdino": groundingdino, "grounding-dino": groundingdino_transformers, "sam3": sam3_text}[name]
+    path = _path(f"detector {name}", place, adapter.PAGE)
+    settings = settings_of_answers(sam3_text.SETTINGS if name == "sam3" else DetectSettings())
+    return ModelSource(name, _folder(path), tuple(adapter.files(path)), settings)
+
+
+def prompt_segmenter_source(spec: str) -> ModelSource:
+    """The files and settings of a spec's prompted segmenter. Raises: as `make_detector`."""
+    name, place = parse_spec(spec, PROMPT_SEGMENTERS, "segmenter")
+    if name == "sam":
+        from pipeline.models.sam_files import checkpoint_path
+
+        path = checkpoint_path(place)
+        return ModelSource(name, path.parent, (path,), settings_of_answers(_sam_settings(place)))
+    from pipeline.models.sam_transformers import FAMILIES, files
+
+    path = _path(f"segmenter {name}", place, FAMILIES[name].page)
+    return ModelSource(name, path, tuple(files(FAMILIES[name], path)), {})
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
 
 
 def loaded_detector(spec: str, device: str, batch_size: BatchSize) -> Detector:
@@ -98,12 +131,16 @@ def _sam3_text(place: str | None, device: str, settings: DetectSettings | None, 
 
 
 def _sam(place: str | None, device: str, batch_size: BatchSize) -> PromptSegmenter:
-    from pipeline.models.sam import SamSettings, load_sam
+    from pipeline.models.sam import load_sam
 
-    multimask: Literal["always", "ambiguous"] = "always" if place == "tiny" else "ambiguous"
-    return load_sam(
-        place, SamSettings(device=device, batch_size=batch_size, multimask=multimask, cached_images=CACHED_IMAGES)
-    )
+    settings = replace(_sam_settings(place), device=device, batch_size=batch_size, cached_images=CACHED_IMAGES)
+    return load_sam(place, settings)
+
+
+def _sam_settings(place: str | None) -> "SamSettings":
+    from pipeline.models.sam import SamSettings
+
+    return SamSettings(multimask="always" if place == "tiny" else "ambiguous")
 
 
 def _transformers_sam(name: str) -> Callable[[str | None, str, BatchSize], PromptSegmenter]:

@@ -19,6 +19,7 @@ from pipeline.models.devices import choose_device
 from pipeline.models.mask_cleaning import without_specks
 from pipeline.models.protocols import Prompt, Segment
 from pipeline.models.sam_architectures import INSTALL
+from pipeline.models.sam_files import checkpoint_path
 from pipeline.models.sam_inputs import PreparedImage, PreparedPrompt, prepare_image, prepare_prompt, prompt_tokens
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
@@ -268,7 +269,7 @@ def load_sam(place: str | None, settings: SamSettings = DEFAULT) -> SamSegmenter
     Raises: MissingPackage; BadInput for a file that is not there, cannot be read, or is no Sam.
     """
     require_packages()
-    from pipeline.models.sam_checkpoint import checkpoint_path, read_checkpoint
+    from pipeline.models.sam_checkpoint import read_checkpoint
 
     return SamSegmenter(read_checkpoint(checkpoint_path(place)), settings)
 

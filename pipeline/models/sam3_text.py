@@ -12,17 +12,16 @@ import numpy as np
 
 from pipeline.models.batches import ShrinkingBatches
 from pipeline.models.checkpoint import (
-    check_folder,
+    folder_files,
     go_offline,
     load_folder,
     load_local,
-    model_files,
     require_package,
-    revision_of,
 )
 from pipeline.models.detections import DetectSettings, Floats, RawDetections, check_finite, select_detections
 from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Detection
+from pipeline.models.revisions import revision_of
 from runtime.images import ImageU8
 
 NAME = "sam3"
@@ -36,13 +35,18 @@ SETTINGS = DetectSettings(box_threshold=0.5, score_threshold=0.5)
 def load(place: Path, device: str = "cpu", settings: DetectSettings | None = None) -> "Sam3Detector":
     """The detector of a folder. Raises: BadInput, naming the file that is missing or does not fit; MissingPackage."""
     go_offline()
-    check_folder(place, MODEL_TYPES, PAGE)
+    sources = files(place)
     transformers = require_package("transformers", NAME, "pip install transformers torch torchvision")
     tokenizer = load_local(transformers.AutoTokenizer, place, "tokenizer", PAGE)
     processor = load_local(transformers.Sam3ImageProcessor, place, "image processor", PAGE)
     torch_device = choose_device(device, f"{NAME}:{place}")
     model = load_folder(transformers.Sam3Model, place).to(torch_device)
-    return Sam3Detector(model, tokenizer, processor, revision_of(model_files(place)), settings or SETTINGS)
+    return Sam3Detector(model, tokenizer, processor, revision_of(sources), settings or SETTINGS)
+
+
+def files(place: Path) -> list[Path]:
+    """What a detector is made of. Raises: BadInput, naming the file that is missing or does not fit."""
+    return folder_files(place, MODEL_TYPES, PAGE)
 
 
 class Sam3Detector:

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.models.checkpoint import Weights, read_weights
+from pipeline.models.revisions import file_sha256
 from pipeline.models.sam_architectures import (
     ARCHITECTURES,
     PIXEL_MEAN,
@@ -26,23 +27,12 @@ from pipeline.models.sam_architectures import (
     sizes_of_tensors,
     sizes_to_metadata,
 )
-from runtime.files import sha256_of_file, write_whole
+from pipeline.models.sam_files import REMEDY
+from runtime.files import write_whole
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
-
-#: The weights of `sam:tiny` that the project ships.
-TINY_WEIGHTS = Path(__file__).resolve().parent / "weights" / "sam_tiny.safetensors"
-MAKE_TINY = "make them with `python -m training.segmenter.train`"
-DOWNLOAD_PAGE = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
-PUBLISHED_FILES = {
-    "vit_h": "sam_vit_h_4b8939.pth",
-    "vit_l": "sam_vit_l_0b3195.pth",
-    "vit_b": "sam_vit_b_01ec64.pth",
-}
-REMEDY = f"give a checkpoint of segment-anything, whole and unchanged; they are on {DOWNLOAD_PAGE}"
-SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -59,27 +49,6 @@ class SamCheckpoint:
         return name_of(self.sizes) or "custom"
 
 
-def checkpoint_path(place: str | None) -> Path:
-    """The file that `sam:<place>` means.
-
-    Raises: BadInput where the file is not there, naming it and where it comes from.
-    """
-    if place is None or place in PUBLISHED_FILES:
-        file = PUBLISHED_FILES[place or "vit_b"]
-        raise BadInput(
-            f"segmenter {'sam:' + place if place else 'sam'!r}",
-            "does not say where its weights are, and nothing is downloaded",
-            f"download {file} from {DOWNLOAD_PAGE} and write sam:FOLDER/{file}; sam:tiny needs no download",
-        )
-    path = TINY_WEIGHTS if place == "tiny" else Path(place)
-    if not path.is_file():
-        remedy = MAKE_TINY if place == "tiny" else f"download a checkpoint from {DOWNLOAD_PAGE} and give its path"
-        raise BadInput(str(path), "does not exist" if not path.exists() else "is no file", remedy)
-    if path.suffix not in SUFFIXES:
-        raise BadInput(str(path), f"does not end in {', '.join(SUFFIXES)}", REMEDY)
-    return path
-
-
 def read_checkpoint(path: Path) -> SamCheckpoint:
     """The Sam in a checkpoint.
 
@@ -93,7 +62,7 @@ def read_checkpoint(path: Path) -> SamCheckpoint:
     sam.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)
     sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
-    return SamCheckpoint(sam.requires_grad_(False).eval(), sizes, sha256_of_file(path))
+    return SamCheckpoint(sam.requires_grad_(False).eval(), sizes, file_sha256(path))
 
 
 def write_checkpoint(path: Path, sam: "Sam", sizes: SamSizes, metadata: Mapping[str, str] | None = None) -> None:

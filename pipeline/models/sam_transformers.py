@@ -13,17 +13,16 @@ import numpy as np
 
 from pipeline.models.batches import ShrinkingBatches
 from pipeline.models.checkpoint import (
-    check_folder,
+    folder_files,
     go_offline,
     load_folder,
     load_local,
-    model_files,
     require_package,
-    revision_of,
 )
 from pipeline.models.detections import check_finite
 from pipeline.models.devices import choose_device
 from pipeline.models.protocols import Prompt, Segment
+from pipeline.models.revisions import revision_of
 from runtime.images import ImageU8
 
 
@@ -70,13 +69,18 @@ def load(
 ) -> "TransformersSegmenter":
     """The segmenter of a folder. Raises: BadInput, naming the file that is missing or does not fit; MissingPackage."""
     go_offline()
-    check_folder(place, family.model_types, family.page)
+    sources = files(family, place)
     transformers = require_package("transformers", family.name, "pip install transformers torch torchvision")
     processor = load_local(getattr(transformers, family.processor_class), place, "image processor", family.page)
     torch_device = choose_device(device, f"{family.name}:{place}")
     model = load_folder(getattr(transformers, family.model_class), place).to(torch_device)
-    revision = revision_of(model_files(place))
+    revision = revision_of(sources)
     return TransformersSegmenter(family.name, revision, model, processor, settings or SegmentSettings())
+
+
+def files(family: Family, place: Path) -> list[Path]:
+    """What a segmenter is made of. Raises: BadInput, naming the file that is missing or does not fit."""
+    return folder_files(place, family.model_types, family.page)
 
 
 class TransformersSegmenter:

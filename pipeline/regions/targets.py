@@ -5,7 +5,7 @@ after. Whatever cannot be read, found or told apart is a reject with its reason.
 grows is said in words alone; the box for it is a rule of thumb.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,11 +41,12 @@ class _Reading:
 
 
 def name_targets(
-    rows: Iterable[tuple[Sample | Rejection, ImageU8 | None]], detector: Detector
+    rows: Iterable[tuple[Sample | Rejection, ImageU8 | None]], get_detector: Callable[[], Detector]
 ) -> Iterator[Sample | Rejection]:
-    """The rows in their order, those without targets with the boxes that `detector` finds for their instruction.
+    """The rows in their order, those without targets with the boxes that a detector finds for their instruction.
 
-    rows: each with the source that is edited (HWC uint8 RGB), None for a reject.
+    rows: each with the source that is edited (HWC uint8 RGB), None for a reject. get_detector: called when the first
+    row has something to look for.
     Raises: BadInput where the detector answers a box that is none.
     """
     rest = iter(rows)
@@ -56,14 +57,19 @@ def name_targets(
             for (_, image), reading in zip(chunk, read, strict=True)
             if isinstance(reading, _Reading) and reading.phrases and image is not None
         ]
-        answers = iter(detector.detect([image for image, _ in jobs], [phrases for _, phrases in jobs]) if jobs else [])
+        answers = iter(_found(jobs, get_detector()) if jobs else [])
         for (row, _), reading in zip(chunk, read, strict=True):
             if isinstance(reading, _Reading) and isinstance(row, Sample):
-                found = next(answers) if reading.phrases else []
-                _check_boxes(detector, found)
-                yield _named(row, reading, found)
+                yield _named(row, reading, next(answers) if reading.phrases else [])
             else:
                 yield reading if isinstance(reading, Rejection) else row
+
+
+def _found(jobs: Sequence[tuple[ImageU8, tuple[str, ...]]], detector: Detector) -> list[list[Detection]]:
+    answers = detector.detect([image for image, _ in jobs], [phrases for _, phrases in jobs])
+    for found in answers:
+        _check_boxes(detector, found)
+    return answers
 
 
 def _read(row: Sample | Rejection) -> _Reading | Rejection | None:

@@ -1,6 +1,6 @@
 """The second stage: K candidates for every request, made by an editor, or the ones that the user brought along."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from pipeline.editors.oracle import construction_score
@@ -16,11 +16,14 @@ STAGE = "candidates"
 
 
 def make_candidates(
-    rows: Iterable[Sample], images: PartImages, *, editor: Editor, k: int, seed: int
+    rows: Iterable[Sample], images: PartImages, *, editor: Callable[[], Editor], k: int, seed: int
 ) -> Iterator[Sample | Rejection]:
-    """One row per candidate: `k` from `editor`, or the brought ones of a request that has them."""
+    """One row per candidate: `k` from the editor, or the brought ones of a request that has them.
+
+    editor: gives it, asked for at the first request that brings no candidates.
+    """
     for row in rows:
-        yield from _brought(row, images) if row.brought else _edited(row, images, editor, k, seed)
+        yield from _brought(row, images) if row.brought else _edited(row, images, editor(), k, seed)
 
 
 def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) -> Iterator[Sample | Rejection]:

@@ -1,6 +1,6 @@
 """The third stage: the planned regions of a request, and on every candidate the masks of what really changed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.gates.measures import GateSettings
 from pipeline.models.protocols import PromptSegmenter, Segmenter
@@ -24,15 +24,16 @@ def find_regions(
     *,
     segmenter: Segmenter,
     gates: GateSettings,
-    outliner: PromptSegmenter | None = None,
+    outliner: Callable[[], PromptSegmenter] | None = None,
 ) -> Iterator[Sample]:
     """Candidates with planned regions and observed masks; a source is read once for its K candidates.
 
-    outliner: draws the outlines of planned regions on source and candidate; None leaves it to targets and differences.
+    outliner: gives what draws the outlines of planned regions on source and candidate, asked for at the first row; None
+    leaves it to targets and differences.
     """
     pairs = _pairs(rows, images)
     for chunk in _chunks(pairs) if outliner is not None else ([one] for one in pairs):
-        outlines = outline([pair for _, pair in chunk], outliner) if outliner is not None else [{}]
+        outlines = outline([pair for _, pair in chunk], outliner()) if outliner is not None else [{}]
         for (row, pair), found in zip(chunk, outlines, strict=True):
             yield _observed(row, pair, segmenter, gates, found)
 

@@ -1,6 +1,6 @@
 """The first stage: a planned line becomes a checked request with its source images, or a reject with its reason."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pipeline.gates.duplicates import perceptual_hash
@@ -27,11 +27,12 @@ def open_requests(
     size_px: int,
     gates: GateSettings,
     scene_textures: tuple[str, ...] = TEXTURES,
-    detector: Detector | None = None,
+    detector: Callable[[], Detector] | None = None,
 ) -> Iterator[Sample | Rejection]:
     """Requests from planned lines: parsed, sources decoded and scaled to `size_px`, targets scaled along.
 
-    detector: finds the things of requests without targets; None leaves these without.
+    detector: gives what finds the things of requests without targets, asked for at the first of them; None leaves
+    these without.
     """
     opened = _opened(rows, images, size_px, gates, scene_textures)
     yield from (row for row, _ in opened) if detector is None else name_targets(opened, detector)

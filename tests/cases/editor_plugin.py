@@ -1,4 +1,8 @@
-"""Installed packages that offer editors, and one editor: it inverts the image's colours and refuses one candidate."""
+"""Installed packages that offer editors, and two editors.
+
+`inverter` inverts the image's colours and refuses one candidate; `watched` writes down in its folder that its module
+was imported and that it was loaded.
+"""
 
 from pathlib import Path
 
@@ -29,13 +33,57 @@ def make(place, device):
 """
 
 
-def offer(folder: Path, name: str, editors: dict[str, str]) -> Path:
+WATCHED = """
+from pathlib import Path
+from pipeline.editors.protocol import Edit
+
+PLACE = Path({place!r})
+(PLACE / "imported").touch()
+
+
+class Watched:
+    name, revision, synthetic = "watched", "1", True
+
+    def edit(self, request, sources, index, seed):
+        image = sources[0].copy()
+        image[:20] = 255 - image[:20]
+        return Edit(image=image, seed=seed, parameters={{}})
+
+
+def make(place, device):
+    (PLACE / "loaded").touch()
+    return Watched()
+"""
+WATCHED_FILES = """
+from pathlib import Path
+
+def files(place):
+    return [Path(place) / "weights.bin"]
+"""
+
+
+def offer(
+    folder: Path, name: str, editors: dict[str, str], files: dict[str, str] | None = None, version: str = "1.0"
+) -> Path:
     """An installed package without a file: metadata that offers editors. On `sys.path`, `folder` makes them known."""
     metadata = folder / f"{name}-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    lines = "".join(f"{editor} = {value}\n" for editor, value in editors.items())
-    (metadata / "entry_points.txt").write_text(f"[regionwise.editors]\n{lines}")
+    metadata.mkdir(parents=True, exist_ok=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    groups = {"regionwise.editors": editors, "regionwise.editor_files": files or {}}
+    lines = [
+        f"[{group}]\n" + "".join(f"{one} = {at}\n" for one, at in offered.items()) for group, offered in groups.items()
+    ]
+    (metadata / "entry_points.txt").write_text("".join(lines))
+    return folder
+
+
+def offer_watched(folder: Path, place: Path) -> Path:
+    """An installed package with the editor `watched`, whose answers come from `place`/weights.bin alone."""
+    offer(folder, "watched", {"watched": "watched_of_tests:make"}, {"watched": "watched_files_of_tests:files"})
+    (folder / "watched_of_tests.py").write_text(WATCHED.format(place=str(place)))
+    (folder / "watched_files_of_tests.py").write_text(WATCHED_FILES)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "weights.bin").write_bytes(b"weights")
     return folder
 
 

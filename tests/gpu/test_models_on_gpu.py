@@ -12,7 +12,8 @@ from pipeline.models import groundingdino, groundingdino_transformers, sam_trans
 from pipeline.models.detections import DetectSettings
 from pipeline.models.protocols import Prompt
 from pipeline.models.registry import make_prompt_segmenter
-from pipeline.models.sam_checkpoint import TINY_WEIGHTS, read_checkpoint
+from pipeline.models.sam_checkpoint import read_checkpoint
+from pipeline.models.sam_files import TINY_WEIGHTS
 from pipeline.models.sam_transformers import FAMILIES
 from pipeline.requests.scenes import render_scene
 from tests.cases.model_cases import (

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.build import make_models, prepare_run, run_parts, stages_of
+from pipeline.build import prepare_run, run_parts, stages_of
+from pipeline.build_models import LocalModels, model_roles
 from pipeline.config import BuildConfig, load_config
 from pipeline.models import registry as models
 from pipeline.models.cache import ModelCache
-from pipeline.models.sam_checkpoint import DOWNLOAD_PAGE, write_checkpoint
+from pipeline.models.sam_checkpoint import write_checkpoint
+from pipeline.models.sam_files import DOWNLOAD_PAGE
 from pipeline.requests.scenes import render_scene
 from pipeline.run.folder import read_build_info, read_rows
 from pipeline.run.workers import workers
@@ -100,7 +102,7 @@ def test_a_build_without_a_box_runs_through_and_every_reject_says_why(
 
     info = read_build_info(run)
     assert info.model_revisions["detector"].startswith("grounding-dino sha256:")
-    assert info.model_revisions["outliner"].startswith("sam:custom sha256:")
+    assert info.model_revisions["outliner"].startswith("sam sha256:")
     again = prepare_run(run, config(folder, batch_size="auto"))
     assert (again.config["batch_size"], again.config_digest) == ("auto", info.config_digest)
     with pytest.raises(RunConflict, match="segmenter"):
@@ -146,17 +148,15 @@ def test_the_same_files_are_loaded_once_and_other_ones_anew(folder: Path, tmp_pa
     place = tmp_path / "a.safetensors"
     place.write_bytes((folder / "sam.safetensors").read_bytes())
     asked = BuildConfig(scenes=1, segmenter=f"sam:{place}")
-    first = make_models(asked)[1]
-    assert make_models(asked)[1] is first
+    first = LocalModels(asked).outliner()
+    assert LocalModels(asked).outliner() is first
     write_checkpoint(place, random_sam(seed=1), SMALL)
-    second = make_models(asked)[1]
-    assert first is not None
-    assert second is not None
+    second = LocalModels(asked).outliner()
     assert second.revision != first.revision
 
 
 def test_without_models_nothing_of_them_is_in_the_stages() -> None:
     plain = BuildConfig(scenes=1)
-    assert make_models(plain) == (None, None)
-    for stage in stages_of(plain):
+    assert model_roles(plain) == ()
+    for stage in stages_of(plain, {}, LocalModels(plain)):
         assert not {"detector", "outliner"} & set(stage.settings)

@@ -31,6 +31,10 @@ def test_importing_imports_no_model_package() -> None:
     assert not loaded(["flows.cli", "flows.commands", *modules]) & set(MODEL_PACKAGES)
 
 
+def test_the_files_of_an_editor_are_asked_for_without_torch() -> None:
+    assert not loaded(["training.policy.files"]) & {*MODEL_PACKAGES, "diffusers"}
+
+
 def test_the_parser_loads_no_heavy_package() -> None:
     assert not loaded(["pipeline.requests.instructions"]) & {"torch", "transformers", "httpx"}
 

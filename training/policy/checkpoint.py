@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import BadInput
+from schemas.errors import BadInput, RunConflict
 from training import checkpoint
 from training.checkpoint import StateFormat
 from training.policy.config import PolicyConfig
+from training.policy.files import check_base
 
 SCHEMA, VERSION = "policy", 1
 _MISMATCH, _TRAIN_ANEW = "is an adapter of another model", "train the policy anew"
@@ -72,6 +73,16 @@ def read_state(out: Path, config: PolicyConfig) -> dict[str, Any] | None:
             fault = "is damaged: field trials is empty"
             raise BadInput(str(out / "training" / checkpoint.STATE_FILE), fault, _DOCUMENT_REMEDY)
     return state
+
+
+def check_same_base(out: Path, config: PolicyConfig) -> None:
+    """Raises: RunConflict where the base policy is another one than the policy in `out` was trained on so far."""
+    if not (out / "policy.json").is_file():
+        return
+    try:
+        check_base(out, read_policy(out / "policy.json"), config.policy)
+    except BadInput as error:
+        raise RunConflict(error.thing, error.fault, error.remedy) from None
 
 
 def write_state(

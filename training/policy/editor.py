@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipeline.editors.protocol import CannotEdit, Edit
 from pipeline.models.devices import choose_device
-from runtime.files import sha256_of_file
+from pipeline.models.revisions import file_sha256
 from runtime.images import ImageU8, pixels_sha256
 from schemas.errors import BadInput
 from schemas.record import Scalar, first_fault, short_hash
@@ -26,6 +26,7 @@ from schemas.request import EditRequest
 from training.policy.checkpoint import read_adapter, read_policy
 from training.policy.config import PolicyConfig
 from training.policy.edit_cases import PolicyCase
+from training.policy.files import check_base
 from training.policy.protocol import Conditioning, Policy
 from training.policy.registry import make_policy
 from training.policy.sampling import sample_ode
@@ -46,6 +47,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
         config = PolicyConfig.model_validate(document.get("config"))
     except ValidationError as error:
         raise BadInput(str(folder / "policy.json"), first_fault(error), "train the policy anew") from None
+    check_base(folder, document, config.policy)
     with _without_bars():
         policy = make_policy(
             config.policy,
@@ -55,15 +57,12 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
             dtype=config.dtype,
             device=str(choose_device(device, "editor policy")),
         )
-    if policy.revision != document.get("revision"):
-        fault = f"was trained on revision {str(document.get('revision'))[:40]} of {config.policy}"
-        raise BadInput(str(folder), f"{fault}, which is now {policy.revision}", "put that one back, or train it anew")
     adapter = folder / "adapter.safetensors"
     read_adapter(adapter, policy.trained())
     updates = document.get("updates")
     parameters: dict[str, Scalar] = {"guidance": policy.settings.guidance}
     parameters |= {"updates": updates} if isinstance(updates, int) else {}
-    revision = f"{policy.revision}-{sha256_of_file(adapter)[:16]}"
+    revision = f"{policy.revision}-{file_sha256(adapter)[:16]}"
     return PolicyEditor(policy, revision, config.evaluation_steps, parameters)
 
 

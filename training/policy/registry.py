@@ -7,19 +7,13 @@
 | `klein:FOLDER` | FLUX.2-klein base, 4B or 9B, from a local checkpoint |
 """
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.specs import parse_spec
-from schemas.errors import BadInput
+from training.policy.files import POLICIES, base_folder, fingerprint
 
 if TYPE_CHECKING:
     from training.policy.flux2 import Flux2Policy
-
-POLICIES = ("tiny", "klein")
-#: The weights that come with the product.
-WEIGHTS = Path(__file__).resolve().parent / "tiny" / "weights"
 
 
 def make_policy(
@@ -41,10 +35,8 @@ def make_policy(
 
     from training.policy.flux2 import Flux2Policy, Flux2Settings, LoraSettings, load_pipeline, with_guidance
 
-    name, place = parse_spec(spec, POLICIES, "policy")
-    if place is None and name == "klein":
-        raise BadInput("policy 'klein'", "does not say where it is", "write klein:FOLDER")
-    folder = Path(place) if place else WEIGHTS
+    name, _ = parse_spec(spec, POLICIES, "policy")
+    folder = base_folder(spec)
     settings = Flux2Settings()
     if name == "tiny":
         from training.policy.tiny.model import TINY
@@ -61,13 +53,3 @@ def make_policy(
         device=device,
         checkpointing=checkpointing,
     )
-
-
-def fingerprint(folder: Path) -> str:
-    """What identifies a checkpoint: 16 hex digits over names and sizes of its weights, and the head of each."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
-        digest.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode())
-        with file.open("rb") as opened:
-            digest.update(opened.read(1 << 20))
-    return digest.hexdigest()[:16]

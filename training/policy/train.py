@@ -28,7 +28,7 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.checkpoint import write_file
 from training.pictures.sheets import sheet, sheet_png
-from training.policy.checkpoint import read_state, restore_state, write_state
+from training.policy.checkpoint import check_same_base, read_state, restore_state, write_state
 from training.policy.config import PolicyConfig, load_config
 from training.policy.data import load_cases
 from training.policy.edit_cases import PolicyCase
@@ -68,9 +68,9 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     """Trains a policy into `out` and returns what came of it; a finished training of the same config is left alone.
 
     on_update: told the number of updates done, after each.
-    Raises: RunConflict where `out` was trained with another config; BadInput for data, rewards or a policy that cannot
-    be used; TooManyMissing where the reward fails too often (what was trained so far is kept); Diverged where gradients
-    are no numbers any more; CheckpointFailed where the disk is full.
+    Raises: RunConflict where `out` was trained with another config or base policy; BadInput for data, rewards or a
+    policy that cannot be used; TooManyMissing where the reward fails too often (what was trained so far is kept);
+    Diverged where gradients are no numbers any more; CheckpointFailed where the disk is full.
     """
     # 1. The same numbers every time.
     torch.set_num_threads(config.threads)
@@ -94,6 +94,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         raise BadInput(config.dataset, f"has too few requests of {config.min_regions} regions", "lower min_regions")
     reward = make_case_reward(config.reward)
     second = make_case_reward(config.second_reward) if config.second_reward else None
+    if state is not None:
+        check_same_base(out, config)
     policy = make_policy(
         config.policy,
         rank=config.lora_rank,

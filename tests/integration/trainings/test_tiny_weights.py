@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from training.policy.edit_cases import plain_case
+from training.policy.files import WEIGHTS
 from training.policy.flux2 import Flux2Policy
 from training.policy.flux2_tokens import decode_tokens, encode_images
 from training.policy.held_out_evaluation import edited, judged, summary
-from training.policy.registry import WEIGHTS, make_policy
+from training.policy.registry import make_policy
 from training.policy.rewards import OracleReward
 from training.policy.tiny.proof import PROOF_SEED, STEPS
 from training.policy.tiny.ship import MAX_BYTES

@@ -13,8 +13,9 @@ import torch
 
 from runtime.files import write_whole
 from schemas.errors import BadInput, RegionwiseError
+from training.policy.files import WEIGHTS
 from training.policy.flux2 import load_pipeline
-from training.policy.registry import WEIGHTS, make_policy
+from training.policy.registry import make_policy
 from training.policy.tiny.proof import proof
 
 #: The most that the shipped weights may weigh.

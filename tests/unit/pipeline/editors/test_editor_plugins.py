@@ -1,15 +1,17 @@
 """Editors that installed packages offer: known by name, asked like the embedded one, refused in one line."""
 
 import importlib
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from pipeline.build import make_editor, stages_of
+from pipeline.build import stages_of
+from pipeline.build_models import LocalModels
 from pipeline.config import BuildConfig
 from pipeline.dataset.shards import read_dataset, read_manifest
-from pipeline.editors.plugins import GROUP
+from pipeline.editors.plugins import FILES_GROUP, GROUP
 from pipeline.run.folder import read_kept
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput, MissingPackage
@@ -36,7 +38,8 @@ def test_a_build_asks_it_and_knows_no_scores(offered: Path, tmp_path: Path) -> N
     run, manifest = tmp_path / "one", read_manifest(tmp_path / "one" / "dataset")
     assert manifest.rows > 0
     assert (manifest.unscored, manifest.raters) == (manifest.rows, {})
-    assert manifest.build.model_revisions["editor"] == "inverter 7"
+    said = manifest.build.model_revisions["editor"]
+    assert re.fullmatch(r"inverter sha256:[0-9a-f]{64} package=inverters version=1\.0", said or "")
     rejected = next(stage.rejected for stage in manifest.stages if stage.stage == "candidates")
     assert rejected == {"not_this_one": 4}
     rows = [row for split in manifest.splits for _, row, _ in read_dataset(run / "dataset", split)]
@@ -52,7 +55,8 @@ def test_a_build_asks_it_and_knows_no_scores(offered: Path, tmp_path: Path) -> N
 
 def test_the_embedded_editor_is_what_it_was() -> None:
     plain = BuildConfig(scenes=1)
-    candidates = next(stage for stage in stages_of(plain) if stage.name == "candidates")
+    stages = stages_of(plain, {}, LocalModels(plain))
+    candidates = next(stage for stage in stages if stage.name == "candidates")
     assert (plain.editor, candidates.settings["editor"]) == ("procedural", ["procedural", "3"])
 
 
@@ -60,11 +64,11 @@ def test_an_unknown_editor_is_one_line_with_the_known_ones(offered: Path) -> Non
     with pytest.raises(BadInput, match=r"^editor 'nosuch:x': is not known; choose one of procedural, .*inverter"):
         config("nosuch:x")
     with pytest.raises(BadInput, match="inverter: has no place None; give a number"):
-        make_editor(config("inverter"))
+        LocalModels(config("inverter")).editor()
     with pytest.raises(
         MissingPackage, match=r"editor gone: cannot be loaded from inverter_of_tests:nothing: .*nothing"
     ):
-        make_editor(config("gone"))
+        LocalModels(config("gone")).editor()
 
 
 def test_defects_are_left_out_by_the_embedded_editor_alone(offered: Path) -> None:
@@ -85,8 +89,8 @@ def test_one_name_of_two_packages_is_refused_and_of_one_package_twice_is_not(
 
 
 def test_what_the_project_offers_is_there() -> None:
-    offers = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"][GROUP]
-    assert set(offers) == {"policy"}
-    for value in offers.values():
-        module, _, name = value.partition(":")
+    offers = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]
+    for group in (GROUP, FILES_GROUP):
+        assert set(offers[group]) == {"policy"}
+        module, _, name = offers[group]["policy"].partition(":")
         assert callable(getattr(importlib.import_module(module), name))

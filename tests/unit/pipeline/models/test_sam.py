@@ -14,7 +14,8 @@ from segment_anything.modeling import Sam
 from pipeline.models.protocols import Prompt
 from pipeline.models.sam import SamSettings, load_sam
 from pipeline.models.sam_architectures import SamSizes
-from pipeline.models.sam_checkpoint import TINY_WEIGHTS, read_checkpoint, write_checkpoint
+from pipeline.models.sam_checkpoint import read_checkpoint, write_checkpoint
+from pipeline.models.sam_files import TINY_WEIGHTS
 from pipeline.requests.scenes import render_scene
 from runtime.images import BadImage, ImageU8
 from schemas.errors import BadInput, OutOfMemory

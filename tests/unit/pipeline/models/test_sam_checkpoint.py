@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
-from pipeline.models import sam_checkpoint
+from pipeline.models import sam_files
 from pipeline.models.sam import load_sam
 from pipeline.models.sam_architectures import (
     ARCHITECTURES,
@@ -22,7 +22,8 @@ from pipeline.models.sam_architectures import (
     sizes_of_tensors,
     sizes_to_metadata,
 )
-from pipeline.models.sam_checkpoint import DOWNLOAD_PAGE, checkpoint_path, read_checkpoint, write_checkpoint
+from pipeline.models.sam_checkpoint import read_checkpoint, write_checkpoint
+from pipeline.models.sam_files import DOWNLOAD_PAGE, checkpoint_path
 from schemas.errors import BadInput
 from tests.cases.sam_cases import SMALL, random_sam
 
@@ -216,6 +217,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "weights.bin").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"does not end in \.pth, \.pt, \.safetensors"):
         load_sam(str(tmp_path / "weights.bin"))
-    monkeypatch.setattr(sam_checkpoint, "TINY_WEIGHTS", tmp_path / "sam_tiny.safetensors")
+    monkeypatch.setattr(sam_files, "TINY_WEIGHTS", tmp_path / "sam_tiny.safetensors")
     with pytest.raises(BadInput, match=r"sam_tiny.safetensors: does not exist; make them with `python -m training"):
         checkpoint_path("tiny")

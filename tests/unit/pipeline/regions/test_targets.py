@@ -18,7 +18,7 @@ def named(
     detector: WrittenDetector, instruction: str, *targets: Target, turns: tuple[str, ...] = ()
 ) -> Sample | Rejection:
     row = sample(request(*targets, instruction=instruction, turns=turns))
-    (result,) = name_targets([(row, grey())], detector)
+    (result,) = name_targets([(row, grey())], lambda: detector)
     return result
 
 
@@ -120,7 +120,7 @@ def test_a_part_goes_through_in_few_calls_and_keeps_its_order() -> None:
     rows = [(sample(request(instruction=text, number=n)), grey()) for n, text in enumerate(texts)]
     before = Rejection(key="x", name="x", stage="requests", reason="unreadable", detail="x")
     detector = WrittenDetector(CUPS)
-    results = list(name_targets([(before, None), *rows], detector))
+    results = list(name_targets([(before, None), *rows], lambda: detector))
     assert results[0] == before
     assert [row.key for row in results[1:]] == [row.key for row, _ in rows]
     assert [isinstance(row, Rejection) for row in results[1:]] == [False, True, False, False] * 10

@@ -49,7 +49,7 @@ def test_a_global_edit_is_changed_by_drift_and_not_by_a_codec(tmp_path: Path, ga
     planned = [PlannedLine(place="r:1", root=str(tmp_path), line=json.loads(json.dumps(line)))]
     rows = open_requests(planned, images, size_px=128, gates=GateSettings())
     rows = make_candidates(
-        (row for row in rows if isinstance(row, Sample)), images, editor=ProceduralEditor(), k=1, seed=0
+        (row for row in rows if isinstance(row, Sample)), images, editor=ProceduralEditor, k=1, seed=0
     )
     (found,) = find_regions(rows, images, segmenter=DifferenceSegmenter(), gates=GateSettings())
     assert [region.status for region in found.observed] == [status]

@@ -1,5 +1,6 @@
 """FLUX.2-klein's architecture with random weights, small: what must hold whatever the checkpoint."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -268,4 +269,4 @@ def test_the_tiny_policy_is_the_same_code(tmp_path: Path) -> None:
     tiny = make_policy(f"tiny:{tmp_path}", rank=2, alpha=4)
     assert type(tiny) is Flux2Policy
     assert (tiny.synthetic, tiny.name, tiny.encode([case()]).no_text) == (True, "tiny", None)
-    assert len(tiny.revision) == 16
+    assert re.fullmatch("sha256:[0-9a-f]{16}", tiny.revision)
