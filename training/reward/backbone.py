@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.models.checkpoint import model_files
+from pipeline.models.revisions import revision_of
 from schemas.errors import BadInput, MissingPackage
 
 _MIDDLE_GRAY = [0.5, 0.5, 0.5]
 
 
 class FrozenBackbone:
-    """Patch features of a model in `folder`. channels: how many.
+    """Patch features of a model in `folder`. channels: how many; revision: of its files.
 
     No `nn.Module`, so that its weights stay out of the reward's. Raises: BadInput where the folder holds no such model;
     MissingPackage without transformers.
@@ -26,6 +28,7 @@ class FrozenBackbone:
 
     def __init__(self, folder: Path) -> None:
         settings = _settings(folder)
+        self.revision = revision_of(model_files(folder))
         self.model: nn.Module = _load(folder).eval().requires_grad_(False)
         shape: Any = self.model.config
         if not hasattr(shape, "image_size") or not hasattr(shape, "hidden_size"):

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.record import short_hash
 from schemas.score import IMAGE_SCORES, REGION_SCORES, SCORE_MAX
@@ -44,6 +46,18 @@ def make_network(config: RewardConfig) -> RegionNet:
     return network.to(memory_format=torch.channels_last)
 
 
+def tensor_hashes(network: nn.Module) -> dict[str, list[Any]]:
+    """Type, shape and sha256 of the bytes of every weight by its name; how they lie in memory says nothing."""
+    return {
+        name: [str(tensor.dtype), list(tensor.shape), sha256(_bytes(tensor)).hexdigest()]
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 class RegionReward:
     """A `Reward` of a `RegionNet`; see `load` and `untrained`."""
 
@@ -52,8 +66,8 @@ class RegionReward:
     ) -> None:
         self.name, self.network, self.config = name, network.eval(), config
         self.calibrations = calibrations or {}
-        numbers = {key: float(tensor.double().abs().sum()) for key, tensor in network.state_dict().items()}
-        self.revision = short_hash(ARCHITECTURE, numbers, as_json(self.calibrations))
+        backbone = {} if network.backbone is None else {"backbone": network.backbone.revision}
+        self.revision = short_hash(ARCHITECTURE, tensor_hashes(network), as_json(self.calibrations), backbone)
 
     def score(self, queries: Sequence[RewardQuery]) -> list[Prediction]:
         """One prediction per query, in order; a region whose mask is empty is missing.

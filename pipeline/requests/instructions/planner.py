@@ -14,6 +14,8 @@ import httpx
 
 from pipeline.models.chat_http import FATAL_STATUSES, CallFailure, ChatClient, open_chat, run_async
 from pipeline.models.chat_settings import ChatSettings
+from pipeline.models.checkpoint import model_files
+from pipeline.models.revisions import revision_of
 from pipeline.requests.instructions.layout import (
     PROMPT_DIGEST,
     SYSTEM_PROMPT,
@@ -27,7 +29,6 @@ from pipeline.requests.instructions.layout import (
 )
 from runtime.specs import parse_spec
 from schemas.errors import BadInput, MissingPackage, RegionwiseError
-from schemas.record import short_hash
 
 NEW_TOKENS = 1024
 
@@ -129,7 +130,7 @@ class TransformersPlanner:
         if not self._tokenizer.chat_template:
             raise BadInput(thing, "its tokenizer has no chat template", "give an instruction-tuned model")
         self._device, self._new_tokens = device, new_tokens
-        self.name, self.revision = folder.name, f"{_weights_digest(folder)}@{PROMPT_DIGEST}"
+        self.name, self.revision = folder.name, f"{revision_of(model_files(folder))}@{PROMPT_DIGEST}"
 
     def plan(self, questions: Sequence[LayoutQuestion]) -> list[Layout | Refusal]:
         """As `LayoutPlanner.plan`, one question after another."""
@@ -150,12 +151,6 @@ class TransformersPlanner:
         if isinstance(layout, Refusal) and layout.reason == "not_json" and len(written) >= self._new_tokens:
             return Refusal("cut_short", f"the answer hit its limit of {self._new_tokens} tokens")
         return layout
-
-
-def _weights_digest(folder: Path) -> str:
-    """Sizes and names of the weights, and the config: another download is another revision."""
-    files = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
-    return short_hash("planner", files, (folder / "config.json").read_text())
 
 
 def make_planner(spec: str, settings: ChatSettings | None = None, device: str = "cpu") -> LayoutPlanner:

@@ -1,6 +1,7 @@
 """Layout planners: what a model answers becomes targets with boxes, or a refusal; instructions are only data for it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,3 +263,18 @@ def test_a_folder_without_a_model_is_refused(tiny_model: Path, tmp_path: Path) -
     (tmp_path / "model.safetensors").write_bytes(b"not a model")
     with pytest.raises(BadInput, match="cannot be loaded"):
         TransformersPlanner(tmp_path)
+
+
+def test_a_local_model_is_known_by_all_bytes_of_its_files(tiny_model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / tiny_model.name)
+    first = TransformersPlanner(tiny_model).revision
+    assert TransformersPlanner(copy).revision == first
+    weights = copy / "model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    whole[-1] ^= 0x80  # the sign of one weight
+    weights.write_bytes(whole)
+    changed = TransformersPlanner(copy).revision
+    assert changed != first
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    assert TransformersPlanner(copy).revision not in (first, changed)

@@ -1,5 +1,6 @@
 """The network: shapes, strict pooling, any number of regions, inputs that are left out."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from schemas.errors import BadInput, MissingPackage
 from schemas.score import IMAGE_SCORES
 from training.reward.backbone import FrozenBackbone
 from training.reward.batches import features_to_inputs
+from training.reward.calibration import Calibration
+from training.reward.config import RewardConfig
 from training.reward.features import features_of
 from training.reward.network import (
     NetworkConfig,
@@ -20,6 +23,8 @@ from training.reward.network import (
 )
 from training.reward.network_io import ASKED, EXPECTED
 from training.reward.network_layers import as_cells, pooled, spread
+from training.reward.region_reward import RegionReward, load, untrained
+from training.reward.shipped import FOLDERS, WEIGHTS
 from training.reward.text_encoding import encode, word_buckets
 from training.reward_protocol import RewardQuery
 
@@ -152,3 +157,26 @@ def test_a_backbone_needs_a_folder_and_its_package(tmp_path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises((MissingPackage, BadInput), match=r"transformers|no model"):
         FrozenBackbone(tmp_path)
+
+
+def test_a_reward_s_revision_is_of_every_bit_of_its_weights_and_not_of_how_they_lie() -> None:
+    config = RewardConfig(dataset="none", channels=8, text=8, hidden=16)
+    reward = untrained(config)
+    first = reward.revision
+    assert RegionReward("region", reward.network.to(memory_format=torch.contiguous_format), config).revision == first
+    weights = reward.network.state_dict()
+    name = next(name for name, weight in weights.items() if weight.dim() == 4)
+    with torch.no_grad():
+        weights[name].view(-1)[0].neg_()
+        flipped = RegionReward("region", reward.network, config).revision
+        weights[name].view(-1)[0].neg_()
+        assert RegionReward("region", reward.network, config).revision == first
+    assert flipped != first
+    assert RegionReward("region", reward.network, config, {"region.success": Calibration(2.0)}).revision != first
+    assert RegionReward("region", reward.network.double(), config).revision != first
+
+
+@pytest.mark.parametrize("folder", FOLDERS.values())
+def test_shipped_rewards_say_their_revision(folder: str) -> None:
+    said = json.loads((WEIGHTS / folder / "reward.json").read_bytes())["revision"]
+    assert load(WEIGHTS / folder).revision == said
