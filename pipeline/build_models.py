@@ -165,10 +165,10 @@ def check_models(run: Path, info: BuildInfo, config: BuildConfig) -> None:
             fault = f"was made by an earlier version, which kept no hash of all bytes of its {what}"
             raise RunConflict(str(run), fault, "finish it with that version, or give another --run")
         if was != now:
-            same_build = before if before is not None and revisions_of(before).get(role) == was else None
-            differs = changes(same_build.models[role], found.models[role]) if same_build else [f"it was {was}"]
+            is_kept = before is not None and revisions_of(before).get(role) == was
+            differs = changes(before.models[role], found.models[role]) if before is not None and is_kept else []
             more = f" (+{len(differs) - 1} more)" if len(differs) > 1 else ""
-            fault = f"was made with another {what}: {differs[0]}{more}"
+            fault = f"was made with another {what}: {differs[0] if differs else f'it was {was}'}{more}"
             raise RunConflict(str(run), fault, "put it back, or give another --run")
     if found.models and found != before:
         keep_models(run, found)

@@ -95,7 +95,8 @@ def identify(source: ModelSource) -> ModelIdentity:
 def _identified(path: Path, place: Path) -> ModelFile:
     digest = file_sha256(path)
     where, size_bytes, mtime_ns, inode = _stat(path)
-    name = path.relative_to(place).as_posix() if path.is_relative_to(place) else "/".join(path.parts[-2:])
+    inside = path != place and path.is_relative_to(place)
+    name = path.relative_to(place).as_posix() if inside else "/".join(path.parts[-2:])
     return ModelFile(name=name, path=where, size_bytes=size_bytes, mtime_ns=mtime_ns, inode=inode, sha256=digest)
 
 

@@ -6,6 +6,8 @@ was imported and that it was loaded.
 
 from pathlib import Path
 
+from schemas.record import short_hash
+
 INVERTER = """
 import numpy as np
 from pipeline.editors.protocol import CannotEdit, Edit
@@ -78,9 +80,13 @@ def offer(
 
 
 def offer_watched(folder: Path, place: Path) -> Path:
-    """An installed package with the editor `watched`, whose answers come from `place`/weights.bin alone."""
-    offer(folder, "watched", {"watched": "watched_of_tests:make"}, {"watched": "watched_files_of_tests:files"})
-    (folder / "watched_of_tests.py").write_text(WATCHED.format(place=str(place)))
+    """An installed package with the editor `watched`, whose answers come from `place`/weights.bin alone.
+
+    Its module has a name of its own for each place: a process imports a name once.
+    """
+    module = f"watched_of_tests_{short_hash(str(place))}"
+    offer(folder, "watched", {"watched": f"{module}:make"}, {"watched": "watched_files_of_tests:files"})
+    (folder / f"{module}.py").write_text(WATCHED.format(place=str(place)))
     (folder / "watched_files_of_tests.py").write_text(WATCHED_FILES)
     place.mkdir(parents=True, exist_ok=True)
     (place / "weights.bin").write_bytes(b"weights")

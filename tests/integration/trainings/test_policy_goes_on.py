@@ -170,6 +170,12 @@ def test_another_config_is_refused_by_the_setting_that_differs(whole: Path, tmp_
     fault = r"was trained with group = 3, now it is 4; give another folder, or the same settings$"
     with pytest.raises(RunConflict, match=fault):
         train_policy(PolicyConfig.model_validate(config | {"group": 4}), out)
+    policy = out / "policy.json"
+    said = policy.read_text()
+    policy.write_text(json.dumps(json.loads(said) | {"revision": "sha256:0123456789abcdef"}))
+    with pytest.raises(RunConflict, match=r"was trained on revision sha256:0123456789abcdef of tiny:.*, which is now"):
+        train_policy(PolicyConfig.model_validate(config | {"updates": 5}), out)
+    policy.write_text(said)
     free = {"updates": 5, "evaluate_every": 7, "checkpoint_every": 1, "reward_timeout_s": 9.0, "reward_threads": 2}
     assert train_policy(PolicyConfig.model_validate(config | free), out)["updates"] == 5
 
