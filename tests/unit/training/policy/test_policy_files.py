@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.editors.plugins import editor_source
+from pipeline.models.revisions import changes, identify
 from schemas.errors import BadInput, RunConflict
+from tests.cases.editor_plugin import offer
 from training.policy.checkpoint import check_same_base
 from training.policy.config import PolicyConfig
 from training.policy.files import earlier_fingerprint, fingerprint, policy_files
@@ -97,3 +100,20 @@ def test_what_is_missing_is_named(base: Path, trained: Path) -> None:
         assert "policy.json: names no base policy: " in fault()
     (trained / "policy.json").unlink()
     assert "policy.json: does not exist; train the policy" in fault()
+
+
+def test_the_editor_of_a_build_is_known_by_them(
+    base: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editors = {"policy": "training.policy.editor:make_editor"}
+    files = {"policy": "training.policy.files:policy_files"}
+    monkeypatch.syspath_prepend(str(offer(tmp_path / "packages", "policies", editors, files)))
+    first = identify(editor_source(f"policy:{trained}"))
+    names = [file.name for file in first.files]
+    assert names == ["adapter.safetensors", "base/model_index.json", "policy.json", *sorted(PARTS)]
+    (base / PARTS[1]).write_text("other words")
+    write_trained(trained, base, fingerprint(base))
+    assert changes(first, identify(editor_source(f"policy:{trained}"))) == [
+        f"the bytes of {trained / 'policy.json'} changed",
+        f"the bytes of {base / PARTS[1]} changed",
+    ]
