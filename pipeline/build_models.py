@@ -37,7 +37,7 @@ from schemas.record import canonical_json
 SETTINGS = {"detector": "detector", "outliner": "segmenter", "editor": "editor"}
 _FILE = "model_files.json"
 #: What `revision` writes; earlier versions wrote 16 digits, or what the model said of itself.
-_BY_BYTES = re.compile(r"\Asha256:[0-9a-f]{64}\b")
+_BY_BYTES = re.compile(r" sha256:[0-9a-f]{64}\b")
 
 
 class Models(Protocol):
@@ -161,7 +161,7 @@ def check_models(run: Path, info: BuildInfo, config: BuildConfig) -> None:
     for role, now in revisions_of(found).items():
         was = info.model_revisions.get(role) or "none"
         what = f"{role} {getattr(config, SETTINGS[role])}"
-        if not _BY_BYTES.match(was.partition(" ")[2]):
+        if not _BY_BYTES.search(was):
             fault = f"was made by an earlier version, which kept no hash of all bytes of its {what}"
             raise RunConflict(str(run), fault, "finish it with that version, or give another --run")
         if was != now:
