@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -214,10 +214,22 @@ def config_of(info: BuildInfo) -> BuildConfig:
         raise BadInput(f"the config in {info.name}'s run.json", first_fault(error), "make the run anew") from None
 
 
+def run_config(run: Path) -> BuildConfig:
+    """The config of a run, read and checked once a process while its `run.json` stays as it is. Raises: BadInput."""
+    path = run / "run.json"
+    state = path.stat() if path.is_file() else None
+    return _config_at(run, (state.st_size, state.st_mtime_ns, state.st_ino) if state else None)
+
+
+@lru_cache(maxsize=4)
+def _config_at(run: Path, _state: tuple[int, ...] | None) -> BuildConfig:
+    return config_of(read_build_info(run))
+
+
 def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
     """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
     folder = Path(run)
-    config = config_of(read_build_info(folder))
+    config = run_config(folder)
     embedded = is_embedded(config.editor) and (config.detector, config.segmenter) == ("targets", "difference")
     with nullcontext() if embedded else _MODELS:
         stages = {stage.name: stage for stage in stages_of(config)}
