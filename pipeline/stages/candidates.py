@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.protocol import CannotEdit, Edit, Editor, candidate_record
+from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
 from schemas.candidate import Candidate
 from schemas.record import short_hash
@@ -20,7 +21,8 @@ def make_candidates(
 ) -> Iterator[Sample | Rejection]:
     """One row per candidate: `k` from `editor`, or the brought ones of a request that has them."""
     for row in rows:
-        yield from _brought(row, images) if row.brought else _edited(row, images, editor, k, seed)
+        with of_request(row.request.name):
+            yield from _brought(row, images) if row.brought else _edited(row, images, editor, k, seed)
 
 
 def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) -> Iterator[Sample | Rejection]:
