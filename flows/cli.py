@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(INTERRUPTED, "the command", "was interrupted", "start it again: what is done is kept", as_json)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
+    except MemoryError:
+        _fail(1, "the command", "ran out of memory", "give it more and start again: what is done is kept", as_json)
     except OSError as error:
         thing = str(error.filename or "file system")
         _fail(

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -209,11 +209,26 @@ def config_of(info: BuildInfo) -> BuildConfig:
         raise BadInput(f"the config in {info.name}'s run.json", first_fault(error), "make the run anew") from None
 
 
+def run_info(run: Path) -> tuple[BuildInfo, BuildConfig]:
+    """A run's `run.json` and its config, read and checked once a process while the file stays as it is.
+
+    Raises: BadInput.
+    """
+    path = run / "run.json"
+    state = path.stat() if path.is_file() else None
+    return _info_at(run, (state.st_size, state.st_mtime_ns, state.st_ino) if state else None)
+
+
+@lru_cache(maxsize=4)
+def _info_at(run: Path, _state: tuple[int, ...] | None) -> tuple[BuildInfo, BuildConfig]:
+    info = read_build_info(run)
+    return info, config_of(info)
+
+
 def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
     """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
     folder = Path(run)
-    info = read_build_info(folder)
-    config = config_of(info)
+    info, config = run_info(folder)
     stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, LocalModels(config, folder))}
     with _MODELS if model_roles(config) else nullcontext():
         done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)

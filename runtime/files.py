@@ -48,6 +48,11 @@ def add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
+def forget_members(tar: tarfile.TarFile) -> None:
+    """Drops the list of what a tar holds, which one that is only written does not need; it grows with every member."""
+    tar.members = []  # type: ignore[attr-defined]  # documented, and not in the stubs
+
+
 class NotPlainTar(ValueError):
     """A tar that is not what `add_to_tar` writes."""
 

@@ -5,8 +5,11 @@ Everything decoded here is untrusted: its size is looked at before its pixels ar
 
 import warnings
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,11 @@ READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_SIDE_PX = 16_384
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
+#: Of all the images of one request together: sixteen of 16 megapixels, or four of the largest that are read.
+MAX_REQUEST_PIXELS = 256_000_000
+
+#: Memory that decoding takes for a pixel: Pillow's RGB of four bytes, its copy as bytes, and the array.
+DECODING_BYTES = 10
 
 
 class BadImage(ValueError):
@@ -40,27 +48,57 @@ def decode_image(data: bytes) -> ImageU8:
     """The image in `data` as it is meant to be seen: RGB, EXIF orientation applied, alpha laid on white.
 
     Returns: HWC uint8 RGB in [0, 255]. 16-bit and CMYK are converted; of an animation the first frame is taken.
-    Raises: BadImage with reason `empty_file`, `unreadable` or `too_large`.
+    Raises: BadImage with reason `empty_file`, `unreadable` or `too_large`; MemoryError where memory runs out, which is
+    no fault of the file.
     """
     if not data:
         raise BadImage("empty_file", "the file has no bytes")
     if len(data) > MAX_FILE_BYTES:
         raise BadImage("too_large", f"the file has {len(data)} bytes; at most {MAX_FILE_BYTES} are read")
+    with _opened(BytesIO(data)) as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.array(_to_rgb(image), dtype=np.uint8)
+
+
+def pixel_count(file: IO[bytes]) -> int:
+    """How many pixels the image in `file` has, by its header; 0 for what `decode_image` refuses."""
+    try:
+        with _opened(file) as image:
+            return image.width * image.height
+    except BadImage:
+        return 0
+
+
+@contextmanager
+def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    """An image whose size is allowed, its pixels not read yet. Raises: as `decode_image`, of the block, too."""
+    pixels = 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow: what it warns of is either refused below or does not matter
-            with Image.open(BytesIO(data), formats=READABLE_FORMATS) as image:
+            with Image.open(file, formats=READABLE_FORMATS) as image:
                 _check_size(image.width, image.height)
-                image.load()
-                return np.array(_to_rgb(ImageOps.exif_transpose(image)), dtype=np.uint8)
+                pixels = image.width * image.height
+                yield image
     except BadImage:
         raise
     except Image.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from None
     except UnidentifiedImageError:
         raise BadImage("unreadable", f"not one of {', '.join(READABLE_FORMATS)}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError, IndexError, TypeError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError, TypeError) as error:
+        _check_memory(pixels)
         raise BadImage("unreadable", f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _check_memory(pixels: int) -> None:
+    """Raises: MemoryError where there is none for an image of so many pixels.
+
+    Pillow's decoders say OSError where an allocation fails, as they do of a broken file: so it is tried out. The pages
+    are never touched, so they cost nothing.
+    """
+    np.empty(pixels * DECODING_BYTES, dtype=np.uint8)
 
 
 def _check_size(width_px: int, height_px: int) -> None:
@@ -77,7 +115,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # of RGB it would be a copy
 
 
 def _high_depth_to_u8(values: NDArray[np.float64], mode: str) -> ImageU8:
@@ -115,7 +153,9 @@ def encode_mask_png(mask_hw: MaskBool) -> bytes:
 def pixels_sha256(image_hwc_u8: ImageU8) -> str:
     """sha256 over height, width and the RGB bytes: the same pixels give the same hash whatever file they came in."""
     height, width = image_hwc_u8.shape[:2]
-    return sha256(f"{height}x{width}:".encode() + np.ascontiguousarray(image_hwc_u8).tobytes()).hexdigest()
+    digest = sha256(f"{height}x{width}:".encode())
+    digest.update(np.ascontiguousarray(image_hwc_u8).data)
+    return digest.hexdigest()
 
 
 def fit_size_px(width_px: int, height_px: int, longest_side_px: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@
     ├── RunInUse               exit code 1: another process works on the run folder
     ├── DamagedFile            exit code 1: a file that is not what its manifest says
     ├── OutOfMemory            exit code 1: a model needs more memory than there is
+    ├── StageFailed            exit code 1: a stage ended with an error that nobody expected
     └── TooManyRejected        exit code 3: more rejected than the allowed share
 
 Each names the thing, what is wrong with it (the fault) and what to do (the remedy), on one line.
@@ -63,6 +64,10 @@ class DamagedFile(RegionwiseError):
 
 class OutOfMemory(RegionwiseError, MemoryError):
     """A model that needs more memory for one item than there is."""
+
+
+class StageFailed(RegionwiseError):
+    """A stage that ended on one of its parts with an error that nobody expected."""
 
 
 class TooManyRejected(RegionwiseError):

@@ -18,12 +18,13 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipeline.build import check_reject_share, config_of, prepare_run, run_stage_part, stage_counts, stages_of
+from pipeline.build import check_reject_share, prepare_run, run_info, run_stage_part, stage_counts, stages_of
 from pipeline.build_models import LocalModels
 from pipeline.config import BuildConfig, load_config
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
 from pipeline.report import write_report
+from pipeline.run.faults import naming_lost_parts
 from pipeline.run.folder import STAGES, is_whole, read_build_info, read_done
 from pipeline.run.stage import input_digest
 from pipeline.run.workers import workers as open_workers
@@ -36,8 +37,7 @@ from schemas.record import short_hash
 def part_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     """The cache key of one stage on one part: stage, version, part, and a hash of run folder, settings and input."""
     run, part = Path(arguments["run"]), int(arguments["part"])
-    info = read_build_info(run)
-    config = config_of(info)
+    info, config = run_info(run)
     stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, LocalModels(config, run))}
     stage = stages[arguments["stage"]]
     digest = short_hash(str(run), input_digest(run, stage, part))
@@ -121,7 +121,8 @@ def build_dataset(run: str, config: BuildConfig, workers: int = 2, dask: str | N
     with locked(folder):
         prepare_run(folder, _checked(config))
         with open_workers(workers, dask or None) as executor:
-            _run_parts(str(folder), executor, workers)
+            with naming_lost_parts(folder):
+                _run_parts(str(folder), executor, workers)
             info = read_build_info(folder)
             counts = stage_counts(folder, info.n_parts)
             check_reject_share(folder, counts, _checked(config).max_reject_share)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.run.folder import digest_of, is_whole, part_name, read_done
 from runtime.files import whole_file, write_whole
+from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import PartDone
 from schemas.record import canonical_json
@@ -92,6 +93,8 @@ def read_consensus(run: Path, snapshot: str, part: int) -> dict[str, Consensus]:
     try:
         records = pq.read_table(path, columns=["record"])["record"].to_pylist()
     except (OSError, pa.ArrowException) as error:
+        if is_out_of_memory(error):
+            raise
         fault = f"cannot be read: {type(error).__name__}"
         raise DamagedFile(str(path), fault, "run `regionwise consensus` again") from None
     rows = [Consensus.from_json(record, thing=str(path)) for record in records]

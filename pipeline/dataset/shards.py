@@ -18,7 +18,7 @@ from pipeline.dataset.rows import dataset_row
 from pipeline.dataset.scores import ROWS, RowScores, row_scores, snapshot_of
 from pipeline.run.folder import read_kept
 from pipeline.run.image_store import read_image_bytes
-from runtime.files import add_to_tar, sha256_of_file, tar_members, whole_file
+from runtime.files import add_to_tar, forget_members, sha256_of_file, tar_members, whole_file
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import Manifest, Shard
@@ -42,6 +42,7 @@ def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -
             row = dataset_row(sample, plan.split, chosen)
             for name, data in FORMAT.members(row, _images(run, sample)).items():
                 add_to_tar(tar, f"{row.key}.{name}", data)
+            forget_members(tar)
             requests.add(row.request)
             edit_types.append(row.edit_type)
             raters.append(row.rater)
@@ -73,13 +74,14 @@ def _planned_samples(run: Path, plan: ShardPlan, scores: str) -> Iterator[tuple[
     snapshot = snapshot_of(scores)
     for part, keys in plan.keys:
         wanted = set(keys)
-        found = [row for row in read_kept(run, "gates", part) if row.key in wanted]
-        if len(found) != len(keys):
-            raise DamagedFile(
-                f"gates/part-{part:05d}", f"holds {len(found)} of {len(keys)} rows", "run the build again"
-            )
         consensus = read_consensus(run, snapshot, part) if snapshot else {}
-        yield from ((row, row_scores(row, scores, consensus)) for row in found)
+        found = 0
+        for row in read_kept(run, "gates", part):
+            if row.key in wanted:
+                found += 1
+                yield row, row_scores(row, scores, consensus)
+        if found != len(keys):
+            raise DamagedFile(f"gates/part-{part:05d}", f"holds {found} of {len(keys)} rows", "run the build again")
 
 
 def _images(run: Path, sample: Sample) -> SampleImages:

@@ -25,7 +25,8 @@ LEVELS = (((0, 0), (0.0, 0.0)), ((1, 1), (0.15, 0.45)), ((1, 2), (0.3, 0.75)), (
 IN_REGION_ONLY = ("missed", "wrong_attribute", "half_done", "spill", "seam")
 CONTENT = ("missed", "wrong_attribute", "half_done")
 _TRIES = 8
-_PLANS_KEPT = 4
+#: Plans that are kept, and the pixels of all their canvases: four of 512 px, or one of 1,024 px, which takes 30 MB.
+_PLANS_KEPT, _PLANS_PIXELS = 4, 4 * 512 * 512
 
 
 class ProceduralEditor:
@@ -77,10 +78,17 @@ class ProceduralEditor:
             raise CannotEdit("no_source", "the request came without its canvas")
         key = request.id, zlib.crc32(b"".join(np.ascontiguousarray(s[::3]).tobytes() for s in sources))
         if key not in self._plans:
+            self._make_room(sources[0])
             self._plans[key] = make_plan(request, sources)
-            while len(self._plans) > _PLANS_KEPT:
-                self._plans.popitem(last=False)
         return self._plans[key]
+
+    def _make_room(self, canvas: ImageU8) -> None:
+        """Drops the oldest plans, so that one for `canvas` may be kept beside the others."""
+        allowed = _PLANS_PIXELS - canvas[..., 0].size
+        while len(self._plans) >= _PLANS_KEPT or sum(one.wanted[..., 0].size for one in self._plans.values()) > allowed:
+            if not self._plans:
+                break
+            self._plans.popitem(last=False)
 
     def _drawn(self, plan: Plan, level: int, seed: int) -> tuple[Defect, ...]:
         """The defects of a level of quality: drawn, tried one by one, and kept where they can be seen."""

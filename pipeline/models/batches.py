@@ -1,4 +1,4 @@
-"""Batches of what a model is given, halved where memory runs out; and how the libraries say that it did.
+"""Batches of what a model is given, halved where memory runs out.
 
 No torch is imported here: only where something else has, it keeps memory that can be given back.
 """
@@ -7,22 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from runtime.memory import is_out_of_memory
 from schemas.errors import OutOfMemory
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-#: What the message of a RuntimeError says, in lower case, where an allocation failed. Not among them is
-#: CUDNN_STATUS_NOT_SUPPORTED: an operation that the library does not have, whatever the memory.
-_OUT_OF_MEMORY = (
-    "out of memory",  # CUDA's and MPS's allocators, the CUDA driver
-    "can't allocate memory",  # DefaultCPUAllocator on Linux
-    "not enough memory: you tried to allocate",  # DefaultCPUAllocator elsewhere
-    "cannot allocate memory",  # the operating system: mmap, page-locked memory
-    "_alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED and their kin
-    "bad_alloc",  # C++, passed on in words
-    "invalid buffer size",  # MPS, for one tensor beyond the largest buffer
-)
 
 
 class ShrinkingBatches:
@@ -55,14 +44,6 @@ class ShrinkingBatches:
 def out_of_memory(model: str) -> OutOfMemory:
     """The error for a model that has not the memory for a single image."""
     return OutOfMemory(model, "runs out of memory on one image", "take a smaller model, or --device cpu")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the host or on a device."""
-    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
-        return True
-    message = str(error).lower()
-    return any(words in message for words in _OUT_OF_MEMORY)
 
 
 def _unless_out_of_memory(

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.models.batches import is_out_of_memory
-from schemas.errors import BadInput, MissingPackage
+from runtime.memory import is_out_of_memory
+from schemas.errors import BadInput, MissingPackage, OutOfMemory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def model_files(folder: Path) -> list[Path]:
 def read_weights(path: Path) -> Weights:
     """The tensors of a `.safetensors`, `.pth` or `.pt` file.
 
-    Raises: BadInput where it is damaged, of another kind, or a pickle that holds more than tensors.
+    Raises: BadInput where it is damaged, of another kind, or a pickle that holds more than tensors; OutOfMemory.
     """
     if path.suffix in PTH_SUFFIXES:
         return _read_pth(path)
@@ -81,7 +81,8 @@ def read_weights(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             return Weights({name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {}))
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        _raise_if_memory(error, path)
         raise BadInput(str(path), f"is no whole safetensors file: {error}", "download or convert it anew") from None
 
 
@@ -95,6 +96,7 @@ def _read_pth(path: Path) -> Weights:
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from None
     except Exception as error:  # a broken pickle makes the reader raise whatever its bytes lead to
+        _raise_if_memory(error, path)
         raise BadInput(str(path), f"is no whole checkpoint: {_first_line(error)}", "download it anew") from None
     if not isinstance(document, Mapping):
         raise BadInput(str(path), f"holds a {type(document).__name__}, no named tensors", "give a state_dict")
@@ -181,7 +183,7 @@ def folder_files(folder: Path, model_types: Sequence[str], page: str) -> list[Pa
 def load_folder(model_class: Any, folder: Path) -> Any:
     """A transformers model from a local folder, in fp32 and for inference.
 
-    Raises: BadInput where its weights are damaged, missing in part, or of other shapes.
+    Raises: BadInput where its weights are damaged, missing in part, or of other shapes; OutOfMemory.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -197,7 +199,7 @@ def load_folder(model_class: Any, folder: Path) -> Any:
                 dtype="float32",
             )
     except Exception as error:  # what transformers raises for a broken folder is no fixed set
-        _raise_if_memory(error)
+        _raise_if_memory(error, folder)
         fault = f"holds no model that can be loaded: {_first_line(error)}"
         raise BadInput(str(folder), fault, "download it anew") from None
     missing = sorted({*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])})
@@ -219,9 +221,10 @@ def quiet_transformers() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _raise_if_memory(error: Exception) -> None:
+def _raise_if_memory(error: Exception, path: Path) -> None:
+    """Raises: OutOfMemory, naming the checkpoint, where it is memory that lacks: downloading it anew would not help."""
     if is_out_of_memory(error):
-        raise error
+        raise OutOfMemory(str(path), "does not fit into memory", "free some, or take a smaller model") from error
 
 
 def load_local(loader: Any, folder: Path, what: str, page: str) -> Any:
@@ -229,6 +232,6 @@ def load_local(loader: Any, folder: Path, what: str, page: str) -> Any:
     try:
         return loader.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # no fixed set here either
-        _raise_if_memory(error)
+        _raise_if_memory(error, folder)
         fault = f"holds no {what} that can be loaded: {_first_line(error)}"
         raise BadInput(str(folder), fault, f"download its files from {page}") from None

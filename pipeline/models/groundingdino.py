@@ -172,7 +172,7 @@ def read_literals(path: Path) -> dict[str, Any]:
     """The plain assignments in a Python file, read as data: nothing of it is run. Raises: BadInput, naming the line."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:  # MemoryError: nested too deep
         raise BadInput(str(path), f"cannot be read: {error}", "give the config that came with the checkpoint") from None
     found: dict[str, Any] = {}
     for statement in tree.body:

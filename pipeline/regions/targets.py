@@ -7,7 +7,6 @@ grows is said in words alone; the box for it is a rule of thumb.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -24,8 +23,9 @@ from schemas.request import EditRequest, Target
 from schemas.sample import Rejection, Sample
 
 STAGE = "requests"
-#: Rows that a detector sees in one call; their images are held until it has answered.
+#: Rows that a detector sees in one call, and the bytes of their images (32 of 1,024 px), held until it has answered.
 CHUNK_ROWS = 32
+CHUNK_BYTES = 96 * 1024**2
 #: Sides of something that shall grow or shrink, as a multiple of what they were.
 GROWTH = {"bigger": 1.4, "smaller": 0.7}
 #: How far something goes that shall move that way, in its own widths and heights.
@@ -49,8 +49,7 @@ def name_targets(
     row has something to look for.
     Raises: BadInput where the detector answers a box that is none.
     """
-    rest = iter(rows)
-    while chunk := list(islice(rest, CHUNK_ROWS)):
+    for chunk in _chunks(rows):
         read = [_read(row) for row, _ in chunk]
         jobs = [
             (image, reading.phrases)
@@ -70,6 +69,22 @@ def _found(jobs: Sequence[tuple[ImageU8, tuple[str, ...]]], detector: Detector) 
     for found in answers:
         _check_boxes(detector, found)
     return answers
+
+
+def _chunks(
+    rows: Iterable[tuple[Sample | Rejection, ImageU8 | None]],
+) -> Iterator[list[tuple[Sample | Rejection, ImageU8 | None]]]:
+    """The rows in lists of at most `CHUNK_ROWS` and, beyond one image, `CHUNK_BYTES`."""
+    chunk, used = list[tuple[Sample | Rejection, ImageU8 | None]](), 0
+    for row, image in rows:
+        size = image.nbytes if image is not None else 0
+        if chunk and (len(chunk) == CHUNK_ROWS or used + size > CHUNK_BYTES):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append((row, image))
+        used += size
+    if chunk:
+        yield chunk
 
 
 def _read(row: Sample | Rejection) -> _Reading | Rejection | None:

@@ -44,6 +44,7 @@ MEANINGS = {
     "same_aspect": "the candidate has another shape than its source",
     "size": "the image is too small to show an edit",
     "too_large": "the image has too many pixels to be opened safely",
+    "too_many_pixels": "the images of the request have too many pixels together to be opened safely",
     "unchanged": "the candidate equals its source apart from noise",
     "unknown_operation": "the editor does not know the operation",
     "unreadable": "the image could not be decoded",

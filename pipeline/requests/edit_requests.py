@@ -9,12 +9,17 @@ from schemas.request import EditRequest, Source, Target, request_id
 NAME_CHARS = 200
 
 
-def edit_request(opened: OpenedRequest, targets: tuple[Target, ...], stored: Sequence[ImageU8]) -> EditRequest:
-    """The request of an opened line. targets, stored: scaled, and the sources' pixels as they are read back."""
+def edit_request(
+    opened: OpenedRequest, targets: tuple[Target, ...], origins: Sequence[str], stored: Sequence[ImageU8]
+) -> EditRequest:
+    """The request of an opened line.
+
+    origins: `pixels_sha256` of the sources at their own size. targets, stored: scaled; the sources' pixels as they are
+    read back.
+    """
     line = opened.line
-    origins = tuple(pixels_sha256(image) for image in opened.images)
     return EditRequest(
-        id=request_id(origins, line.instruction, line.turns, line.targets),
+        id=request_id(tuple(origins), line.instruction, line.turns, line.targets),
         name=line.id,
         kind=line.kind,
         sources=tuple(
@@ -27,7 +32,7 @@ def edit_request(opened: OpenedRequest, targets: tuple[Target, ...], stored: Seq
         edit_type=line.edit_type or edit_type_of(targets),
         split=line.split,
         source_group=line.source_group,
-        synthetic=opened.synthetic,
+        synthetic=opened.scene is not None,
     )
 
 

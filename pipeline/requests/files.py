@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.run.plan import PlannedLine
-from runtime.images import MAX_FILE_BYTES, BadImage, ImageU8, decode_image
+from runtime.images import MAX_FILE_BYTES, BadImage, ImageU8, decode_image, pixel_count
+from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput
 
 LINE_MAX_BYTES = 1_000_000
@@ -141,6 +142,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str 
                 fault = fault or (TOO_LONG if len(text) > LINE_MAX_BYTES else None)
                 yield number, *((None, fault) if fault else _parse_line(text))
     except (pa.ArrowException, OSError, ValueError, OverflowError, LookupError) as error:
+        if is_out_of_memory(error):
+            raise
         raise BadInput(str(path), f"is not Parquet: {error}"[:200], "mend the file") from None
 
 
@@ -156,8 +159,29 @@ def _without_nulls(value: Any) -> Any:
 def read_outside_image(root: Path, path: str) -> ImageU8:
     """The image at `path` below `root`, HWC uint8 RGB.
 
-    Raises: BadImage with reason `remote_refused`, `path_outside`, `missing_file`, or one of `decode_image`.
+    Raises: BadImage with reason `remote_refused`, `path_outside`, `missing_file`, or one of `decode_image`;
+    MemoryError.
     """
+    file = _outside_file(root, path)
+    try:
+        return decode_image(file.read_bytes())
+    except OSError as error:
+        if is_out_of_memory(error):
+            raise MemoryError(path) from None
+        raise BadImage("missing_file", f"{type(error).__name__}") from None
+
+
+def outside_pixels(root: Path, path: str) -> int:
+    """How many pixels the image at `path` below `root` has, by its header; 0 where it cannot be used."""
+    try:
+        with _outside_file(root, path).open("rb") as file:
+            return pixel_count(file)
+    except (BadImage, OSError):
+        return 0
+
+
+def _outside_file(root: Path, path: str) -> Path:
+    """The file at `path` below `root`. Raises: BadImage where there is none that may be read."""
     if "://" in path:
         raise BadImage("remote_refused", "remote sources are off; copy the file into the folder")
     try:
@@ -172,6 +196,6 @@ def read_outside_image(root: Path, path: str) -> ImageU8:
             raise BadImage("missing_file", "no such file")
         if file.stat().st_size > MAX_FILE_BYTES:
             raise BadImage("too_large", f"the file has {file.stat().st_size} bytes")
-        return decode_image(file.read_bytes())
     except OSError as error:
         raise BadImage("missing_file", f"{type(error).__name__}") from None
+    return file

@@ -1,15 +1,16 @@
 """A planned line opened: its fields as a checked `RequestLine`, and its source images at their own size."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.requests.files import read_outside_image
+from pipeline.requests.files import outside_pixels, read_outside_image
 from pipeline.requests.scenes import scene_at
 from pipeline.run.plan import PlannedLine
-from runtime.images import BadImage, ImageU8
+from runtime.images import MAX_REQUEST_PIXELS, BadImage, ImageU8
 from schemas.errors import BadInput, NewerSchema
 from schemas.request import RequestLine
 
@@ -26,40 +27,52 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True)
 class OpenedRequest:
-    """A parsed line and its source images (HWC uint8 RGB) at their own size.
-
-    root: the folder that the paths of its candidates are relative to; None for a procedural scene.
-    """
+    """A parsed line. root: the folder that its paths are relative to. scene: the picture of a procedural scene."""
 
     line: RequestLine
-    images: list[ImageU8]
-    synthetic: bool
-    root: Path | None = None
+    root: Path = Path()
+    scene: ImageU8 | None = None
+
+    def images(self) -> Iterator[ImageU8]:
+        """The source images (HWC uint8 RGB) at their own size, each read when it is asked for.
+
+        Whoever holds one at a time never has two in memory. Raises: BadImage for one that cannot be read; MemoryError.
+        """
+        if self.scene is not None:
+            yield self.scene
+        else:
+            yield from map(self.read, self.line.sources)
+
+    def read(self, path: str) -> ImageU8:
+        """An image that the line names. Raises: BadImage, its detail with the path; MemoryError."""
+        try:
+            return read_outside_image(self.root, path)
+        except BadImage as error:
+            raise BadImage(error.reason, f"{path[:100]}: {error.detail}") from None
 
 
 def open_line(planned: PlannedLine, scene_textures: tuple[str, ...]) -> OpenedRequest:
-    """A line of the plan with its source images; a scene is rendered.
-
-    Raises: BadRequest for a line that cannot be used; BadImage for a source that cannot be read.
-    """
+    """A line of the plan, whose images can be read; a scene is rendered. Raises: BadRequest for one of no use."""
     if planned.fault:
         raise BadRequest("unreadable_line", planned.fault)
     if planned.duplicate_of:
         raise BadRequest("duplicate_id", f"{planned.place} has the id of {planned.duplicate_of}")
     if planned.scene:
         line, image = scene_at(*planned.scene, textures=scene_textures)
-        return OpenedRequest(line, [image], True)
-    line = parse_line(planned.line or {}, planned.place)
-    root = Path(planned.root or ".")
-    return OpenedRequest(line, [read_image_of_line(root, path) for path in line.sources], False, root)
+        return OpenedRequest(line, scene=image)
+    opened = OpenedRequest(parse_line(planned.line or {}, planned.place), Path(planned.root or "."))
+    _check_pixels(opened)
+    return opened
 
 
-def read_image_of_line(root: Path, path: str) -> ImageU8:
-    """An image that a request line names. Raises: BadImage, its detail with the path."""
-    try:
-        return read_outside_image(root, path)
-    except BadImage as error:
-        raise BadImage(error.reason, f"{path[:100]}: {error.detail}") from None
+def _check_pixels(opened: OpenedRequest) -> None:
+    """Raises: BadRequest where the images of a request have too many pixels together, by their headers."""
+    paths = (*opened.line.sources, *(candidate.path for candidate in opened.line.candidates))
+    pixels = sum(outside_pixels(opened.root, path) for path in paths)
+    if pixels > MAX_REQUEST_PIXELS:
+        found = f"its {len(paths)} images have {pixels / 1e6:.0f} megapixels together"
+        detail = f"{found}, at most {MAX_REQUEST_PIXELS / 1e6:.0f} are read; scale them down"
+        raise BadRequest("too_many_pixels", detail)
 
 
 def parse_line(fields: dict[str, Any], place: str) -> RequestLine:

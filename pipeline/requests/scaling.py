@@ -1,5 +1,6 @@
 """Sources, targets and brought candidates in the frame of a build: scaled down to its size."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.requests.lines import BadRequest
@@ -10,6 +11,8 @@ from schemas.request import Target
 
 #: A brought candidate may differ this much in aspect from its source: editors round sizes to their own grid.
 MAX_ASPECT_DIFFERENCE = 0.05
+#: (height, width) in pixels.
+Size = tuple[int, int]
 
 
 def scale_image(image: ImageU8, size_px: int) -> ImageU8:
@@ -25,15 +28,15 @@ def scale_to_source(image: ImageU8, width_px: int, height_px: int) -> ImageU8:
     return resize_image(image, width_px, height_px)
 
 
-def scale_targets(targets: tuple[Target, ...], originals: list[ImageU8], scaled: list[ImageU8]) -> tuple[Target, ...]:
-    """The targets of a request in the frame of its scaled sources.
+def scale_targets(targets: tuple[Target, ...], originals: Sequence[Size], scaled: Sequence[Size]) -> tuple[Target, ...]:
+    """The targets of a request in the frame of its scaled sources. originals, scaled: (H, W) of the sources.
 
     Raises: BadRequest for a box or mask that does not fit its image.
     """
     return tuple(_scale_target(f"targets.{index}", target, originals, scaled) for index, target in enumerate(targets))
 
 
-def _scale_target(place: str, target: Target, originals: list[ImageU8], scaled: list[ImageU8]) -> Target:
+def _scale_target(place: str, target: Target, originals: Sequence[Size], scaled: Sequence[Size]) -> Target:
     changes: dict[str, Any] = {}
     for name in ("box", "destination"):
         if box := getattr(target, name):
@@ -47,22 +50,22 @@ def _scale_target(place: str, target: Target, originals: list[ImageU8], scaled: 
     return target.model_copy(update=changes)
 
 
-def _scale_box(place: str, box: Box, original: ImageU8, scaled: ImageU8) -> Box:
-    (height, width), (new_height, new_width) = original.shape[:2], scaled.shape[:2]
+def _scale_box(place: str, box: Box, original: Size, scaled: Size) -> Box:
+    (height, width), (new_height, new_width) = original, scaled
     if not box_in_image(box, width, height):
         raise BadRequest("box_outside_image", f"{place} {list(box)} leaves {width} x {height} px")
     return scale_box(box, (width, height), (new_width, new_height))
 
 
-def _scale_mask(place: str, rle: CocoRle, original: ImageU8, scaled: ImageU8) -> CocoRle | None:
+def _scale_mask(place: str, rle: CocoRle, original: Size, scaled: Size) -> CocoRle | None:
     """The mask at the new size; None where nothing of it is left."""
-    if rle.size != original.shape[:2]:
-        raise BadRequest("bad_mask", f"{place} has size {list(rle.size)}, its image {list(original.shape[:2])}")
+    if rle.size != original:
+        raise BadRequest("bad_mask", f"{place} has size {list(rle.size)}, its image {list(original)}")
     try:
         mask = rle_to_mask(rle)
     except ValueError as error:
         raise BadRequest("bad_mask", f"{place}: {error}") from None
     if not mask.any():
         raise BadRequest("bad_mask", f"{place} is empty")
-    resized = resize_mask(mask, scaled.shape[1], scaled.shape[0])
+    resized = resize_mask(mask, scaled[1], scaled[0])
     return mask_to_rle(resized) if resized.any() else None

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runtime.files import sha256_of_file, whole_file
+from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import BuildInfo, FileDigest, PartDone
 from schemas.record import short_hash
@@ -40,6 +41,11 @@ ROW_SCHEMA = pa.schema(
     metadata={"schema": "stage-rows/1"},
 )
 Row = Sample | Rejection
+#: Text of the rows that is gathered before it is written as a row group of Parquet, which takes some eight times the
+#: memory. A part of a hundred requests at 256 px, 4 candidates each, is one group.
+GROUP_CHARS = 2 * 1024**2
+#: Rows that are read at a time.
+READ_ROWS = 32
 
 
 def part_name(part: int) -> str:
@@ -100,10 +106,24 @@ def is_whole(run: Path, files: Iterable[FileDigest]) -> bool:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes the rows of a part as Parquet, whole or not at all."""
-    table = pa.Table.from_pylist([_columns(row) for row in rows], schema=ROW_SCHEMA)
-    with whole_file(path) as file:
-        pq.write_table(table, file, compression="zstd")
+    """Writes the rows of a part as Parquet, whole or not at all, as they come: a row group is all that is held."""
+    with whole_file(path) as file, pq.ParquetWriter(file, ROW_SCHEMA, compression="zstd") as writer:
+        for group in _groups(rows):
+            writer.write_table(pa.Table.from_pylist(group, schema=ROW_SCHEMA))
+
+
+def _groups(rows: Iterable[Row]) -> Iterator[list[dict[str, object]]]:
+    """The columns of the rows, `GROUP_CHARS` of records or a little more at a time; of no rows one empty group."""
+    group, chars, empty = list[dict[str, object]](), 0, True
+    for row in rows:
+        columns = _columns(row)
+        group.append(columns)
+        chars += len(str(columns["record"]))
+        if chars >= GROUP_CHARS:
+            yield group
+            group, chars, empty = [], 0, False
+    if group or empty:
+        yield group
 
 
 def _columns(row: Row) -> dict[str, object]:
@@ -128,14 +148,21 @@ def _instruction_digest(request: EditRequest) -> str:
 
 def read_rows(run: Path, stage: str, part: int) -> Iterator[Row]:
     """All rows of a part, kept (Sample) and rejected (Rejection), in their order."""
-    table = read_columns(run, stage, part, ["kept", "record"])
     thing = f"{stage}/{part_name(part)}.parquet"
+    for kept, record in _kept_and_record(rows_path(run, stage, part), thing):
+        yield (Sample if kept else Rejection).from_json(record, thing=thing)
+
+
+def _kept_and_record(path: Path, thing: str) -> Iterator[tuple[bool, str]]:
+    """Whether a row is kept, and its record, a few rows in memory at a time. Raises: DamagedFile."""
     try:
-        rows = list(zip(table["kept"].to_pylist(), table["record"].to_pylist(), strict=True))
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(READ_ROWS, columns=["kept", "record"]):
+                yield from zip(batch["kept"].to_pylist(), batch["record"].to_pylist(), strict=True)
     except UnicodeDecodeError:
         raise DamagedFile(thing, "has text that is not UTF-8", "run `regionwise repair`") from None
-    for kept, record in rows:
-        yield (Sample if kept else Rejection).from_json(record, thing=thing)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from None
 
 
 def read_kept(run: Path, stage: str, part: int) -> Iterator[Sample]:
@@ -149,4 +176,11 @@ def read_columns(run: Path, stage: str, part: int, columns: list[str]) -> pa.Tab
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(str(path), f"cannot be read: {type(error).__name__}", "run `regionwise repair`") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    """What to raise for a file that cannot be read: where memory ran out, that is no fault of the file."""
+    if is_out_of_memory(error):
+        return error
+    return DamagedFile(str(path), f"cannot be read: {type(error).__name__}", "run `regionwise repair`")

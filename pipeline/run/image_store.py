@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
-from runtime.files import add_to_tar
+from runtime.files import add_to_tar, forget_members
 from runtime.images import EXTENSIONS, ImageU8, decode_image, encode_image, pixels_sha256
 from schemas.errors import DamagedFile
 from schemas.sample import ImageFormat, ImageRef
@@ -21,25 +21,31 @@ class StoredImage:
 
 
 class ImageTar:
-    """Writes the images of one part, the same pixels once. name: the tar's final place below the run folder."""
+    """Writes the images of one part, the same pixels once. name: the tar's final place below the run folder.
+
+    Of what is written it keeps the places alone: the pixels of a part of 256 requests would be gigabytes.
+    """
 
     def __init__(self, file: IO[bytes], name: str, image_format: ImageFormat) -> None:
         self._file, self._name, self._format = file, name, image_format
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
-        self._written: dict[str, StoredImage] = {}
+        self._written: dict[str, ImageRef] = {}
 
     def add(self, image_hwc_u8: ImageU8) -> StoredImage:
         """Adds an image (RGB), the same one once, and says where it lies and what is read back."""
         name = pixels_sha256(image_hwc_u8)
-        if name not in self._written:
-            data = encode_image(image_hwc_u8, self._format)
-            pixels = image_hwc_u8 if self._format == "png" else decode_image(data)
-            self._written[name] = StoredImage(self._add_bytes(name, data), pixels)
-        return self._written[name]
+        ref = self._written.get(name)
+        if ref is not None and self._format == "png":  # lossless: nothing to encode again
+            return StoredImage(ref, image_hwc_u8)
+        data = encode_image(image_hwc_u8, self._format)
+        if ref is None:
+            ref = self._written[name] = self._add_bytes(name, data)
+        return StoredImage(ref, image_hwc_u8 if self._format == "png" else decode_image(data))
 
     def _add_bytes(self, name: str, data: bytes) -> ImageRef:
         offset = self._file.tell() + tarfile.BLOCKSIZE
         add_to_tar(self._tar, f"{name[:32]}.{EXTENSIONS[self._format]}", data)
+        forget_members(self._tar)
         digest = sha256(data).hexdigest()
         return ImageRef(tar=self._name, offset=offset, length=len(data), sha256=digest, format=self._format)
 

@@ -8,13 +8,14 @@ not exist.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline.run.faults import of_part
 from pipeline.run.folder import (
     Row,
     digest_of,
@@ -33,6 +34,9 @@ from schemas.errors import BadInput
 from schemas.manifest import PartDone
 from schemas.record import canonical_json
 from schemas.sample import ImageFormat, ImageRef, Rejection
+
+#: Counts the rows that are kept beside the reasons of the others, none of which is empty.
+KEPT = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def run_part(
 ) -> tuple[PartDone, bool]:
     """Runs `stage` over one part unless its result is there, whole and made from the same input.
 
-    Returns: the part's done-record, and whether work was done for it.
+    Returns: the part's done-record, and whether work was done for it. Raises: StageFailed, naming part and request, for
+    an error that the stage does not expect.
     """
     digest = input_digest(run, stage, part)
     done = read_done(run, stage.name, part)
@@ -85,16 +90,17 @@ def run_part(
     started = time.monotonic()
     rows_in = plan_rows(_plan_path(run, part)) if stage.after is None else read_kept(run, stage.after, part)
     counted = _Counted(rows_in)
-    rows, paths = _write_result(run, stage, part, counted)
-    reasons = Counter(row.reason for row in rows if isinstance(row, Rejection))
+    with of_part(run, stage.name, part):
+        found, paths = _write_result(run, stage, part, counted)
+    kept = found.pop(KEPT, 0)
     done = PartDone(
         stage=stage.name,
         part=part,
         input_digest=digest,
         files=tuple(digest_of(run, path) for path in paths),
         rows_in=counted.count,
-        kept=len(rows) - reasons.total(),
-        rejected=dict(sorted(reasons.items())),
+        kept=kept,
+        rejected=dict(sorted(found.items())),
         seconds=round(time.monotonic() - started, 3),
         attempts=attempts,
     )
@@ -114,21 +120,29 @@ class _Counted:
             yield row
 
 
-def _write_result(run: Path, stage: Stage, part: int, rows_in: Iterable[Any]) -> tuple[list[Row], list[Path]]:
-    """Writes a stage's images, then its rows, and returns the rows and the paths of both files."""
-    table = rows_path(run, stage.name, part)
-    paths = [table]
+def _write_result(run: Path, stage: Stage, part: int, rows_in: Iterable[Any]) -> tuple[Counter[str], list[Path]]:
+    """Writes a stage's images and rows as they come; returns the rows counted by reason, and both files' paths."""
+    table, counts = rows_path(run, stage.name, part), Counter[str]()
+    name = f"images/{stage.images}/{part_name(part)}.tar" if stage.images else None
+    with closing(_made(run, stage, name, rows_in, counts)) as rows:
+        write_rows(table, rows)
+    return counts, [table, run / name] if name else [table]
+
+
+def _made(
+    run: Path, stage: Stage, tar_name: str | None, rows_in: Iterable[Any], counts: Counter[str]
+) -> Generator[Row]:
+    """The rows that a stage makes, counted; its images are whole once the last row is out."""
     with ExitStack() as stack:
         tar = None
-        if stage.images:
-            name = f"images/{stage.images}/{part_name(part)}.tar"
-            paths.append(run / name)
-            tar = ImageTar(stack.enter_context(whole_file(run / name)), name, stage.image_format)
-        rows = list(stage.run(rows_in, PartImages(run, tar)))
+        if tar_name:
+            file = stack.enter_context(whole_file(run / tar_name))
+            tar = ImageTar(file, tar_name, stage.image_format)
+        for row in stage.run(rows_in, PartImages(run, tar)):
+            counts[row.reason if isinstance(row, Rejection) else KEPT] += 1
+            yield row
         if tar:
             tar.close()
-    write_rows(table, rows)
-    return rows, paths
 
 
 def input_digest(run: Path, stage: Stage, part: int) -> str:

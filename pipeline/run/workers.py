@@ -53,12 +53,17 @@ def _killed_worker(fault: str) -> RegionwiseError:
 
 
 def use_one_thread() -> None:
-    """One thread a worker, so that workers do not fight over cores and every run sums in the same order."""
+    """One thread a worker, so that workers do not fight over cores and every run sums in the same order.
+
+    The variables are for what is not loaded yet and for child processes: the BLAS of numpy read its own at import.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     import cv2
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     cv2.setNumThreads(1)
+    threadpool_limits(1, user_api="blas")
 
 
 def _start_processes(pool: ProcessPoolExecutor, count: int) -> None:

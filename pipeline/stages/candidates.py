@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.protocol import CannotEdit, Edit, Editor, candidate_record
+from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
 from schemas.candidate import Candidate
 from schemas.record import short_hash
@@ -23,7 +24,8 @@ def make_candidates(
     editor: gives it, asked for at the first request that brings no candidates.
     """
     for row in rows:
-        yield from _brought(row, images) if row.brought else _edited(row, images, editor(), k, seed)
+        with of_request(row.request.name):
+            yield from _brought(row, images) if row.brought else _edited(row, images, editor(), k, seed)
 
 
 def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) -> Iterator[Sample | Rejection]:

@@ -15,6 +15,7 @@ from pipeline.gates.measures import (
 )
 from pipeline.regions.difference import changed_mask, compare
 from pipeline.regions.fuse import explained_mask
+from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
 from runtime.images import ImageU8
 from schemas.sample import Measure, Rejection, Sample
@@ -26,14 +27,20 @@ def apply_gates(rows: Iterable[Sample], images: PartImages, *, gates: GateSettin
     """Candidates that pass every gate, the others as rejects; copies are looked for among a request's candidates."""
     for _, group in groupby(rows, key=lambda row: row.request.id):
         candidates = list(group)
-        source = images.read(candidates[0].sources[0])
-        edited = [images.read(row.edited) for row in candidates if row.edited is not None]
-        results = [_measure(row, source, image, gates) for row, image in zip(candidates, edited, strict=True)]
-        passed = [index for index, found in enumerate(results) if all(result.passed for result in found)]
-        copies = dict(zip(passed, near_duplicates([edited[index] for index in passed], gates), strict=True))
-        for index, row in enumerate(candidates):
-            found = [*results[index], *([copies[index]] if index in copies else [])]
-            yield _judged(row, edited[index], found)
+        with of_request(candidates[0].request.name):
+            yield from _gated(candidates, images, gates)
+
+
+def _gated(candidates: list[Sample], images: PartImages, gates: GateSettings) -> Iterator[Sample | Rejection]:
+    """The candidates of one request."""
+    source = images.read(candidates[0].sources[0])
+    edited = [images.read(row.edited) for row in candidates if row.edited is not None]
+    results = [_measure(row, source, image, gates) for row, image in zip(candidates, edited, strict=True)]
+    passed = [index for index, found in enumerate(results) if all(result.passed for result in found)]
+    copies = dict(zip(passed, near_duplicates([edited[index] for index in passed], gates), strict=True))
+    for index, row in enumerate(candidates):
+        found = [*results[index], *([copies[index]] if index in copies else [])]
+        yield _judged(row, edited[index], found)
 
 
 def _measure(row: Sample, source: ImageU8, edited: ImageU8, gates: GateSettings) -> list[GateResult]:

@@ -8,6 +8,7 @@ from pipeline.regions.difference import compare
 from pipeline.regions.fuse import fuse
 from pipeline.regions.outline import Outline, Pair, outline
 from pipeline.regions.planned import plan_regions
+from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
 from runtime.images import ImageU8
 from schemas.request import EditRequest
@@ -35,7 +36,8 @@ def find_regions(
     for chunk in _chunks(pairs) if outliner is not None else ([one] for one in pairs):
         outlines = outline([pair for _, pair in chunk], outliner()) if outliner is not None else [{}]
         for (row, pair), found in zip(chunk, outlines, strict=True):
-            yield _observed(row, pair, segmenter, gates, found)
+            with of_request(row.request.name):
+                yield _observed(row, pair, segmenter, gates, found)
 
 
 def _pairs(rows: Iterable[Sample], images: PartImages) -> Iterator[tuple[Sample, Pair]]:
@@ -44,9 +46,11 @@ def _pairs(rows: Iterable[Sample], images: PartImages) -> Iterator[tuple[Sample,
     for row in rows:
         if row.candidate is None or row.edited is None:
             raise ValueError(f"{row.key} has no candidate")
-        if source is None or row.sources[0] != source_ref:
-            source_ref, source = row.sources[0], images.read(row.sources[0])
-        yield row, Pair(row.request, source, images.read(row.edited))
+        with of_request(row.request.name):
+            if source is None or row.sources[0] != source_ref:
+                source_ref, source = row.sources[0], images.read(row.sources[0])
+            edited = images.read(row.edited)
+        yield row, Pair(row.request, source, edited)
 
 
 def _chunks(pairs: Iterable[tuple[Sample, Pair]]) -> Iterator[list[tuple[Sample, Pair]]]:

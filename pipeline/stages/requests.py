@@ -1,23 +1,35 @@
 """The first stage: a planned line becomes a checked request with its source images, or a reject with its reason."""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 
 from pipeline.gates.duplicates import perceptual_hash
-from pipeline.gates.measures import GateSettings, source_fault
+from pipeline.gates.measures import GateResult, GateSettings, source_fault
 from pipeline.models.protocols import Detector
 from pipeline.regions.targets import name_targets
 from pipeline.requests.edit_requests import edit_request
-from pipeline.requests.lines import BadRequest, OpenedRequest, line_name, open_line, printable, read_image_of_line
-from pipeline.requests.scaling import scale_image, scale_targets, scale_to_source
+from pipeline.requests.lines import BadRequest, OpenedRequest, line_name, open_line, printable
+from pipeline.requests.scaling import Size, scale_image, scale_targets, scale_to_source
 from pipeline.requests.scenes import TEXTURES
+from pipeline.run.faults import of_request
 from pipeline.run.plan import PlannedLine
 from pipeline.run.stage import PartImages
-from runtime.images import BadImage, ImageU8
+from runtime.images import BadImage, ImageU8, pixels_sha256
 from schemas.sample import BroughtFault, Rejection, Sample
 
 STAGE = "requests"
 DETAIL_CHARS = 500
+
+
+@dataclass(frozen=True)
+class _Original:
+    """A source image at its own size, as far as it is needed once it is scaled. size_hw: (H, W) in pixels."""
+
+    sha256: str
+    fingerprint: str
+    size_hw: Size
+    scaled: ImageU8
 
 
 def open_requests(
@@ -46,9 +58,10 @@ def _opened(
     for planned in rows:
         name = line_name(planned)
         try:
-            opened = open_line(planned, scene_textures)
-            sample, source = _sample(opened, images, size_px, gates)
-            sample = _with_brought(sample, opened, images)
+            with of_request(name):
+                opened = open_line(planned, scene_textures)
+                sample, source = _sample(opened, images, size_px, gates)
+                sample = _with_brought(sample, opened, images)
             if names.setdefault(sample.key, name) != name:
                 raise BadRequest("duplicate_request", f"asks what {names[sample.key]!r} asks, of the same source")
         except (BadRequest, BadImage) as error:
@@ -61,20 +74,34 @@ def _opened(
 def _sample(
     opened: OpenedRequest, images: PartImages, size_px: int, gates: GateSettings
 ) -> tuple[Sample, ImageU8]:  # fmt: skip
-    for path, image in zip(opened.line.sources, opened.images, strict=True):
-        if failed := source_fault(image, gates):
-            raise BadRequest(failed.gate, f"{path[:100]}: {failed.detail}")
-    scaled = [scale_image(image, size_px) for image in opened.images]
-    targets = scale_targets(opened.line.targets, opened.images, scaled)
-    stored = [images.add(image) for image in scaled]
-    request = edit_request(opened, targets, [image.pixels for image in stored])
+    originals = _originals(opened, size_px, gates)
+    sizes = [(one.scaled.shape[0], one.scaled.shape[1]) for one in originals]
+    targets = scale_targets(opened.line.targets, [one.size_hw for one in originals], sizes)
+    stored = [images.add(one.scaled) for one in originals]
+    request = edit_request(opened, targets, [one.sha256 for one in originals], [image.pixels for image in stored])
     sample = Sample(
         key=request.id,
         request=request,
         sources=tuple(image.ref for image in stored),
-        source_fingerprint=perceptual_hash(opened.images[0]).hex(),
+        source_fingerprint=originals[0].fingerprint,
     )
     return sample, stored[0].pixels
+
+
+def _originals(opened: OpenedRequest, size_px: int, gates: GateSettings) -> list[_Original]:
+    """The sources of a line, scaled. Raises: BadRequest where one does not pass the gates."""
+    read = list(map(partial(_original, size_px=size_px, gates=gates), opened.images()))  # map keeps none while it reads
+    for path, one in zip(opened.line.sources, read, strict=True):
+        if isinstance(one, GateResult):
+            raise BadRequest(one.gate, f"{path[:100]}: {one.detail}")
+    return [one for one in read if isinstance(one, _Original)]
+
+
+def _original(image: ImageU8, size_px: int, gates: GateSettings) -> _Original | GateResult:
+    if failed := source_fault(image, gates):
+        return failed
+    fingerprint = perceptual_hash(image).hex()
+    return _Original(pixels_sha256(image), fingerprint, (image.shape[0], image.shape[1]), scale_image(image, size_px))
 
 
 def _with_brought(sample: Sample, opened: OpenedRequest, images: PartImages) -> Sample:
@@ -86,8 +113,7 @@ def _with_brought(sample: Sample, opened: OpenedRequest, images: PartImages) -> 
     good, refs, bad = [], [], []
     for index, brought in enumerate(request.candidates):
         try:
-            image = read_image_of_line(opened.root or Path(), brought.path)
-            image = scale_to_source(image, source.width_px, source.height_px)
+            image = scale_to_source(opened.read(brought.path), source.width_px, source.height_px)
         except BadImage as error:
             bad.append(BroughtFault(index=index, reason=error.reason, detail=printable(error.detail, DETAIL_CHARS)))
             continue

@@ -73,3 +73,17 @@ def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path, kills: int, p
     assert len(attempts(run)) == parts * STAGES
     assert 0 <= again <= kills * WORKERS
     assert json.loads(build(run, *settings(parts)).stdout)["parts_made"] == 0
+
+
+def test_the_parts_that_a_killed_worker_had_begun_are_named(tmp_path: Path) -> None:
+    """A scene of 1,024 px takes most of a second: the worker is killed in the middle of it."""
+    run = tmp_path / "run"
+    large = ("--scenes", "8", "--scene-size-px", "1024", "--size-px", "1024", "--part-requests", "4", "--workers", "2")
+    with subprocess.Popen(command(run, *large), stderr=subprocess.PIPE, text=True) as process:
+        while len(list(run.glob("requests/*.attempts"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.002)
+        worker_processes(psutil.Process(process.pid))[0].kill()
+        errors = process.communicate(timeout=60)[1]
+    fault = json.loads(errors.strip().splitlines()[-1])["fault"]
+    assert fault == "ended while it worked on requests part-00000, requests part-00001 (out of memory, or killed)"

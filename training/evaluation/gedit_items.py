@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from runtime.images import BadImage, ImageU8, decode_image
+from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput
 
 TASKS = (
@@ -78,6 +79,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         for batch in file.iter_batches(batch_size=4, columns=wanted):
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise BadInput(path.name, f"is not Parquet: {type(error).__name__}", "download the data set anew") from None
 
 

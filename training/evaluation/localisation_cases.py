@@ -30,7 +30,7 @@ from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import read_image
 from pipeline.run.plan import scene_lines
-from runtime.images import ImageU8
+from runtime.images import ImageU8, pixels_sha256
 from runtime.masks import rle_to_mask
 from schemas.candidate import Defect
 from schemas.record import short_hash
@@ -159,8 +159,10 @@ def opened_scenes(count: int, seed: int, size_px: int, textures: tuple[str, ...]
     """Scenes with their requests as the pipeline's first stage makes them."""
     for planned in scene_lines(seed, count, size_px):
         opened = open_line(planned, textures)
-        if not any(source_fault(image, GateSettings()) for image in opened.images):
-            yield edit_request(opened, opened.line.targets, opened.images), opened.images
+        images = list(opened.images())
+        if not any(source_fault(image, GateSettings()) for image in images):
+            origins = [pixels_sha256(image) for image in images]
+            yield edit_request(opened, opened.line.targets, origins, images), images
 
 
 def make_cases(

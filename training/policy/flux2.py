@@ -20,7 +20,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.initialization import no_init_weights
 
 from runtime.images import ImageU8
-from schemas.errors import BadInput
+from runtime.memory import is_out_of_memory
+from schemas.errors import BadInput, OutOfMemory
 from training.policy.edit_cases import PolicyCase
 from training.policy.flow_sde import flux2_sigmas, uniform_sigmas
 from training.policy.flux2_tokens import (
@@ -242,7 +243,11 @@ def load_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Flux2Klei
         pipeline: Flux2KleinPipeline = Flux2KleinPipeline.from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
         )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(
+                f"policy {folder}", "does not fit into memory", "free some, or set dtype to bfloat16"
+            ) from error
         fault = f"cannot be loaded as FLUX.2-klein: {str(error).splitlines()[0][:200] if str(error) else error!r}"
         raise BadInput(f"policy {folder}", fault, "download the checkpoint anew, whole") from None
     if not isinstance(pipeline, Flux2KleinPipeline):

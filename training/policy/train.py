@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -280,12 +281,16 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
 
 def cases_of_update(cases: Sequence[PolicyCase], config: PolicyConfig, update: int) -> list[PolicyCase]:
     """The requests of an update: round after round through all of them, each round in an order of its own."""
-    chosen = []
-    for number in range(update * config.requests, (update + 1) * config.requests):
-        turn, place = divmod(number, len(cases))
-        seed = int(short_hash("order", config.seed, turn), 16)
-        chosen.append(cases[int(np.random.default_rng(seed).permutation(len(cases))[place])])
-    return chosen
+    numbers = range(update * config.requests, (update + 1) * config.requests)
+    places = (divmod(number, len(cases)) for number in numbers)
+    return [cases[_order_of_round(config.seed, turn, len(cases))[place]] for turn, place in places]
+
+
+@lru_cache(maxsize=2)  # an update may end one round and begin the next
+def _order_of_round(seed: int, turn: int, count: int) -> tuple[int, ...]:
+    """The places of `count` requests in the order in which round `turn` goes through them."""
+    rng = np.random.default_rng(int(short_hash("order", seed, turn), 16))
+    return tuple(rng.permutation(count).tolist())
 
 
 def _dealt(config: PolicyConfig, number: int) -> list[int]:

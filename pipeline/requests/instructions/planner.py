@@ -27,8 +27,9 @@ from pipeline.requests.instructions.layout import (
     read_layout,
     too_long,
 )
+from runtime.memory import is_out_of_memory
 from runtime.specs import parse_spec
-from schemas.errors import BadInput, MissingPackage, RegionwiseError
+from schemas.errors import BadInput, MissingPackage, OutOfMemory, RegionwiseError
 
 NEW_TOKENS = 1024
 
@@ -125,7 +126,9 @@ class TransformersPlanner:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **safe)
             model: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **safe)
             self._model = model.to(device).eval()
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory(thing, "does not fit into memory", "free some, or take a smaller model") from error
             raise BadInput(thing, f"cannot be loaded ({error})", "check that the download is whole") from None
         if not self._tokenizer.chat_template:
             raise BadInput(thing, "its tokenizer has no chat template", "give an instruction-tuned model")

@@ -1,8 +1,6 @@
 """Decoding what comes from outside, and the round trips of boxes, masks and pixels."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -10,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
+from runtime import images
 from runtime.images import (
     BadImage,
     box_mask,
@@ -18,11 +18,13 @@ from runtime.images import (
     encode_image,
     encode_mask_png,
     fit_size_px,
+    pixel_count,
     pixels_sha256,
     scale_box,
 )
 from runtime.masks import mask_box, mask_to_rle, rle_to_mask
 from schemas.geometry import CocoRle
+from tests.cases.pictures import png_header
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -127,19 +129,36 @@ def test_a_palette_with_alpha_lies_on_white() -> None:
 
 
 def test_a_bomb_is_refused_before_its_pixels_are_read() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
-    bomb = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
     with pytest.raises(BadImage) as caught:
-        decode_image(bomb)
+        decode_image(png_header(40_000, 40_000))
     assert caught.value.reason == "too_large"
+
+
+def test_pixels_are_counted_by_the_header_and_none_of_what_is_refused() -> None:
+    assert pixel_count(io.BytesIO(png_header(7_900, 7_900))) == 7_900 * 7_900
+    assert pixel_count(io.BytesIO(_bytes(Image.fromarray(_gradient(40, 24)), "JPEG"))) == 40 * 24
+    for refused in (png_header(40_000, 40_000), b"", b"not an image"):
+        assert pixel_count(io.BytesIO(refused)) == 0
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow says MemoryError, or OSError of a decoder, as it does of a broken file."""
+    data = _bytes(Image.fromarray(_gradient()), "PNG")
+
+    def fails(error: Exception) -> None:
+        def load(_: Image.Image) -> None:
+            raise error
+
+        monkeypatch.setattr(PngImageFile, "load", load)
+        decode_image(data)
+
+    with pytest.raises(MemoryError):
+        fails(MemoryError())
+    with pytest.raises(BadImage, match="out of memory error when reading"):  # there is memory: the file lied
+        fails(OSError("out of memory error when reading image file"))
+    monkeypatch.setattr(images, "DECODING_BYTES", 2**50)
+    with pytest.raises(MemoryError):
+        fails(OSError("out of memory error when reading image file"))
 
 
 def test_a_truncated_and_an_empty_file_are_refused() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pipeline.models import batches
-from pipeline.models.batches import ShrinkingBatches, is_out_of_memory
+from pipeline.models.batches import ShrinkingBatches
+from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, OutOfMemory
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.regions import targets
 from pipeline.regions.targets import CHUNK_ROWS, name_targets, targets_of, whole_pixels
 from pipeline.requests.instructions import parse_instruction
 from runtime.masks import rle_to_mask
@@ -126,6 +127,14 @@ def test_a_part_goes_through_in_few_calls_and_keeps_its_order() -> None:
     assert [isinstance(row, Rejection) for row in results[1:]] == [False, True, False, False] * 10
     assert len(detector.calls) == -(-(len(rows) + 1) // CHUNK_ROWS)
     assert sum(len(call) for call in detector.calls) == 20
+
+
+def test_a_detector_holds_few_large_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "CHUNK_BYTES", 3 * grey().nbytes)
+    detector = WrittenDetector(CUPS)
+    rows = [(sample(request(instruction="Make the left cup red")), grey()) for _ in range(7)]
+    assert len(list(name_targets(rows, lambda: detector))) == 7
+    assert [len(call) for call in detector.calls] == [3, 3, 1]
 
 
 def test_a_box_of_nan_names_the_detector() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.run.folder import done_path, read_done, read_kept, read_rows, rows_path
 from pipeline.run.stage import PartImages, Stage, run_part
-from schemas.errors import BadInput, DamagedFile
+from schemas.errors import BadInput, DamagedFile, StageFailed
 from schemas.request import EditRequest, Source
 from schemas.sample import Rejection, Sample
 
@@ -113,7 +113,7 @@ def test_a_stage_that_fails_leaves_no_part_and_is_counted(run: Path) -> None:
         yield _sample(1, images)
         raise RuntimeError("killed here")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(StageFailed, match=r"stage requests, part-00000: ended with RuntimeError: killed here"):
         _run(run, Stage("requests", 1, None, fails, images="sources"))
     assert not done_path(run, "requests", 0).exists()
     assert not rows_path(run, "requests", 0).exists()

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.run.stage import PartImages
 from pipeline.stages.requests import open_requests
 from runtime.masks import mask_to_rle
 from schemas.sample import Rejection, Sample
+from tests.cases.pictures import png_header
 
 
 def _photo(width: int = 120, height: int = 90, seed: int = 0) -> Image.Image:
@@ -99,6 +101,43 @@ def test_a_bad_request_is_one_reject_and_the_rest_goes_on(folder: Path, line: di
     assert bad.detail.isprintable()
     assert len(bad.detail) <= 500
     assert str(folder) not in bad.detail
+
+
+def test_too_many_pixels_together_are_refused_by_their_headers(folder: Path) -> None:
+    """Ten of 7,900 x 7,900 px: 624 megapixels, whether they are sources or candidates."""
+    (folder / "huge.png").write_bytes(png_header(7_900, 7_900))
+    sources = _line(id="sources", kind="composition", sources=["huge.png"] * 10)
+    brought = _line(id="brought", sources=["good.png"], candidates=[{"path": "huge.png"}] * 10)
+    allowed = _line(id="allowed", kind="composition", sources=["good.png"] * 2, candidates=[{"path": "good.png"}] * 10)
+    first, second, third = _opened(folder, sources, brought, allowed)
+    for row, name in ((first, "sources"), (second, "brought")):
+        assert isinstance(row, Rejection)
+        assert (row.name, row.reason) == (name, "too_many_pixels")
+        assert "have 624 megapixels together, at most 256 are read" in row.detail
+    assert isinstance(third, Sample)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(4, "unreadable"), (5, "too_many_pixels")])
+def test_four_of_the_largest_pictures_are_read(folder: Path, number: int, reason: str) -> None:
+    (folder / "huge.png").write_bytes(png_header(8_000, 8_000))  # 64 megapixels; there are none to be read
+    (row,) = _opened(folder, _line(kind="composition", sources=["huge.png"] * number))
+    assert isinstance(row, Rejection)
+    assert row.reason == reason
+
+
+def test_sources_are_never_in_memory_together(folder: Path) -> None:
+    """Of 2 and of 6 sources of 480 KB the same peak: the second is read when the first is scaled down and gone."""
+    _photo(400, 400).save(folder / "large.png", compress_level=1)
+    peaks = []
+    for number in (2, 2, 6):
+        tracemalloc.start()
+        try:
+            (row,) = _opened(folder, _line(kind="composition", sources=["large.png"] * number))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert isinstance(row, Sample)
+    assert peaks[2] < peaks[1] + 240_000
 
 
 def test_an_instruction_with_html_stays_as_it_is(folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from schemas.record import short_hash
 from tests.cases.policy_loop_cases import Bright, boxed, photo_case, random_pipeline, scene_case, small, tiny_policy
 from training.policy.config import PolicyConfig
 from training.policy.edit_cases import PolicyCase
@@ -21,6 +22,7 @@ from training.policy.protocol import Conditioning
 from training.policy.rewards import RewardQueue, cropped
 from training.policy.rollouts import Rollout, UpdateAdvantages, advantages_of, batch_of, region_table, roll_out_requests
 from training.policy.token_masks import flux2_grid, token_masks
+from training.policy.train import cases_of_update
 from training.policy.update import Logged, PolicyBatch, accumulate, first_step_gap
 
 COLUMNS = 4
@@ -41,6 +43,27 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Flux2Policy:
 
 def settings(**changes: object) -> PolicyConfig:
     return small(Path("none"), Path("none"), **changes)
+
+
+def slow_order(count: int, config: PolicyConfig, update: int) -> list[int]:
+    """The requests of an update by the definition: a permutation for each one that is picked."""
+    chosen = []
+    for number in range(update * config.requests, (update + 1) * config.requests):
+        turn, place = divmod(number, count)
+        seed = int(short_hash("order", config.seed, turn), 16)
+        chosen.append(int(np.random.default_rng(seed).permutation(count)[place]))
+    return chosen
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 24])
+def test_requests_are_asked_round_after_round_in_the_order_of_their_definition(count: int) -> None:
+    for seed in (0, 5):
+        config = settings(seed=seed)
+        found = [cases_of_update(range(count), config, update) for update in range(9)]
+        assert found == [slow_order(count, config, update) for update in range(9)]
+        asked = [number for chosen in found for number in chosen]
+        for first in range(0, len(asked) - count + 1, count):
+            assert sorted(asked[first : first + count]) == list(range(count))
 
 
 def rolled(policy: Flux2Policy, cases: Sequence[PolicyCase], config: PolicyConfig, update: int = 0) -> list[Rollout]:

@@ -1,0 +1,93 @@
+"""Errors that nobody expected, told with the stage, the part and the request they came from.
+
+Errors of `schemas.errors` name their thing themselves and pass as they are. What a worker that is gone cannot say any
+more, the counts of begun parts do.
+"""
+
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.run.folder import STAGES, part_name, read_done
+from runtime.files import write_whole
+from runtime.memory import is_out_of_memory
+from schemas.errors import RegionwiseError, StageFailed
+
+AGAIN = "start again: what is done is kept"
+_NOTE = "request "
+
+
+@contextmanager
+def of_request(name: str) -> Iterator[None]:
+    """Around a stage's work on one request: an error that nobody expected carries the request's name on."""
+    try:
+        yield
+    except RegionwiseError:
+        raise
+    except Exception as error:
+        error.add_note(_NOTE + name)
+        raise
+
+
+@contextmanager
+def of_part(run: Path, stage: str, part: int) -> Iterator[None]:
+    """Around one stage's work on one part. Its traceback goes into `<stage>/part-00017.error.txt` while it fails.
+
+    Raises: StageFailed, naming stage, part and request, for an error that nobody expected.
+    """
+    report = run / stage / f"{part_name(part)}.error.txt"
+    try:
+        yield
+    except RegionwiseError:
+        raise
+    except Exception as error:
+        with suppress(OSError):  # the error may be that the disk is full
+            write_whole(report, "".join(traceback.format_exception(error)))
+        raise _failed(stage, part, error, report) from error
+    report.unlink(missing_ok=True)
+
+
+def _failed(stage: str, part: int, error: Exception, report: Path) -> StageFailed:
+    requests = [note.removeprefix(_NOTE) for note in getattr(error, "__notes__", ()) if note.startswith(_NOTE)]
+    thing = f"stage {stage}, {part_name(part)}" + (f", request {requests[0][:100]!r}" if requests else "")
+    if is_out_of_memory(error):
+        remedy = f"give each worker more, or the request smaller images, and {AGAIN}"
+        return StageFailed(thing, "ran out of memory", remedy)
+    fault = f"ended with {type(error).__name__}: {str(error)[:250]}"
+    return StageFailed(thing, fault, f"see {stage}/{report.name} in the run's folder, mend it and {AGAIN}")
+
+
+@contextmanager
+def naming_lost_parts(run: Path) -> Iterator[None]:
+    """Around the work of a pool. Raises: RegionwiseError, naming the parts under way, where a process of it is gone."""
+    before = _attempts(run)
+    try:
+        yield
+    except BrokenExecutor:
+        lost = [f"{stage} {part_name(part)}" for stage, part in _under_way(run, before)]
+        told = f" on {', '.join(lost[:20])}" if lost else ""
+        fault = f"ended while it worked{told} (out of memory, or killed)"
+        raise RegionwiseError("a worker process", fault, AGAIN) from None
+
+
+def _attempts(run: Path) -> dict[tuple[str, int], int]:
+    """(stage, part) -> how often it was begun."""
+    found = {}
+    for stage in STAGES:
+        for path in sorted((run / stage).glob("part-*.attempts")):
+            text = path.read_text(errors="replace")[:9]
+            number = path.stem.removeprefix("part-")
+            if text.isdecimal() and number.isdecimal():
+                found[stage, int(number)] = int(text)
+    return found
+
+
+def _under_way(run: Path, before: dict[tuple[str, int], int]) -> Iterator[tuple[str, int]]:
+    """What was begun since `before` and has not ended."""
+    for (stage, part), attempts in _attempts(run).items():
+        if attempts > before.get((stage, part), 0):
+            done = read_done(run, stage, part)
+            if done is None or done.attempts < attempts:
+                yield stage, part
