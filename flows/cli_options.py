@@ -21,6 +21,12 @@ _PUSH_PATHS: dict[str, dict[str, Any]] = {"studio": {"file_okay": False}, "value
 RUN = click.option("--run", required=True, type=click.Path(path_type=Path), help="the run's folder")
 JSON = click.option("--json", "as_json", is_flag=True, help="one JSON object instead of a table")
 WORKERS = click.option("--workers", type=click.IntRange(1, 1024), default=1, help="local processes [default: 1]")
+MODEL_WORKERS = click.option(
+    "--model-workers",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="processes of models on the CPU [default: workers]",
+)
 DASK = click.option("--dask", default=None, help="address of a Dask scheduler that shares this file system")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from flows.cli_options import DASK, JSON, RUN, WORKERS, config_options, given_settings
+from flows.cli_options import DASK, JSON, MODEL_WORKERS, RUN, WORKERS, config_options, given_settings
 from pipeline.config import load_config
 
 
@@ -15,6 +15,7 @@ from pipeline.config import load_config
 @click.option("--config", "config_file", type=click.Path(path_type=Path), default=None, help="settings in TOML")
 @config_options
 @WORKERS
+@MODEL_WORKERS
 @DASK
 @JSON
 @click.pass_context
@@ -24,26 +25,28 @@ def build(
     run: Path,
     config_file: Path | None,
     workers: int,
+    model_workers: int | None,
     dask: str | None,
     as_json: bool,
     **_settings: Any,
 ) -> None:
     """Build a dataset: requests, candidates, regions, gates, then the tars. Started again, it goes on where it was."""
-    from flows.commands import build_run
+    from flows.commands import Processes, build_run
 
-    build_run(run, load_config(config_file, given_settings(context)), workers, dask, as_json)
+    build_run(run, load_config(config_file, given_settings(context)), Processes(workers, model_workers, dask), as_json)
 
 
 @click.command()
 @RUN
 @WORKERS
+@MODEL_WORKERS
 @DASK
 @JSON
-def resume(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
+def resume(run: Path, workers: int, model_workers: int | None, dask: str | None, as_json: bool) -> None:
     """Go on with a run, with the settings that it was made with."""
-    from flows.commands import resume_run
+    from flows.commands import Processes, resume_run
 
-    resume_run(run, workers, dask, as_json)
+    resume_run(run, Processes(workers, model_workers, dask), as_json)
 
 
 @click.command()
@@ -76,9 +79,9 @@ def verify(dataset: Path, quick: bool, as_json: bool) -> None:
 @JSON
 def repair(run: Path, workers: int, as_json: bool) -> None:
     """Make anew what is damaged or missing in a run: parts, images and tars; the rest stays."""
-    from flows.commands import resume_run
+    from flows.commands import Processes, resume_run
 
-    resume_run(run, workers, None, as_json)
+    resume_run(run, Processes(workers), as_json)
 
 
 @click.command()

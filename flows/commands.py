@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +12,61 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from pipeline.build import PartResult, check_reject_share, config_of, prepare_run, run_parts, stage_counts
+from pipeline.build import (
+    PartResult,
+    check_reject_share,
+    config_of,
+    open_models,
+    prepare_run,
+    run_parts,
+    stage_counts,
+)
 from pipeline.build_models import check_models
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
+from pipeline.lanes.supervisor import DeviceWork
 from pipeline.report import write_report
 from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
 from pipeline.run.faults import naming_lost_parts
 from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.workers import at_once
 from pipeline.run.workers import workers as open_workers
 from runtime.locks import locked
 from schemas.errors import BadInput, TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
 
 
-def build_run(run: Path, config: BuildConfig, workers: int, dask: str | None, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Processes:
+    """Who does the work of a build. workers: local processes; model_workers: those of models on the CPU, None for as
+    many; dask: the address of a scheduler whose workers do it instead."""
+
+    workers: int
+    model_workers: int | None = None
+    dask: str | None = None
+
+
+def build_run(run: Path, config: BuildConfig, processes: Processes, as_json: bool) -> None:
     """Plans a run or takes it up, runs its stages, and writes its dataset."""
     for path in config.requests:
         request_file(Path(path))
     with locked(run):
         prepare_run(run, config)
-        _finish(run, workers, dask, config.max_reject_share, as_json)
+        _finish(run, processes, config, as_json)
 
 
-def resume_run(run: Path, workers: int, dask: str | None, as_json: bool) -> None:
+def resume_run(run: Path, processes: Processes, as_json: bool) -> None:
     """Goes on with a run; what is damaged or missing is made anew."""
     info = read_build_info(run)
     config = config_of(info)
     with locked(run):
         check_models(run, info, config)
-        _finish(run, workers, dask, config.max_reject_share, as_json)
+        _finish(run, processes, config, as_json)
 
 
-def _finish(run: Path, workers: int, dask: str | None, max_reject_share: float, as_json: bool) -> None:
+def _finish(run: Path, processes: Processes, config: BuildConfig, as_json: bool) -> None:
     info = read_build_info(run)
     started = time.monotonic()
     worked = 0
@@ -57,20 +77,25 @@ def _finish(run: Path, workers: int, dask: str | None, max_reject_share: float, 
         if bar is not None:
             bar.update(task, advance=1, description=f"{result.done.stage} part {result.done.part}")
 
-    total = info.n_parts * len(STAGES)
-    with _progress(as_json) as bar, open_workers(min(workers, info.n_parts), dask) as executor:
+    total, workers, dask = info.n_parts * len(STAGES), min(processes.workers, info.n_parts), processes.dask
+    with (
+        _progress(as_json) as bar,
+        open_models(run, config, processes.model_workers or workers, dask) as (channel, devices),
+        open_workers(workers, dask) as executor,
+    ):
         task = bar.add_task("parts", total=total) if bar is not None else None
         with naming_lost_parts(run):
-            run_parts(run, info.n_parts, executor, count)
+            run_parts(run, info.n_parts, executor, count, channel, at_once(executor, workers))
         counts = stage_counts(run, info.n_parts)
         try:
-            check_reject_share(run, counts, max_reject_share)
+            check_reject_share(run, counts, config.max_reject_share)
         except TooManyRejected:
             if not as_json:
                 Console(stderr=True).print(_stage_table(counts))
             raise
         manifest = export_dataset(run, executor)
-    _show_manifest(run, manifest, time.monotonic() - started, worked, as_json)
+    seconds = time.monotonic() - started
+    _show_manifest(run, manifest, seconds, worked, as_json, devices)
 
 
 def _progress(as_json: bool) -> Any:
@@ -89,7 +114,9 @@ def export_run(run: Path, scores: str | None, workers: int, dask: str | None, as
     _show_manifest(run, manifest, time.monotonic() - started, 0, as_json)
 
 
-def _show_manifest(run: Path, manifest: Manifest, seconds: float, worked: int, as_json: bool) -> None:
+def _show_manifest(
+    run: Path, manifest: Manifest, seconds: float, worked: int, as_json: bool, devices: Sequence[DeviceWork] = ()
+) -> None:
     facts: dict[str, Any] = {
         "dataset": str(run / "dataset"),
         "manifest": str(run / "dataset" / "manifest.json"),
@@ -105,10 +132,12 @@ def _show_manifest(run: Path, manifest: Manifest, seconds: float, worked: int, a
         "seconds": round(seconds, 2),
     }
     if as_json:
-        print(json.dumps(facts | {"stages": [stage.model_dump() for stage in manifest.stages]}))
+        models = [asdict(device) for device in devices]
+        print(json.dumps(facts | {"models": models, "stages": [stage.model_dump() for stage in manifest.stages]}))
         return
     console = Console()
     console.print(_stage_table(manifest.stages))
+    facts["models"] = ", ".join(f"{one.device} busy {one.busy_s / seconds:.0%}" for one in devices) or "none"
     facts["splits"] = ", ".join(f"{split} {count}" for split, count in manifest.splits.items())
     for name, value in facts.items():
         console.print(f"{name:>12}  {value}", highlight=False, markup=False, soft_wrap=True)

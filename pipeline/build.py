@@ -1,13 +1,15 @@
 """A build from its config: the plan, the four data stages, and the scheduler that hands parts to an executor."""
 
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,6 +29,10 @@ from pipeline.build_models import (
 from pipeline.config import RUNTIME_SETTINGS, BuildConfig, config_digest
 from pipeline.editors.plugins import is_embedded
 from pipeline.editors.procedural import ProceduralEditor
+from pipeline.lanes.dask_channel import DaskChannel, check_cluster
+from pipeline.lanes.remote import Channel, RemoteModels
+from pipeline.lanes.supervisor import DeviceWork, running_lanes
+from pipeline.models.devices import places_of
 from pipeline.models.protocols import Segmenter
 from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_request_file, request_file
@@ -46,7 +52,7 @@ from schemas.record import first_fault
 
 #: One part at a time in a process that asks models: they are not to be called by two threads at once.
 _MODELS = Lock()
-NOT_IN_DIGEST = ("device", "batch_size")
+NOT_IN_DIGEST = ("device", "batch_size", "model_timeout_s")
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy")
 
 
@@ -225,24 +231,67 @@ def _info_at(run: Path, _state: tuple[int, ...] | None) -> tuple[BuildInfo, Buil
     return info, config_of(info)
 
 
-def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
-    """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
+@contextmanager
+def open_models(
+    run: Path, config: BuildConfig, model_workers: int, dask: str | None = None
+) -> Iterator[tuple[Channel | None, tuple[DeviceWork, ...]]]:
+    """(how units of work reach the models, what devices did so far): processes that end with the block, or a cluster.
+
+    (None, ()) where the build asks no models. model_workers: processes on the CPU. dask: address of a scheduler.
+    Raises: BadInput where no worker of the cluster takes model calls.
+    """
+    if not model_roles(config):
+        yield None, ()
+    elif dask:
+        check_cluster(dask)
+        yield DaskChannel(str(run.resolve())), ()
+    else:
+        with running_lanes(run, config, places_of(config.device, model_workers)) as lanes:
+            yield lanes.channel, lanes.work
+
+
+def run_stage_part(run: str, stage: str, part: int, channel: Channel | None = None) -> tuple[str, bool]:
+    """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out.
+
+    channel: to the models that it asks; without one they are loaded in this process.
+    """
     folder = Path(run)
     info, config = run_info(folder)
-    stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, LocalModels(config, folder))}
-    with _MODELS if model_roles(config) else nullcontext():
+    models: Models = LocalModels(config, folder)
+    if channel:
+        models = RemoteModels(channel, f"{stage} part {part}", model_roles(config), models)
+    stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, models)}
+    with _MODELS if model_roles(config) and not channel else nullcontext():
         done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
     return done.model_dump_json(), worked
 
 
 def run_parts(
-    run: Path, n_parts: int, executor: Executor, on_result: Callable[[PartResult], None] = lambda _: None
+    run: Path,
+    n_parts: int,
+    executor: Executor,
+    on_result: Callable[[PartResult], None] = lambda _: None,
+    channel: Channel | None = None,
+    at_once: Callable[[], int] = lambda: sys.maxsize,
 ) -> None:
     """Runs all stages over all parts: each part goes on to its next stage as soon as it is through the one before.
 
+    channel: to the models, as `run_stage_part`. at_once: says how many parts may be under way together. With few more
+    than workers the stages of several parts overlap: models are asked while other parts are compared and written.
     Raises: the first error of a part, once the parts in flight have ended.
     """
-    waiting = {_submit(executor, run, 0, part): (0, part) for part in range(n_parts)}
+    rest = iter(range(n_parts))
+    waiting: dict[Future[tuple[str, bool]], tuple[int, int]] = {}
+
+    def submit(stage: int, part: int) -> None:
+        unit = executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part, channel)
+        waiting[unit] = (stage, part)
+
+    def begin_parts() -> None:
+        for part in islice(rest, max(0, at_once() - len(waiting))):
+            submit(0, part)
+
+    begin_parts()
     failure: BaseException | None = None
     while waiting:
         ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -254,17 +303,15 @@ def run_parts(
             text, worked = future.result()
             on_result(PartResult(PartDone.from_json(text, thing="done-file"), worked))
             if stage + 1 < len(STAGES):
-                waiting[_submit(executor, run, stage + 1, part)] = (stage + 1, part)
-        if failure:
+                submit(stage + 1, part)
+        if not failure:
+            begin_parts()
+        else:
             for future in waiting:
                 future.cancel()
             waiting = {future: place for future, place in waiting.items() if not future.cancelled()}
     if failure:
         raise failure
-
-
-def _submit(executor: Executor, run: Path, stage: int, part: int) -> "Future[tuple[str, bool]]":
-    return executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part)
 
 
 def stage_counts(run: Path, n_parts: int) -> tuple[StageCount, ...]:

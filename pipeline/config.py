@@ -23,7 +23,7 @@ from schemas.sample import ImageFormat
 DETECTORS = ("targets", *MODEL_DETECTORS)
 SEGMENTERS = ("difference", *PROMPT_SEGMENTERS)
 #: They say where a build runs and when it stops, not what comes out: a run goes on with other values of them.
-RUNTIME_SETTINGS = ("device", "batch_size", "max_reject_share")
+RUNTIME_SETTINGS = ("device", "batch_size", "model_timeout_s", "max_reject_share")
 
 
 class SplitShares(BaseModel):
@@ -68,10 +68,15 @@ class BuildConfig(BaseModel):
     segmenter: Annotated[str, Field(description="finds masks: difference, and beside it name:checkpoint")] = (
         "difference"
     )
-    device: Annotated[str, Field(description="where models run: cpu, cuda, cuda:1, or auto for a GPU if any")] = "cpu"
+    device: Annotated[
+        str, Field(pattern=r"[^\s,]+(,[^\s,]+)*", description="where models run: cpu, cuda:0,cuda:1, or auto: all GPUs")
+    ] = "cpu"
     batch_size: Annotated[
         str, BeforeValidator(_as_text), Field(description="images that a model takes at a time: auto or a number")
     ] = "auto"
+    model_timeout_s: Annotated[
+        float, Field(gt=0, description="seconds after which a model that loads or answers is given up")
+    ] = 900.0
     seed: Annotated[int, Field(ge=0, description="seed of scenes, edits and splits")] = 0
     part_requests: Annotated[int, Field(ge=1, le=10_000, description="requests in a part")] = 256
     image_format: Annotated[

@@ -60,11 +60,12 @@ def running(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     end: Callable[[Process], None] | None = None,
+    keep: Sequence[int] = (),
 ) -> Iterator[Process]:
     """A process without input that ends with the block: by `end`, without one by `stop`.
 
-    folder: where it runs, without one where this process does. A Ctrl-C of the terminal reaches it only through this
-    process.
+    folder: where it runs, without one where this process does. keep: descriptors that it inherits. A Ctrl-C of the
+    terminal reaches it only through this process.
     """
     with subprocess.Popen(
         command,
@@ -74,6 +75,7 @@ def running(
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
+        pass_fds=keep,
     ) as started:
         try:
             yield started

@@ -1,7 +1,13 @@
-"""The device that models run on: torch's, of the names `auto`, `cpu`, `cuda`, `cuda:1` and `mps`."""
+"""The device that models run on: torch's, of the names `auto`, `cpu`, `cuda`, `cuda:1` and `mps`.
 
+`python -m pipeline.models.devices` prints those that this machine has.
+"""
+
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
 
 if TYPE_CHECKING:
@@ -36,3 +42,20 @@ def devices_there() -> list[str]:
 
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def places_of(device: str, model_workers: int) -> tuple[str, ...]:
+    """The device of each model process: those that `device` names (`cuda:0,cuda:1`), or every GPU for `auto`.
+
+    model_workers: processes on the CPU. Torch is asked in a process of its own, so that this one need not load it.
+    """
+    names = [name.strip() for name in device.split(",")]
+    if names == ["auto"]:
+        command = [sys.executable, "-m", "pipeline.models.devices"]
+        answer = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+        names = [name for name in answer.stdout.split() if name != "cpu"] or ["cpu"]
+    return tuple(names) if names != ["cpu"] else ("cpu",) * model_workers
+
+
+if __name__ == "__main__":
+    print(*devices_there())

@@ -5,7 +5,7 @@ All three are a `concurrent.futures.Executor`, so nothing else knows which it is
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -37,6 +37,15 @@ def workers(count: int, dask_address: str | None = None) -> Iterator[Executor]:
                 yield pool
         except BrokenProcessPool:
             raise _killed_worker("ended while it worked (out of memory, or killed)") from None
+
+
+def at_once(executor: Executor, count: int) -> Callable[[], int]:
+    """How many parts to have under way: two more than there are workers, so that none waits. A cluster's may change.
+
+    count: of local workers.
+    """
+    client = getattr(executor, "_client", None)  # of Dask's executor
+    return lambda: 2 + (sum(client.nthreads().values()) if client else count)
 
 
 @contextmanager
@@ -88,9 +97,9 @@ def _start_worker() -> None:
 
 
 @contextmanager
-def _dask_workers(address: str) -> Iterator[Executor]:
-    from distributed import Client, KilledWorker
-    from distributed.comm.core import CommClosedError
+def connected(address: str) -> Iterator[Any]:
+    """A client of the Dask cluster at an address. Raises: BadInput where no scheduler answers."""
+    from distributed import Client
 
     client_of: Any = Client
     try:
@@ -99,6 +108,15 @@ def _dask_workers(address: str) -> Iterator[Executor]:
         remedy = "start it, or leave --dask out"
         raise BadInput(f"Dask scheduler {address}", f"cannot be reached: {error}", remedy) from None
     with client:
+        yield client
+
+
+@contextmanager
+def _dask_workers(address: str) -> Iterator[Executor]:
+    from distributed import KilledWorker
+    from distributed.comm.core import CommClosedError
+
+    with connected(address) as client:
         client.run(use_one_thread)
         try:
             yield cast(Executor, client.get_executor())

@@ -64,6 +64,70 @@ def files(place):
 """
 
 
+STAND_IN = """
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.editors.protocol import Edit
+
+NOTES = Path({notes!r})
+
+
+def note(line):
+    with (NOTES / "notes.txt").open("a") as file:
+        file.write(line + "\\n")
+
+
+class StandIn:
+    name, revision, synthetic = "stand-in", "1", True
+
+    def edit(self, request, sources, index, seed):
+        misdeed = NOTES / "misdeed"
+        if misdeed.exists():
+            what = misdeed.read_text()
+            if what == "die once":
+                misdeed.unlink()
+            if what.startswith("die"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if what == "hang":
+                time.sleep(1_000)
+            if what == "raise":
+                raise ValueError("an odd one\\nand its second line")
+            if what == "answer NaN":
+                return Edit(image=np.full(sources[0].shape, np.nan), seed=seed, parameters={{}})
+        time.sleep({seconds!r})
+        image = sources[0].copy()
+        image[: 20 + 4 * index] = 255 - image[: 20 + 4 * index]
+        return Edit(image=image, seed=seed, parameters={{}})
+
+
+def make(place, device):
+    note(f"loaded on {{device}}")
+    return StandIn()
+"""
+
+
+def offer_stand_in(folder: Path, notes: Path, seconds: float = 0.0) -> Path:
+    """An installed package with the editor `stand-in`, which takes `seconds` for an edit and keeps a note of each load.
+
+    What a file `misdeed` in `notes` says it does instead: die, die once, hang, raise, answer NaN.
+    """
+    offer(folder, "stand-ins", {"stand-in": "stand_in_of_tests:make"})
+    (folder / "stand_in_of_tests.py").write_text(STAND_IN.format(notes=str(notes), seconds=seconds))
+    notes.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def loads_noted(notes: Path) -> list[str]:
+    """The devices on which a stand-in was loaded, sorted."""
+    text = (notes / "notes.txt").read_text() if (notes / "notes.txt").is_file() else ""
+    return sorted(line.removeprefix("loaded on ") for line in text.splitlines())
+
+
 def offer(
     folder: Path, name: str, editors: dict[str, str], files: dict[str, str] | None = None, version: str = "1.0"
 ) -> Path:

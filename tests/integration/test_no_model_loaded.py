@@ -17,7 +17,7 @@ LOOKING = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {packages!r})
-from flows.commands import report_run, resume_run, show_status
+from flows.commands import Processes, report_run, resume_run, show_status
 from flows.deployments.build import part_key
 from pipeline.build import prepare_run
 from pipeline.config import BuildConfig
@@ -25,7 +25,7 @@ from pipeline.run.folder import STAGES
 
 run, new = Path({run!r}), Path({new!r})
 show_status(run, True)
-resume_run(run, 1, None, True)
+resume_run(run, Processes(1), True)
 report_run(run, None, 4, True)
 keys = {{part_key(None, {{"run": str(run), "stage": stage, "part": 0}}) for stage in STAGES}}
 assert len(keys) == len(STAGES)

@@ -1,0 +1,78 @@
+"""Model calls on a Dask cluster: each is a task of its own, for a worker that offers the resource `GPU`.
+
+Such a worker is started with `dask worker ADDRESS --resources GPU=1` and asks one model at a time. Dask gives a call
+whose worker died to another one. Calls of several parts are not batched together here.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock, Thread
+
+from pipeline.build_models import LocalModels, Models
+from pipeline.config import BuildConfig
+from pipeline.lanes import calls
+from pipeline.lanes.answer import answers
+from pipeline.run.folder import read_build_info
+from pipeline.run.workers import connected
+from runtime.messages import Message, from_bytes, to_bytes
+from schemas.errors import BadInput, RegionwiseError
+
+RESOURCE = "GPU"
+#: One call at a time in a process: models are not to be asked by two threads at once.
+_MODELS = Lock()
+
+
+@dataclass(frozen=True)
+class DaskChannel:
+    """A `pipeline.lanes.remote.Channel` from within a task of the cluster. run: of the build whose models are asked."""
+
+    run: str
+
+    def call(self, message: Message) -> Message:
+        """As `Channel.call`. The task that calls gives its thread to others until there is an answer."""
+        from distributed import worker_client
+
+        with worker_client() as client:
+            data = client.scatter(to_bytes(message), direct=True, hash=False)
+            answer = client.submit(answer_bytes, self.run, data, resources={RESOURCE: 1}, pure=False)
+            return from_bytes(answer.result())
+
+
+def check_cluster(address: str) -> None:
+    """Raises: BadInput where no worker of a cluster offers the resource that model calls need, or nobody answers."""
+    with connected(address) as client:
+        found = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not any(worker["resources"].get(RESOURCE) for worker in found):
+        raise BadInput(
+            f"Dask cluster {address}",
+            f"has no worker that offers the resource {RESOURCE}, and this build asks models",
+            f"start those that have the models' files and device with `dask worker {address} --resources {RESOURCE}=1`",
+        )
+
+
+def answer_bytes(run: str, data: bytes) -> bytes:
+    """The answer to one call, by the models of a run, loaded once in this process."""
+    call = from_bytes(data)
+    path = Path(run, "run.json")
+    config, models = _config_and_models(run, path.stat().st_mtime_ns, path.stat().st_ino)
+    found: list[Message] = []
+
+    def ask() -> None:
+        with _MODELS:
+            found.extend(answers([call], models, f"device {config.device} of a Dask worker"))
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(config.model_timeout_s)
+    if not found:
+        fault = f"gave no answer for {call.document['part']} in {config.model_timeout_s:g} s"
+        remedy = "restart that worker; start again: what is done is kept"
+        found.append(calls.error_answer(RegionwiseError(f"the {call.document['model']}", fault, remedy)))
+    return to_bytes(found[0])
+
+
+@lru_cache(maxsize=2)
+def _config_and_models(run: str, _changed_ns: int, _inode: int) -> tuple[BuildConfig, Models]:
+    config = BuildConfig.model_validate(read_build_info(Path(run)).config)
+    return config, LocalModels(config, Path(run))
