@@ -53,6 +53,20 @@ def test_each_device_loads_once_and_any_number_of_them_makes_the_same_tars(tmp_p
     assert loads_noted(notes) == []
 
 
+def test_outlines_are_the_same_whoever_draws_them_and_whoever_asks(tmp_path: Path) -> None:
+    settings = ("--scenes", "6", "--k", "2", "--part-requests", "2", "--segmenter", "sam:tiny")
+    found = {}
+    for workers, model_workers in (("1", "1"), ("3", "2")):
+        run = tmp_path / workers
+        work = facts(build(run, *settings, "--workers", workers, "--model-workers", model_workers))["models"]
+        assert sum(device["loaded"].get("outliner", 0) for device in work) == sum(
+            device["calls"] > 0 for device in work
+        )
+        found[workers] = tars(run)
+    assert len(found["1"]) > 0
+    assert found["1"] == found["3"]
+
+
 def test_a_model_process_that_dies_is_started_once_more_and_its_call_made_again(tmp_path: Path, notes: Path) -> None:
     (notes / "misdeed").write_text("die once")
     found = facts(build(tmp_path / "run", *SETTINGS, "--device", "stand-in:0"))
