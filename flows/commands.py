@@ -20,7 +20,6 @@ from pipeline.dataset.verify import verify
 from pipeline.report import write_report
 from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
-from pipeline.run.faults import naming_lost_parts
 from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.workers import workers as open_workers
 from runtime.locks import locked
@@ -58,10 +57,9 @@ def _finish(run: Path, workers: int, dask: str | None, max_reject_share: float, 
             bar.update(task, advance=1, description=f"{result.done.stage} part {result.done.part}")
 
     total = info.n_parts * len(STAGES)
-    with _progress(as_json) as bar, open_workers(min(workers, info.n_parts), dask) as executor:
+    with _progress(as_json) as bar, open_workers(min(workers, info.n_parts), dask, run) as executor:
         task = bar.add_task("parts", total=total) if bar is not None else None
-        with naming_lost_parts(run):
-            run_parts(run, info.n_parts, executor, count)
+        run_parts(run, info.n_parts, executor, count)
         counts = stage_counts(run, info.n_parts)
         try:
             check_reject_share(run, counts, max_reject_share)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -32,6 +33,7 @@ from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.requests.files import read_request_file, request_file
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.in_flight import in_flight
 from pipeline.run.plan import PlannedLine, read_plan, scene_lines, write_plan
 from pipeline.run.stage import Stage, run_part
 from pipeline.stages.candidates import make_candidates
@@ -225,13 +227,17 @@ def _info_at(run: Path, _state: tuple[int, ...] | None) -> tuple[BuildInfo, Buil
     return info, config_of(info)
 
 
-def run_stage_part(run: str, stage: str, part: int) -> tuple[str, bool]:
-    """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
+def run_stage_part(run: str, stage: str, part: int, invocation: str = "") -> tuple[str, bool]:
+    """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out.
+
+    invocation: the id of the command that asks for it; only its own deaths of workers count against a row. Empty: none.
+    """
     folder = Path(run)
     info, config = run_info(folder)
     stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, LocalModels(config, folder))}
-    with _MODELS if model_roles(config) else nullcontext():
-        done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
+    models = _MODELS if model_roles(config) else nullcontext()
+    with models, in_flight(folder, stage, part, invocation) as at_work:
+        done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan, in_flight=at_work)
     return done.model_dump_json(), worked
 
 
@@ -242,7 +248,8 @@ def run_parts(
 
     Raises: the first error of a part, once the parts in flight have ended.
     """
-    waiting = {_submit(executor, run, 0, part): (0, part) for part in range(n_parts)}
+    submit = partial(_submit, executor, run, uuid4().hex)
+    waiting = {submit(0, part): (0, part) for part in range(n_parts)}
     failure: BaseException | None = None
     while waiting:
         ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -254,7 +261,7 @@ def run_parts(
             text, worked = future.result()
             on_result(PartResult(PartDone.from_json(text, thing="done-file"), worked))
             if stage + 1 < len(STAGES):
-                waiting[_submit(executor, run, stage + 1, part)] = (stage + 1, part)
+                waiting[submit(stage + 1, part)] = (stage + 1, part)
         if failure:
             for future in waiting:
                 future.cancel()
@@ -263,8 +270,10 @@ def run_parts(
         raise failure
 
 
-def _submit(executor: Executor, run: Path, stage: int, part: int) -> "Future[tuple[str, bool]]":
-    return executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part)
+def _submit(
+    executor: Executor, run: Path, invocation: str, stage: int, part: int
+) -> "Future[tuple[str, bool]]":  # fmt: skip
+    return executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part, invocation)
 
 
 def stage_counts(run: Path, n_parts: int) -> tuple[StageCount, ...]:

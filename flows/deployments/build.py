@@ -8,6 +8,7 @@ are checked, and a part whose files are gone or damaged is made anew past the ca
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -24,7 +25,6 @@ from pipeline.config import BuildConfig, load_config
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
 from pipeline.report import write_report
-from pipeline.run.faults import naming_lost_parts
 from pipeline.run.folder import STAGES, is_whole, read_build_info, read_done
 from pipeline.run.stage import input_digest
 from pipeline.run.workers import workers as open_workers
@@ -51,9 +51,9 @@ def part_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     result_serializer="json",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=part_key),
 )
-def run_stage(run: str, stage: str, part: int, executor: Executor) -> str:
+def run_stage(run: str, stage: str, part: int, executor: Executor, invocation: str) -> str:
     """One stage on one part, done by `executor`; returns the done-record as JSON."""
-    text, worked = executor.submit(run_stage_part, run, stage, part).result()
+    text, worked = executor.submit(run_stage_part, run, stage, part, invocation).result()
     done = PartDone.from_json(text, thing="done-file")
     get_run_logger().info(
         "%s part %d: in %d, kept %d, rejected %s, %.2f s%s",
@@ -63,14 +63,14 @@ def run_stage(run: str, stage: str, part: int, executor: Executor) -> str:
 
 
 @task(name="part", task_run_name="part {part}", persist_result=False)
-def run_part_stages(run: str, part: int, executor: Executor) -> None:
+def run_part_stages(run: str, part: int, executor: Executor, invocation: str) -> None:
     """All stages of one part, one after the other; each result from the cache where its files stand."""
     for stage in STAGES:
-        state: State[str] = run_stage(run, stage, part, executor, return_state=True)
+        state: State[str] = run_stage(run, stage, part, executor, invocation, return_state=True)
         text = state.result()
         if state.name == "Cached" and not _stands(Path(run), PartDone.from_json(text, thing="cached done-record")):
             get_run_logger().warning("%s part %d: files are gone or damaged, made anew past the cache", stage, part)
-            run_stage.with_options(refresh_cache=True)(run, stage, part, executor)
+            run_stage.with_options(refresh_cache=True)(run, stage, part, executor, invocation)
 
 
 def _stands(run: Path, cached: PartDone) -> bool:
@@ -120,9 +120,8 @@ def build_dataset(run: str, config: BuildConfig, workers: int = 2, dask: str | N
     folder = Path(run).resolve()
     with locked(folder):
         prepare_run(folder, _checked(config))
-        with open_workers(workers, dask or None) as executor:
-            with naming_lost_parts(folder):
-                _run_parts(str(folder), executor, workers)
+        with open_workers(workers, dask or None, folder) as executor:
+            _run_parts(str(folder), executor, workers)
             info = read_build_info(folder)
             counts = stage_counts(folder, info.n_parts)
             check_reject_share(folder, counts, _checked(config).max_reject_share)
@@ -145,7 +144,8 @@ def _run_parts(run: str, executor: Executor, workers: int) -> None:
     n_parts = read_build_info(Path(run)).n_parts
     runner: ThreadPoolTaskRunner[None] = ThreadPoolTaskRunner(max_workers=workers + 2)
     with runner as threads:
-        arguments = ({"run": run, "part": part, "executor": executor} for part in range(n_parts))
+        same = {"run": run, "executor": executor, "invocation": uuid4().hex}
+        arguments = (same | {"part": part} for part in range(n_parts))
         futures = [threads.submit(run_part_stages, part) for part in arguments]
         for future in futures:
             future.wait()
