@@ -24,8 +24,9 @@ from annotation.raters.gold import BLOCK, choose_gold, gold_answers, random_verd
 from annotation.raters.simulated import BimodalRater, RandomRater, Rater, SteadyRater, panel, rate
 from benchmarks.consensus_panels import SETTINGS, Truth
 from benchmarks.result import row, write_result
-from pipeline.build import prepare_run, run_parts
+from pipeline.build import run_parts
 from pipeline.config import BuildConfig
+from pipeline.prepare import prepare_run
 from pipeline.run.folder import read_kept
 from pipeline.run.workers import workers
 from runtime.locks import locked

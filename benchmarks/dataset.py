@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 import webdataset as wds
 
 from benchmarks.result import row, write_result
-from pipeline.build import config_of
 from pipeline.config import SplitShares
 from pipeline.dataset.plan import plan_dataset
 from pipeline.dataset.shards import read_dataset, read_manifest, read_samples, write_shard
 from pipeline.gates.duplicates import HASH_BYTES
+from pipeline.prepare import config_of
 from pipeline.run.folder import ROW_SCHEMA, read_build_info, rows_path
 
 REQUESTS, CANDIDATES, PART_REQUESTS = 260_000, 4, 256

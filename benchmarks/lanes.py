@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 from benchmarks.result import row, write_result
-from pipeline.build import open_models, prepare_run, run_parts
+from pipeline.build import Invocation, open_models, run_parts
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
+from pipeline.prepare import prepare_run
 from pipeline.run.workers import at_once, workers
 from runtime.locks import locked
 from schemas.errors import RegionwiseError
@@ -62,7 +63,13 @@ def build_s(run: Path, config: BuildConfig, n_workers: int, *, in_lanes: bool) -
         info = prepare_run(run, config)
         if in_lanes:
             with open_models(run, config, n_workers) as (channel, devices), workers(n_workers) as executor:
-                run_parts(run, info.n_parts, executor, channel=channel, at_once=at_once(executor, n_workers))
+                run_parts(
+                    run,
+                    info.n_parts,
+                    executor,
+                    invocation=Invocation(channel=channel),
+                    at_once=at_once(executor, n_workers),
+                )
                 export_dataset(run, executor)
                 busy_s = sum(device.busy_s for device in devices)
         else:

@@ -13,7 +13,7 @@ from statistics import mean, stdev
 from typing import Any, get_args
 
 from benchmarks.result import once, row
-from pipeline.build import config_of
+from pipeline.prepare import config_of
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import read_build_info
 from runtime.bootstrap import resamples

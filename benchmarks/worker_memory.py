@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.result import once, row, write_result
-from pipeline.build import prepare_run, run_stage_part
+from pipeline.build import run_stage_part
 from pipeline.config import BuildConfig
+from pipeline.prepare import prepare_run
 from pipeline.run.folder import STAGES
 from pipeline.run.workers import use_one_thread
 from runtime.files import write_whole

@@ -12,24 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from pipeline.build import (
-    PartResult,
-    check_reject_share,
-    config_of,
-    open_models,
-    prepare_run,
-    run_parts,
-    stage_counts,
-)
+from pipeline.build import Invocation, PartResult, check_reject_share, open_models, run_parts, stage_counts
 from pipeline.build_models import check_models
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
 from pipeline.lanes.supervisor import DeviceWork
+from pipeline.prepare import config_of, prepare_run
 from pipeline.report import write_report
 from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
-from pipeline.run.faults import naming_lost_parts
 from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.workers import at_once
 from pipeline.run.workers import workers as open_workers
@@ -81,11 +73,10 @@ def _finish(run: Path, processes: Processes, config: BuildConfig, as_json: bool)
     with (
         _progress(as_json) as bar,
         open_models(run, config, processes.model_workers or workers, dask) as (channel, devices),
-        open_workers(workers, dask) as executor,
+        open_workers(workers, dask, run) as executor,
     ):
         task = bar.add_task("parts", total=total) if bar is not None else None
-        with naming_lost_parts(run):
-            run_parts(run, info.n_parts, executor, count, channel, at_once(executor, workers))
+        run_parts(run, info.n_parts, executor, count, Invocation(channel=channel), at_once(executor, workers))
         counts = stage_counts(run, info.n_parts)
         try:
             check_reject_share(run, counts, config.max_reject_share)

@@ -1,59 +1,45 @@
-"""A build from its config: the plan, the four data stages, and the scheduler that hands parts to an executor."""
+"""A build: its four data stages, and the scheduler that hands their parts to an executor."""
 
-import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache, partial
-from importlib.metadata import version
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
-
-from pydantic import ValidationError
+from uuid import uuid4
 
 from pipeline.build_models import (
     LocalModels,
     Models,
-    check_models,
-    identify_models,
-    keep_models,
+    embedded_editor_revision,
+    make_segmenter,
     model_roles,
     name_and_revision,
-    revisions_of,
 )
-from pipeline.config import RUNTIME_SETTINGS, BuildConfig, config_digest
+from pipeline.config import BuildConfig
 from pipeline.editors.plugins import is_embedded
-from pipeline.editors.procedural import ProceduralEditor
 from pipeline.lanes.dask_channel import DaskChannel, check_cluster
 from pipeline.lanes.remote import Channel, RemoteModels
 from pipeline.lanes.supervisor import DeviceWork, running_lanes
 from pipeline.models.devices import places_of
-from pipeline.models.protocols import Segmenter
-from pipeline.regions.difference import DifferenceSegmenter
-from pipeline.requests.files import read_request_file, request_file
+from pipeline.prepare import run_info
 from pipeline.requests.scenes import TEXTURES
-from pipeline.run.folder import STAGES, read_build_info, read_done
-from pipeline.run.plan import PlannedLine, read_plan, scene_lines, write_plan
+from pipeline.run.folder import STAGES, read_done
+from pipeline.run.in_flight import in_flight
+from pipeline.run.plan import read_plan
 from pipeline.run.stage import Stage, run_part
 from pipeline.stages.candidates import make_candidates
 from pipeline.stages.gates import apply_gates
 from pipeline.stages.regions import find_regions
 from pipeline.stages.requests import open_requests
-from runtime.checkout import checkout_commit
-from runtime.files import sha256_of_file, write_whole
-from schemas.errors import BadInput, RunConflict, TooManyRejected
-from schemas.manifest import BuildInfo, PartDone, StageCount
-from schemas.record import first_fault
+from schemas.errors import TooManyRejected
+from schemas.manifest import PartDone, StageCount
 
 #: One part at a time in a process that asks models: they are not to be called by two threads at once.
 _MODELS = Lock()
-NOT_IN_DIGEST = ("device", "batch_size", "model_timeout_s")
-PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy")
 
 
 @dataclass(frozen=True)
@@ -64,11 +50,6 @@ class PartResult:
     worked: bool
 
 
-def make_segmenter(config: BuildConfig) -> Segmenter:
-    """The segmenter that the config names."""
-    return DifferenceSegmenter(config.gates.difference)
-
-
 def stages_of(config: BuildConfig, revisions: Mapping[str, str | None], models: Models) -> tuple[Stage, ...]:
     """The data stages of a build in their order, each with all the settings that its result depends on.
 
@@ -76,7 +57,7 @@ def stages_of(config: BuildConfig, revisions: Mapping[str, str | None], models: 
     Raises: BadInput where a model has no revision.
     """
     embedded, segmenter = is_embedded(config.editor), make_segmenter(config)
-    editor = ["procedural", _embedded_revision(config)] if embedded else name_and_revision(revisions, "editor")
+    editor = ["procedural", embedded_editor_revision(config)] if embedded else name_and_revision(revisions, "editor")
     has_detector, has_outliner = (role in model_roles(config) for role in ("detector", "outliner"))
     gates = config.model_dump(mode="json")["gates"]
     textures = config.scene_textures or TEXTURES
@@ -129,108 +110,6 @@ def stages_of(config: BuildConfig, revisions: Mapping[str, str | None], models: 
     )
 
 
-def _embedded_revision(config: BuildConfig) -> str:
-    return ProceduralEditor(config.leave_out_defects).revision
-
-
-def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
-    """The run's `run.json`, with its plan written first; an existing run is taken up where its config is the same.
-
-    The caller holds the run's lock. No model is loaded.
-    Raises: RunConflict, naming the setting, the file or the model that differs; BadInput.
-    """
-    files = [request_file(Path(path)) for path in config.requests]
-    inputs = {str(file): sha256_of_file(file) for file in files}
-    resolved = config.model_dump(mode="json")
-    if (run / "run.json").is_file():
-        info = read_build_info(run)
-        _check_same(run, info, resolved, inputs)
-        check_models(run, info, config)
-        return _with_runtime(run, info, resolved)
-    found = identify_models(run, config)
-    sources: list[Iterator[PlannedLine]] = [read_request_file(file) for file in files]
-    if config.scenes:
-        sources.append(scene_lines(config.seed, config.scenes, config.scene_size_px, config.scene_renders))
-    n_parts = write_plan(run, sources, config.part_requests)
-    keep_models(run, found)
-    info = BuildInfo(
-        name=run.resolve().name,
-        config=resolved,
-        config_digest=config_digest({name: resolved[name] for name in resolved if name not in NOT_IN_DIGEST}),
-        inputs=inputs,
-        n_parts=n_parts,
-        seeds={"build": config.seed},
-        model_revisions=_embedded_revisions(config) | revisions_of(found),
-        commit=checkout_commit(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        host=platform.node(),
-        packages={name: version(name) for name in PACKAGES},
-    )
-    write_whole(run / "run.json", info.model_dump_json(indent=1))
-    return info
-
-
-def _embedded_revisions(config: BuildConfig) -> dict[str, str]:
-    editor = {"editor": _embedded_revision(config)} if is_embedded(config.editor) else {}
-    return {**editor, "segmenter": make_segmenter(config).revision}
-
-
-def _with_runtime(run: Path, info: BuildInfo, resolved: dict[str, Any]) -> BuildInfo:
-    """The run's info with the device and batch size that are asked for now, which workers read from `run.json`."""
-    now = {name: resolved[name] for name in NOT_IN_DIGEST}
-    if {name: info.config.get(name, now[name]) for name in now} == now:
-        return info
-    info = info.model_copy(update={"config": info.config | now})
-    write_whole(run / "run.json", info.model_dump_json(indent=1))
-    return info
-
-
-def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:
-    before, now = _flat(info.config), _flat(resolved)
-    for name in sorted({*before, *now} - set(RUNTIME_SETTINGS)):
-        if before.get(name) != now.get(name):
-            raise RunConflict(
-                str(run),
-                f"was made with {name} = {before.get(name)!r}, now it is {now.get(name)!r}",
-                "give another --run, or the same settings",
-            )
-    for path, digest in inputs.items():
-        if info.inputs.get(path) != digest:
-            raise RunConflict(str(run), f"was made from another {path} (its bytes changed)", "give another --run")
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Groups of settings by their dotted names, `gates.difference.max_shift_px`."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def config_of(info: BuildInfo) -> BuildConfig:
-    """The config that a run was made with."""
-    try:
-        return BuildConfig.model_validate(info.config)
-    except ValidationError as error:
-        raise BadInput(f"the config in {info.name}'s run.json", first_fault(error), "make the run anew") from None
-
-
-def run_info(run: Path) -> tuple[BuildInfo, BuildConfig]:
-    """A run's `run.json` and its config, read and checked once a process while the file stays as it is.
-
-    Raises: BadInput.
-    """
-    path = run / "run.json"
-    state = path.stat() if path.is_file() else None
-    return _info_at(run, (state.st_size, state.st_mtime_ns, state.st_ino) if state else None)
-
-
-@lru_cache(maxsize=4)
-def _info_at(run: Path, _state: tuple[int, ...] | None) -> tuple[BuildInfo, BuildConfig]:
-    info = read_build_info(run)
-    return info, config_of(info)
-
-
 @contextmanager
 def open_models(
     run: Path, config: BuildConfig, model_workers: int, dask: str | None = None
@@ -250,19 +129,33 @@ def open_models(
             yield lanes.channel, lanes.work
 
 
-def run_stage_part(run: str, stage: str, part: int, channel: Channel | None = None) -> tuple[str, bool]:
-    """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out.
+@dataclass(frozen=True)
+class Invocation:
+    """One command that builds, as its units of work know it.
 
-    channel: to the models that it asks; without one they are loaded in this process.
+    id: the deaths of workers that it sees count against rows; '' for none. channel: to the models; None where each
+    worker loads them.
     """
-    folder = Path(run)
+
+    id: str = field(default_factory=lambda: uuid4().hex)
+    channel: Channel | None = None
+
+
+#: Of a unit that no command asks for.
+ALONE = Invocation(id="")
+
+
+def run_stage_part(run: str, stage: str, part: int, invocation: Invocation = ALONE) -> tuple[str, bool]:
+    """One unit of work, as workers get it: names in, the done-file's JSON and whether work was done out."""
+    folder, channel = Path(run), invocation.channel
     info, config = run_info(folder)
     models: Models = LocalModels(config, folder)
     if channel:
         models = RemoteModels(channel, f"{stage} part {part}", model_roles(config), models)
     stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, models)}
-    with _MODELS if model_roles(config) and not channel else nullcontext():
-        done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan)
+    in_turn = _MODELS if model_roles(config) and not channel else nullcontext()
+    with in_turn, in_flight(folder, stage, part, invocation.id) as at_work:
+        done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan, in_flight=at_work)
     return done.model_dump_json(), worked
 
 
@@ -271,20 +164,21 @@ def run_parts(
     n_parts: int,
     executor: Executor,
     on_result: Callable[[PartResult], None] = lambda _: None,
-    channel: Channel | None = None,
+    invocation: Invocation | None = None,
     at_once: Callable[[], int] = lambda: sys.maxsize,
 ) -> None:
     """Runs all stages over all parts: each part goes on to its next stage as soon as it is through the one before.
 
-    channel: to the models, as `run_stage_part`. at_once: says how many parts may be under way together. With few more
-    than workers the stages of several parts overlap: models are asked while other parts are compared and written.
+    invocation: of the command; without one workers load their models themselves. at_once: says how many parts may be
+    under way together. With few more than workers the stages of several parts overlap: models are asked while other
+    parts are compared and written.
     Raises: the first error of a part, once the parts in flight have ended.
     """
-    rest = iter(range(n_parts))
+    invocation, rest = invocation or Invocation(), iter(range(n_parts))
     waiting: dict[Future[tuple[str, bool]], tuple[int, int]] = {}
 
     def submit(stage: int, part: int) -> None:
-        unit = executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part, channel)
+        unit = executor.submit(run_stage_part, str(run.resolve()), STAGES[stage], part, invocation)
         waiting[unit] = (stage, part)
 
     def begin_parts() -> None:

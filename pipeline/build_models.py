@@ -17,7 +17,7 @@ from pipeline.config import BuildConfig
 from pipeline.editors.plugins import editor_source, is_embedded, loaded_editor
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import Editor
-from pipeline.models.protocols import Detector, PromptSegmenter
+from pipeline.models.protocols import Detector, PromptSegmenter, Segmenter
 from pipeline.models.registry import (
     MODEL_DETECTORS,
     PROMPT_SEGMENTERS,
@@ -28,6 +28,7 @@ from pipeline.models.registry import (
     prompt_segmenter_source,
 )
 from pipeline.models.revisions import ModelSource, as_they_were, changes, identify, remember, revision
+from pipeline.regions.difference import DifferenceSegmenter
 from runtime.files import write_whole
 from schemas.errors import BadInput, RegionwiseError, RunConflict
 from schemas.manifest import BuildInfo, ModelFiles
@@ -190,3 +191,19 @@ def _read_kept(run: Path) -> ModelFiles | None:
     for identity in kept.models.values():
         remember(identity.files, written_ns)
     return kept
+
+
+def make_segmenter(config: BuildConfig) -> Segmenter:
+    """The segmenter that the config names."""
+    return DifferenceSegmenter(config.gates.difference)
+
+
+def embedded_revisions(config: BuildConfig) -> dict[str, str]:
+    """The revisions of what is embedded, by role."""
+    editor = {"editor": embedded_editor_revision(config)} if is_embedded(config.editor) else {}
+    return {**editor, "segmenter": make_segmenter(config).revision}
+
+
+def embedded_editor_revision(config: BuildConfig) -> str:
+    """The revision of the procedural editor."""
+    return ProceduralEditor(config.leave_out_defects).revision

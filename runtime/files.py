@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
+from threading import get_native_id
 from typing import IO
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -21,7 +22,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     mode: its permissions from its first byte on, less the process's umask.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}-{get_native_id()}"
     try:
         temporary.unlink(missing_ok=True)  # one that is there already would keep its own permissions
         with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:

@@ -18,22 +18,13 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipeline.build import (
-    check_reject_share,
-    open_models,
-    prepare_run,
-    run_info,
-    run_stage_part,
-    stage_counts,
-    stages_of,
-)
+from pipeline.build import Invocation, check_reject_share, open_models, run_stage_part, stage_counts, stages_of
 from pipeline.build_models import LocalModels
 from pipeline.config import BuildConfig, load_config
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
-from pipeline.lanes.remote import Channel
+from pipeline.prepare import prepare_run, run_info
 from pipeline.report import write_report
-from pipeline.run.faults import naming_lost_parts
 from pipeline.run.folder import STAGES, is_whole, read_build_info, read_done
 from pipeline.run.stage import input_digest
 from pipeline.run.workers import workers as open_workers
@@ -60,9 +51,9 @@ def part_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     result_serializer="json",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=part_key),
 )
-def run_stage(run: str, stage: str, part: int, executor: Executor, channel: Channel | None) -> str:
-    """One stage on one part, done by `executor`, with models at `channel`; returns the done-record as JSON."""
-    text, worked = executor.submit(run_stage_part, run, stage, part, channel).result()
+def run_stage(run: str, stage: str, part: int, executor: Executor, invocation: Invocation) -> str:
+    """One stage on one part, done by `executor`; returns the done-record as JSON."""
+    text, worked = executor.submit(run_stage_part, run, stage, part, invocation).result()
     done = PartDone.from_json(text, thing="done-file")
     get_run_logger().info(
         "%s part %d: in %d, kept %d, rejected %s, %.2f s%s",
@@ -72,14 +63,14 @@ def run_stage(run: str, stage: str, part: int, executor: Executor, channel: Chan
 
 
 @task(name="part", task_run_name="part {part}", persist_result=False)
-def run_part_stages(run: str, part: int, executor: Executor, channel: Channel | None) -> None:
+def run_part_stages(run: str, part: int, executor: Executor, invocation: Invocation) -> None:
     """All stages of one part, one after the other; each result from the cache where its files stand."""
     for stage in STAGES:
-        state: State[str] = run_stage(run, stage, part, executor, channel, return_state=True)
+        state: State[str] = run_stage(run, stage, part, executor, invocation, return_state=True)
         text = state.result()
         if state.name == "Cached" and not _stands(Path(run), PartDone.from_json(text, thing="cached done-record")):
             get_run_logger().warning("%s part %d: files are gone or damaged, made anew past the cache", stage, part)
-            run_stage.with_options(refresh_cache=True)(run, stage, part, executor, channel)
+            run_stage.with_options(refresh_cache=True)(run, stage, part, executor, invocation)
 
 
 def _stands(run: Path, cached: PartDone) -> bool:
@@ -134,10 +125,9 @@ def build_dataset(
         prepare_run(folder, _checked(config))
         with (
             open_models(folder, _checked(config), model_workers or workers, dask or None) as (channel, _),
-            open_workers(workers, dask or None) as executor,
+            open_workers(workers, dask or None, folder) as executor,
         ):
-            with naming_lost_parts(folder):
-                _run_parts(str(folder), executor, workers, channel)
+            _run_parts(str(folder), executor, workers, Invocation(channel=channel))
             info = read_build_info(folder)
             counts = stage_counts(folder, info.n_parts)
             check_reject_share(folder, counts, _checked(config).max_reject_share)
@@ -152,7 +142,7 @@ def _checked(config: BuildConfig | dict[str, Any]) -> BuildConfig:
     return config if isinstance(config, BuildConfig) else load_config(None, config)
 
 
-def _run_parts(run: str, executor: Executor, workers: int, channel: Channel | None) -> None:
+def _run_parts(run: str, executor: Executor, workers: int, invocation: Invocation) -> None:
     """All parts, a few more at a time than there are workers, so that none waits.
 
     Raises: the first error of a part, once all others have ended.
@@ -160,7 +150,7 @@ def _run_parts(run: str, executor: Executor, workers: int, channel: Channel | No
     n_parts = read_build_info(Path(run)).n_parts
     runner: ThreadPoolTaskRunner[None] = ThreadPoolTaskRunner(max_workers=workers + 2)
     with runner as threads:
-        shared = {"run": run, "executor": executor, "channel": channel}
+        shared = {"run": run, "executor": executor, "invocation": invocation}
         futures = [threads.submit(run_part_stages, {"part": part, **shared}) for part in range(n_parts)]
         for future in futures:
             future.wait()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.build import config_of, stage_counts
+from pipeline.build import stage_counts
 from pipeline.dataset.card import write_card
 from pipeline.dataset.consensus_files import consensus_digests
 from pipeline.dataset.plan import SPLITS, DatasetPlan, ShardPlan, plan_dataset
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
+from pipeline.prepare import config_of
 from pipeline.run.folder import is_whole, read_build_info, read_done, without_folders
 from runtime.files import write_whole
 from schemas.dataset_row import DatasetRow

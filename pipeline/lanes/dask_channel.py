@@ -10,11 +10,10 @@ from pathlib import Path
 from threading import Lock, Thread
 
 from pipeline.build_models import LocalModels, Models
-from pipeline.config import BuildConfig
 from pipeline.lanes import calls
 from pipeline.lanes.answer import answers
-from pipeline.run.folder import read_build_info
-from pipeline.run.workers import connected
+from pipeline.prepare import run_info
+from pipeline.run.dask_cluster import connected
 from runtime.messages import Message, from_bytes, to_bytes
 from schemas.errors import BadInput, RegionwiseError
 
@@ -31,12 +30,17 @@ class DaskChannel:
 
     def call(self, message: Message) -> Message:
         """As `Channel.call`. The task that calls gives its thread to others until there is an answer."""
-        from distributed import worker_client
+        from distributed import KilledWorker, worker_client
 
         with worker_client() as client:
             data = client.scatter(to_bytes(message), direct=True, hash=False)
             answer = client.submit(answer_bytes, self.run, data, resources={RESOURCE: 1}, pure=False)
-            return from_bytes(answer.result())
+            try:
+                return from_bytes(answer.result())
+            except KilledWorker:
+                what = f"the {message.document['model']}, asked for {message.document['part']}"
+                fault = f"ended its worker again and again (those with the resource {RESOURCE})"
+                raise RegionwiseError(what, fault, "start again: what is done is kept") from None
 
 
 def check_cluster(address: str) -> None:
@@ -54,13 +58,12 @@ def check_cluster(address: str) -> None:
 def answer_bytes(run: str, data: bytes) -> bytes:
     """The answer to one call, by the models of a run, loaded once in this process."""
     call = from_bytes(data)
-    path = Path(run, "run.json")
-    config, models = _config_and_models(run, path.stat().st_mtime_ns, path.stat().st_ino)
+    config = run_info(Path(run))[1]
     found: list[Message] = []
 
     def ask() -> None:
         with _MODELS:
-            found.extend(answers([call], models, f"device {config.device} of a Dask worker"))
+            found.extend(answers([call], _models(run, id(config)), f"device {config.device} of a Dask worker"))
 
     asking = Thread(target=ask, daemon=True)
     asking.start()
@@ -72,7 +75,6 @@ def answer_bytes(run: str, data: bytes) -> bytes:
     return to_bytes(found[0])
 
 
-@lru_cache(maxsize=2)
-def _config_and_models(run: str, _changed_ns: int, _inode: int) -> tuple[BuildConfig, Models]:
-    config = BuildConfig.model_validate(read_build_info(Path(run)).config)
-    return config, LocalModels(config, Path(run))
+@lru_cache(maxsize=1)
+def _models(run: str, _config: int) -> Models:
+    return LocalModels(run_info(Path(run))[1], Path(run))

@@ -30,6 +30,7 @@ MEANINGS = {
     "duplicate_id": "a request with that name came before",
     "duplicate_request": "the same instruction on a near copy of another request's source",
     "empty_file": "the image file has no bytes",
+    "kills_worker": "a worker process ended three times while it worked on it",
     "missing_file": "a file that the request names is not there",
     "near_duplicate": "a near copy of another candidate of the same request",
     "newer_schema": "written for a later version than this one reads",

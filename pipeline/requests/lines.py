@@ -14,8 +14,6 @@ from runtime.images import MAX_REQUEST_PIXELS, BadImage, ImageU8
 from schemas.errors import BadInput, NewerSchema
 from schemas.request import RequestLine
 
-NAME_CHARS = 200
-
 
 class BadRequest(ValueError):
     """One request cannot be used; `reason` is the code of its reject."""
@@ -97,12 +95,6 @@ def _reason(fields: dict[str, Any]) -> str:
             return "bad_instruction"
         return "bad_box" if {"box", "destination"} & set(fault["loc"]) else "bad_request"
     return "wrong_schema"
-
-
-def line_name(planned: PlannedLine) -> str:
-    """What rejects call a line: its id, or its place where it has none."""
-    name = planned.line.get("id") if planned.line else None
-    return printable(name, NAME_CHARS) if isinstance(name, str) and name.strip() else planned.place[:NAME_CHARS]
 
 
 def printable(text: str, length: int) -> str:

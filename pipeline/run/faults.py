@@ -1,16 +1,15 @@
 """Errors that nobody expected, told with the stage, the part and the request they came from.
 
 Errors of `schemas.errors` name their thing themselves and pass as they are. What a worker that is gone cannot say any
-more, the counts of begun parts do.
+more, its markers do (`pipeline.run.in_flight`).
 """
 
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.run.folder import STAGES, part_name, read_done
+from pipeline.run.folder import part_name
 from runtime.files import write_whole
 from runtime.memory import is_out_of_memory
 from schemas.errors import RegionwiseError, StageFailed
@@ -57,37 +56,3 @@ def _failed(stage: str, part: int, error: Exception, report: Path) -> StageFaile
         return StageFailed(thing, "ran out of memory", remedy)
     fault = f"ended with {type(error).__name__}: {str(error)[:250]}"
     return StageFailed(thing, fault, f"see {stage}/{report.name} in the run's folder, mend it and {AGAIN}")
-
-
-@contextmanager
-def naming_lost_parts(run: Path) -> Iterator[None]:
-    """Around the work of a pool. Raises: RegionwiseError, naming the parts under way, where a process of it is gone."""
-    before = _attempts(run)
-    try:
-        yield
-    except BrokenExecutor:
-        lost = [f"{stage} {part_name(part)}" for stage, part in _under_way(run, before)]
-        told = f" on {', '.join(lost[:20])}" if lost else ""
-        fault = f"ended while it worked{told} (out of memory, or killed)"
-        raise RegionwiseError("a worker process", fault, AGAIN) from None
-
-
-def _attempts(run: Path) -> dict[tuple[str, int], int]:
-    """(stage, part) -> how often it was begun."""
-    found = {}
-    for stage in STAGES:
-        for path in sorted((run / stage).glob("part-*.attempts")):
-            text = path.read_text(errors="replace")[:9]
-            number = path.stem.removeprefix("part-")
-            if text.isdecimal() and number.isdecimal():
-                found[stage, int(number)] = int(text)
-    return found
-
-
-def _under_way(run: Path, before: dict[tuple[str, int], int]) -> Iterator[tuple[str, int]]:
-    """What was begun since `before` and has not ended."""
-    for (stage, part), attempts in _attempts(run).items():
-        if attempts > before.get((stage, part), 0):
-            done = read_done(run, stage, part)
-            if done is None or done.attempts < attempts:
-                yield stage, part

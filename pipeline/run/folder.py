@@ -5,6 +5,7 @@
 <run>/images/{sources,candidates}/…tar    written once, never changed
 <run>/<stage>/part-00017.parquet          one row per key, kept or rejected
 <run>/<stage>/part-00017.done.json        written last: a part without it does not exist
+<run>/<stage>/part-00017.working.json     there while the part is worked on: which rows are in flight
 """
 
 from collections.abc import Iterable, Iterator

@@ -12,6 +12,9 @@ from typing import Any
 
 from pipeline.run.folder import part_name
 from runtime.files import write_whole
+from schemas.errors import printable
+
+NAME_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ def _marked(line: PlannedLine, places: dict[str, str]) -> PlannedLine:
         return line
     first = places.setdefault(name, line.place)
     return line if first == line.place else PlannedLine(**{**asdict(line), "duplicate_of": first})
+
+
+def line_name(planned: PlannedLine) -> str:
+    """What rejects call a line: its id, or its place where it has none."""
+    name = planned.line.get("id") if planned.line else None
+    return printable(name[:NAME_CHARS]) if isinstance(name, str) and name.strip() else planned.place[:NAME_CHARS]
 
 
 def read_plan(path: Path) -> Iterator[PlannedLine]:

@@ -7,13 +7,13 @@ not exist.
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.run.faults import of_part
 from pipeline.run.folder import (
@@ -28,6 +28,7 @@ from pipeline.run.folder import (
     write_rows,
 )
 from pipeline.run.image_store import ImageTar, StoredImage, read_image
+from pipeline.run.in_flight import InFlight, given_up, row_key
 from runtime.files import sha256_of_file, whole_file, write_whole
 from runtime.images import ImageU8
 from schemas.errors import BadInput
@@ -35,16 +36,41 @@ from schemas.manifest import PartDone
 from schemas.record import canonical_json
 from schemas.sample import ImageFormat, ImageRef, Rejection
 
+Model = TypeVar("Model")
 #: Counts the rows that are kept beside the reasons of the others, none of which is empty.
 KEPT = ""
 
 
 @dataclass(frozen=True)
 class PartImages:
-    """The images a stage may read, and where it may write new ones."""
+    """The images a stage may read, and where it may write new ones; and where it says which rows it works on."""
 
     run: Path
     tar: ImageTar | None
+    in_flight: InFlight | None = None
+
+    def begin(self, keys: Collection[str]) -> None:
+        """Says which rows are worked on from now on, before anything of them is touched: see `pipeline.run.in_flight`.
+
+        keys: of samples, or places of planned lines; rows that are worked on together are said together.
+        """
+        if self.in_flight is not None:
+            self.in_flight.begin(keys)
+
+    def between_rows(self, load: Callable[[], Model]) -> Model:
+        """What `load` gives, a model, loaded at none of the rows: where it does not fit, that is no fault of theirs."""
+        if self.in_flight is None:
+            return load()
+        keys = self.in_flight.working or ()
+        self.begin(())
+        model = load()
+        self.begin(keys)
+        return model
+
+    @property
+    def suspects(self) -> Collection[str]:
+        """Keys of rows that were worked on when a process died: to be worked on alone, so that none dies of another."""
+        return self.in_flight.deaths if self.in_flight is not None else ()
 
     def read(self, ref: ImageRef) -> ImageU8:
         """An image of the run as HWC uint8 RGB."""
@@ -75,10 +101,16 @@ class Stage:
 
 
 def run_part(
-    run: Path, stage: Stage, part: int, *, plan_rows: Callable[[Path], Iterable[Any]]
+    run: Path,
+    stage: Stage,
+    part: int,
+    *,
+    plan_rows: Callable[[Path], Iterable[Any]],
+    in_flight: InFlight | None = None,
 ) -> tuple[PartDone, bool]:
     """Runs `stage` over one part unless its result is there, whole and made from the same input.
 
+    in_flight: where it says what it works on, and which rows it gives up; None for nowhere.
     Returns: the part's done-record, and whether work was done for it. Raises: StageFailed, naming part and request, for
     an error that the stage does not expect.
     """
@@ -89,9 +121,9 @@ def run_part(
     attempts = _begin(run, stage.name, part)
     started = time.monotonic()
     rows_in = plan_rows(_plan_path(run, part)) if stage.after is None else read_kept(run, stage.after, part)
-    counted = _Counted(rows_in)
+    counted = _Counted(rows_in, stage, in_flight)
     with of_part(run, stage.name, part):
-        found, paths = _write_result(run, stage, part, counted)
+        found, paths = _write_result(run, stage, part, counted, in_flight)
     kept = found.pop(KEPT, 0)
     done = PartDone(
         stage=stage.name,
@@ -109,38 +141,67 @@ def run_part(
 
 
 class _Counted:
-    """Counts the rows that a stage takes in."""
+    """Counts the rows that a stage takes in, and keeps back those that are given up."""
 
-    def __init__(self, rows: Iterable[Any]) -> None:
-        self._rows, self.count = rows, 0
+    def __init__(self, rows: Iterable[Any], stage: Stage, in_flight: InFlight | None) -> None:
+        self._rows, self._stage, self._in_flight = rows, stage, in_flight
+        self.count = 0
+        self._places: dict[str, int] = {}
+        self._rejects: deque[tuple[int, Row]] = deque()
 
     def __iter__(self) -> Iterator[Any]:
         for row in self._rows:
             self.count += 1
+            if self._in_flight is not None and self._in_flight.gives_up(row):
+                self._rejects.append((self.count, given_up(row, self._stage.name)))
+            else:
+                self._places[row_key(row)] = self.count
+                yield row
+
+    def with_rejects(self, made: Iterable[Row]) -> Iterator[Row]:
+        """The rows that the stage makes as they come, with the rejects of those that were kept back in their places."""
+        for number, row in enumerate(made):
+            while self._rejects and self._rejects[0][0] < self._place(number, row):
+                yield self._rejects.popleft()[1]
             yield row
+        yield from (row for _, row in self._rejects)
+
+    def _place(self, number: int, row: Row) -> int:
+        """The place of the row that the `number`th row out was made from."""
+        if self._stage.after is None:  # a row out for each in; later rows carry the key of what they were made from
+            return list(self._places.values())[number]
+        return self._places.get(row.key) or self._places[row.key.partition("-")[0]]
 
 
-def _write_result(run: Path, stage: Stage, part: int, rows_in: Iterable[Any]) -> tuple[Counter[str], list[Path]]:
+def _write_result(
+    run: Path, stage: Stage, part: int, rows_in: _Counted, in_flight: InFlight | None
+) -> tuple[Counter[str], list[Path]]:
     """Writes a stage's images and rows as they come; returns the rows counted by reason, and both files' paths."""
     table, counts = rows_path(run, stage.name, part), Counter[str]()
     name = f"images/{stage.images}/{part_name(part)}.tar" if stage.images else None
-    with closing(_made(run, stage, name, rows_in, counts)) as rows:
-        write_rows(table, rows)
+    with closing(_made(run, stage, name, rows_in, in_flight)) as rows:
+        write_rows(table, _counted(rows, counts))
     return counts, [table, run / name] if name else [table]
 
 
+def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
+    for row in rows:
+        counts[row.reason if isinstance(row, Rejection) else KEPT] += 1
+        yield row
+
+
 def _made(
-    run: Path, stage: Stage, tar_name: str | None, rows_in: Iterable[Any], counts: Counter[str]
+    run: Path, stage: Stage, tar_name: str | None, rows_in: _Counted, in_flight: InFlight | None
 ) -> Generator[Row]:
-    """The rows that a stage makes, counted; its images are whole once the last row is out."""
+    """The rows that a stage makes; its images are whole once the last row is out."""
     with ExitStack() as stack:
         tar = None
         if tar_name:
             file = stack.enter_context(whole_file(run / tar_name))
             tar = ImageTar(file, tar_name, stage.image_format)
-        for row in stage.run(rows_in, PartImages(run, tar)):
-            counts[row.reason if isinstance(row, Rejection) else KEPT] += 1
-            yield row
+        yield from rows_in.with_rejects(stage.run(rows_in, PartImages(run, tar, in_flight)))
+        if in_flight is not None:
+            in_flight.begin()
         if tar:
             tar.close()
 

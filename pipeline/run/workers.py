@@ -5,38 +5,45 @@ All three are a `concurrent.futures.Executor`, so nothing else knows which it is
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from typing import Any, cast
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
+from pipeline.run.dask_cluster import Resubmitting, dask_workers
+from pipeline.run.in_flight import work_of
 from runtime.child import end_with
-from schemas.errors import BadInput, RegionwiseError
+from schemas.errors import RegionwiseError
 
 
 @contextmanager
-def workers(count: int, dask_address: str | None = None) -> Iterator[Executor]:
+def workers(count: int, dask_address: str | None = None, run: Path | None = None) -> Iterator[Executor]:
     """An executor over `count` processes, or over the Dask cluster at `dask_address`.
 
-    Where the block ends with an error (an interrupt, too), what no worker has begun is dropped.
+    run: the folder that the work is on, to name what a process was at that was killed. Where the block ends with an
+    error (an interrupt, too), what no worker has begun is dropped.
     Raises: BadInput where no scheduler answers; RegionwiseError where a worker process was killed.
     """
     if dask_address:
-        with _dask_workers(dask_address) as cluster:
+        with dask_workers(dask_address) as cluster:
             yield cluster
     elif count == 1:
         with _shut_down(ThreadPoolExecutor(1, initializer=use_one_thread)) as thread:
             yield thread
     else:
         pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
+        processes = pool._processes  # kept here: the pool forgets which of them ended by themselves
         try:
             with _shut_down(pool):
                 _start_processes(pool, count)
                 yield pool
         except BrokenProcessPool:
-            raise _killed_worker("ended while it worked (out of memory, or killed)") from None
+            work = work_of(run, _lost(processes)) if run else ""
+            fault = f"ended while it worked{f' on {work}' if work else ''} (out of memory, or killed)"
+            raise RegionwiseError("a worker process", fault, "start again: what is done is kept") from None
 
 
 def at_once(executor: Executor, count: int) -> Callable[[], int]:
@@ -44,8 +51,7 @@ def at_once(executor: Executor, count: int) -> Callable[[], int]:
 
     count: of local workers.
     """
-    client = getattr(executor, "_client", None)  # of Dask's executor
-    return lambda: 2 + (sum(client.nthreads().values()) if client else count)
+    return lambda: 2 + (executor.threads() if isinstance(executor, Resubmitting) else count)
 
 
 @contextmanager
@@ -57,8 +63,9 @@ def _shut_down(executor: Executor) -> Iterator[Executor]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _killed_worker(fault: str) -> RegionwiseError:
-    return RegionwiseError("a worker process", fault, "start again: what is done is kept")
+def _lost(processes: Mapping[int, BaseProcess]) -> set[int]:
+    """The pids of those that ended by themselves or were killed; the pool ends the others (SIGTERM)."""
+    return {pid for pid, process in processes.items() if process.exitcode not in (None, 0, -signal.SIGTERM)}
 
 
 def use_one_thread() -> None:
@@ -94,33 +101,3 @@ def _start_worker() -> None:
     parent = parent_process()
     if parent is not None and parent.pid is not None:
         end_with(parent.pid)
-
-
-@contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """A client of the Dask cluster at an address. Raises: BadInput where no scheduler answers."""
-    from distributed import Client
-
-    client_of: Any = Client
-    try:
-        client = client_of(address, timeout=10)
-    except (OSError, ValueError) as error:
-        remedy = "start it, or leave --dask out"
-        raise BadInput(f"Dask scheduler {address}", f"cannot be reached: {error}", remedy) from None
-    with client:
-        yield client
-
-
-@contextmanager
-def _dask_workers(address: str) -> Iterator[Executor]:
-    from distributed import KilledWorker
-    from distributed.comm.core import CommClosedError
-
-    with connected(address) as client:
-        client.run(use_one_thread)
-        try:
-            yield cast(Executor, client.get_executor())
-        except KilledWorker as error:
-            raise _killed_worker(f"of {address} was lost again and again: {error}") from None
-        except CommClosedError:
-            raise RegionwiseError(f"Dask scheduler {address}", "went away", "start it and then this again") from None

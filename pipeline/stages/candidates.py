@@ -24,8 +24,12 @@ def make_candidates(
     editor: gives it, asked for at the first request that brings no candidates.
     """
     for row in rows:
+        images.begin([row.key])
         with of_request(row.request.name):
-            yield from _brought(row, images) if row.brought else _edited(row, images, editor(), k, seed)
+            if row.brought:
+                yield from _brought(row, images)
+            else:
+                yield from _edited(row, images, images.between_rows(editor), k, seed)
 
 
 def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) -> Iterator[Sample | Rejection]:

@@ -27,6 +27,7 @@ def apply_gates(rows: Iterable[Sample], images: PartImages, *, gates: GateSettin
     """Candidates that pass every gate, the others as rejects; copies are looked for among a request's candidates."""
     for _, group in groupby(rows, key=lambda row: row.request.id):
         candidates = list(group)
+        images.begin([row.key for row in candidates])
         with of_request(candidates[0].request.name):
             yield from _gated(candidates, images, gates)
 

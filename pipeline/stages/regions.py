@@ -1,6 +1,6 @@
 """The third stage: the planned regions of a request, and on every candidate the masks of what really changed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from pipeline.gates.measures import GateSettings
 from pipeline.models.protocols import PromptSegmenter, Segmenter
@@ -33,9 +33,11 @@ def find_regions(
     leaves it to targets and differences.
     """
     pairs = _pairs(rows, images)
-    for chunk in _chunks(pairs) if outliner is not None else ([one] for one in pairs):
-        outlines = outline([pair for _, pair in chunk], outliner()) if outliner is not None else [{}]
+    for chunk in _chunks(pairs, images.suspects) if outliner is not None else ([one] for one in pairs):
+        images.begin([row.key for row, _ in chunk])
+        outlines = outline([pair for _, pair in chunk], images.between_rows(outliner)) if outliner else [{}]
         for (row, pair), found in zip(chunk, outlines, strict=True):
+            images.begin([row.key])
             with of_request(row.request.name):
                 yield _observed(row, pair, segmenter, gates, found)
 
@@ -46,6 +48,7 @@ def _pairs(rows: Iterable[Sample], images: PartImages) -> Iterator[tuple[Sample,
     for row in rows:
         if row.candidate is None or row.edited is None:
             raise ValueError(f"{row.key} has no candidate")
+        images.begin([row.key])
         with of_request(row.request.name):
             if source is None or row.sources[0] != source_ref:
                 source_ref, source = row.sources[0], images.read(row.sources[0])
@@ -53,12 +56,16 @@ def _pairs(rows: Iterable[Sample], images: PartImages) -> Iterator[tuple[Sample,
         yield row, Pair(row.request, source, edited)
 
 
-def _chunks(pairs: Iterable[tuple[Sample, Pair]]) -> Iterator[list[tuple[Sample, Pair]]]:
+def _chunks(
+    pairs: Iterable[tuple[Sample, Pair]], suspects: Collection[str] = ()
+) -> Iterator[list[tuple[Sample, Pair]]]:
+    """Pairs to outline together; one whose process died over it goes alone."""
     chunk: list[tuple[Sample, Pair]] = []
     used = 0
     for row, pair in pairs:
         needed = pair.edited.shape[0] * pair.edited.shape[1] * (6 + 3 * len(pair.request.targets))
-        if chunk and (len(chunk) == CHUNK_ROWS or used + needed > CHUNK_BYTES):
+        alone = bool(chunk) and (row.key in suspects or chunk[-1][0].key in suspects)
+        if chunk and (alone or len(chunk) == CHUNK_ROWS or used + needed > CHUNK_BYTES):
             yield chunk
             chunk, used = [], 0
         chunk.append((row, pair))

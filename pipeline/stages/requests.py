@@ -1,25 +1,26 @@
 """The first stage: a planned line becomes a checked request with its source images, or a reject with its reason."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from pipeline.gates.duplicates import perceptual_hash
 from pipeline.gates.measures import GateResult, GateSettings, source_fault
 from pipeline.models.protocols import Detector
-from pipeline.regions.targets import name_targets
+from pipeline.regions.targets import CHUNK_BYTES, CHUNK_ROWS, name_targets
 from pipeline.requests.edit_requests import edit_request
-from pipeline.requests.lines import BadRequest, OpenedRequest, line_name, open_line, printable
+from pipeline.requests.lines import BadRequest, OpenedRequest, open_line, printable
 from pipeline.requests.scaling import Size, scale_image, scale_targets, scale_to_source
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.faults import of_request
-from pipeline.run.plan import PlannedLine
+from pipeline.run.plan import PlannedLine, line_name
 from pipeline.run.stage import PartImages
 from runtime.images import BadImage, ImageU8, pixels_sha256
 from schemas.sample import BroughtFault, Rejection, Sample
 
 STAGE = "requests"
 DETAIL_CHARS = 500
+Opened = tuple[str, Sample | Rejection, ImageU8 | None]
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,37 @@ def open_requests(
     these without.
     """
     opened = _opened(rows, images, size_px, gates, scene_textures)
-    yield from (row for row, _ in opened) if detector is None else name_targets(opened, detector)
+    if detector is None:
+        yield from (row for _, row, _ in opened)
+        return
+    for chunk in _chunks(opened, images.suspects):
+        images.begin([place for place, _, _ in chunk])
+        yield from name_targets([(row, source) for _, row, source in chunk], partial(images.between_rows, detector))
+
+
+def _chunks(opened: Iterable[Opened], suspects: Collection[str]) -> Iterator[list[Opened]]:
+    """Rows that a detector sees in one call; one whose process died over it goes alone."""
+    chunk, used = list[Opened](), 0
+    for one in opened:
+        size = one[2].nbytes if one[2] is not None else 0
+        alone = bool(chunk) and (one[0] in suspects or chunk[-1][0] in suspects)
+        if chunk and (alone or len(chunk) == CHUNK_ROWS or used + size > CHUNK_BYTES):
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(one)
+        used += size
+    if chunk:
+        yield chunk
 
 
 def _opened(
     rows: Iterable[PlannedLine], images: PartImages, size_px: int, gates: GateSettings, scene_textures: tuple[str, ...]
-) -> Iterator[tuple[Sample | Rejection, ImageU8 | None]]:
-    """Each row with the pixels of sources[0] as they are stored; a reject has none."""
+) -> Iterator[Opened]:
+    """Each row with its line's place and the pixels of sources[0] as they are stored; a reject has none."""
     names: dict[str, str] = {}
     for planned in rows:
         name = line_name(planned)
+        images.begin([planned.place])
         try:
             with of_request(name):
                 opened = open_line(planned, scene_textures)
@@ -66,9 +88,10 @@ def _opened(
                 raise BadRequest("duplicate_request", f"asks what {names[sample.key]!r} asks, of the same source")
         except (BadRequest, BadImage) as error:
             detail = printable(error.detail, DETAIL_CHARS)
-            yield Rejection(key=name, name=name, stage=STAGE, reason=error.reason, detail=detail), None
+            rejection = Rejection(key=name, name=name, stage=STAGE, reason=error.reason, detail=detail)
+            yield planned.place, rejection, None
             continue
-        yield sample, source
+        yield planned.place, sample, source
 
 
 def _sample(

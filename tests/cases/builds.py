@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import prepare_run, run_parts
+from pipeline.build import run_parts
 from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
+from pipeline.prepare import prepare_run
 from pipeline.run.workers import workers
 from runtime.locks import locked, locked_file
 

@@ -162,3 +162,36 @@ def offer_inverter(folder: Path) -> Path:
     offer(folder, "inverters", {"inverter": "inverter_of_tests:make", "gone": "inverter_of_tests:nothing"})
     (folder / "inverter_of_tests.py").write_text(INVERTER)
     return folder
+
+
+KILLER = """
+import os
+import signal
+
+from pipeline.editors.protocol import Edit
+
+
+class Killer:
+    name, revision, synthetic = "killer", "1", True
+
+    def __init__(self, names):
+        self.names = names
+
+    def edit(self, request, sources, index, seed):
+        if request.name in self.names:
+            os.kill(os.getpid(), signal.SIGKILL)
+        image = sources[0].copy()
+        image[: 20 + index] = 255 - image[: 20 + index]
+        return Edit(image=image, seed=seed, parameters={})
+
+
+def make(place, device):
+    return Killer(place.split(","))
+"""
+
+
+def offer_killer(folder: Path) -> Path:
+    """An installed package with the editor `killer`: at a request of the names in its place it kills its process."""
+    offer(folder, "killers", {"killer": "killer_of_tests:make"})
+    (folder / "killer_of_tests.py").write_text(KILLER)
+    return folder

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.build import prepare_run, run_parts
+from pipeline.build import run_parts
 from pipeline.config import BuildConfig, SplitShares
 from pipeline.dataset.export import export_dataset
+from pipeline.prepare import prepare_run
 from pipeline.run.workers import workers
 from runtime.locks import locked
 from tests.cases.policy_loop_cases import narrow_vae

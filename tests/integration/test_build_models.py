@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.build import prepare_run, run_parts, stages_of
+from pipeline.build import run_parts, stages_of
 from pipeline.build_models import LocalModels, model_roles
 from pipeline.config import BuildConfig, load_config
 from pipeline.models import registry as models
 from pipeline.models.cache import ModelCache
 from pipeline.models.sam_checkpoint import write_checkpoint
 from pipeline.models.sam_files import DOWNLOAD_PAGE
+from pipeline.prepare import prepare_run
 from pipeline.requests.scenes import render_scene
 from pipeline.run.folder import read_build_info, read_rows
 from pipeline.run.workers import workers

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, {packages!r})
 from flows.commands import Processes, report_run, resume_run, show_status
 from flows.deployments.build import part_key
-from pipeline.build import prepare_run
+from pipeline.prepare import prepare_run
 from pipeline.config import BuildConfig
 from pipeline.run.folder import STAGES
 

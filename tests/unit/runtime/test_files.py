@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import Thread, get_native_id
 
 import pytest
 
@@ -30,6 +31,18 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
+def test_two_threads_that_write_the_same_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with whole_file(path) as file:
+        file.write(b"one ")
+        other = Thread(target=write_whole, args=(path, "another thread's"))
+        other.start()
+        other.join()
+        assert path.read_text() == "another thread's"
+        file.write(b"thread's")
+    assert path.read_text() == "one thread's"
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / ".tmp-part.1").write_text("half")
@@ -39,7 +52,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_private_file_is_its_owners_alone_from_the_first_byte_on(tmp_path: Path) -> None:
-    left = tmp_path / f".tmp-account.json.{os.getpid()}"
+    left = tmp_path / f".tmp-account.json.{os.getpid()}-{get_native_id()}"
     left.write_text("left by a killed process of the same number, for everybody to read")
     with whole_file(tmp_path / "account.json", mode=0o600) as file:
         file.write(b"secret")

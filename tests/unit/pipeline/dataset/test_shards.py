@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import webdataset as wds
 
-from pipeline.build import prepare_run, run_parts
+from pipeline.build import run_parts
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.shards import ReadPosition, read_dataset, read_manifest
 from pipeline.dataset.verify import verify
+from pipeline.prepare import prepare_run
 from pipeline.run.folder import read_kept
 from pipeline.run.workers import workers
 from runtime.locks import locked

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.build import prepare_run, run_parts, stage_counts
+from pipeline.build import run_parts, stage_counts
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.shards import read_manifest
+from pipeline.prepare import prepare_run
 from pipeline.report import write_report
 from pipeline.report.charts import bars, binned, histogram, score_histogram
 from pipeline.report.entries import Entry, choose_requests, choose_shards

@@ -1,16 +1,13 @@
-"""An error that nobody expected reaches the user with stage, part and request; lost workers' parts are named."""
+"""An error that nobody expected reaches the user with stage, part and request."""
 
 import pickle
 from collections.abc import Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
-from pipeline.run.faults import naming_lost_parts, of_part, of_request
-from runtime.files import write_whole
+from pipeline.run.faults import of_part, of_request
 from schemas.errors import BadInput, OutOfMemory, RegionwiseError, StageFailed
-from schemas.manifest import PartDone
 
 
 def _fail(run: Path, error: Exception) -> None:
@@ -55,34 +52,3 @@ def test_what_names_its_thing_itself_passes(tmp_path: Path, error: RegionwiseErr
 def test_an_interrupt_passes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), of_part(tmp_path, "gates", 1), of_request("a"):
         raise KeyboardInterrupt
-
-
-def _begun(run: Path, stage: str, part: int, attempts: int) -> None:
-    write_whole(run / stage / f"part-{part:05d}.attempts", str(attempts))
-
-
-def _done(run: Path, stage: str, part: int, attempts: int) -> None:
-    done = PartDone(
-        stage=stage, part=part, input_digest="0" * 64, files=(), rows_in=0, kept=0, rejected={}, seconds=0,
-        attempts=attempts,
-    )  # fmt: skip
-    write_whole(run / stage / f"part-{part:05d}.done.json", done.model_dump_json())
-
-
-def test_the_parts_that_a_lost_worker_had_begun_are_named(tmp_path: Path) -> None:
-    _begun(tmp_path, "regions", 5, 1)  # of an earlier build that was killed; this one does not come to it
-
-    def work() -> None:
-        _begun(tmp_path, "requests", 0, 1)
-        _done(tmp_path, "requests", 0, 1)
-        _begun(tmp_path, "requests", 1, 2)
-        _done(tmp_path, "requests", 1, 1)
-        _begun(tmp_path, "candidates", 0, 1)
-        raise BrokenProcessPool
-
-    with pytest.raises(RegionwiseError) as caught, naming_lost_parts(tmp_path):
-        work()
-    assert caught.value.thing == "a worker process"
-    assert caught.value.fault == (
-        "ended while it worked on requests part-00001, candidates part-00000 (out of memory, or killed)"
-    )

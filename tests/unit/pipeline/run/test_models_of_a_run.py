@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.build import prepare_run, run_stage_part, stages_of
+from pipeline.build import run_stage_part, stages_of
 from pipeline.build_models import LocalModels, check_models, identify_models, model_roles, revisions_of
 from pipeline.config import BuildConfig
+from pipeline.prepare import prepare_run
 from pipeline.run.folder import read_build_info
 from schemas.errors import BadInput, RunConflict
 from schemas.manifest import BuildInfo

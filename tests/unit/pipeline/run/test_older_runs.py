@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import PartResult, config_of, prepare_run, run_parts
+from pipeline.build import PartResult, run_parts
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.shards import read_dataset, read_manifest
 from pipeline.dataset.verify import verify
+from pipeline.prepare import config_of, prepare_run
 from pipeline.report.page import write_report
 from pipeline.run.folder import STAGES, read_build_info, read_rows
 from pipeline.run.workers import workers

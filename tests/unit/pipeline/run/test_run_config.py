@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import build
-from pipeline.build import prepare_run, run_info
 from pipeline.config import BuildConfig
+from pipeline.prepare import prepare_run, run_info
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
 
