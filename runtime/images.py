@@ -73,7 +73,8 @@ def pixel_count(file: IO[bytes]) -> int:
 @contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     """An image whose size is allowed, its pixels not read yet. Raises: as `decode_image`, of the block, too."""
-    pixels = 0
+    pixels = _webp_pixels(file.read(30))
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow: what it warns of is either refused below or does not matter
@@ -99,6 +100,23 @@ def _check_memory(pixels: int) -> None:
     are never touched, so they cost nothing.
     """
     np.empty(pixels * DECODING_BYTES, dtype=np.uint8)
+
+
+def _webp_pixels(head: bytes) -> int:
+    """How many pixels the first 30 bytes of a WebP file say, 0 where too many or of another file.
+
+    Pillow makes its canvas before it tells the size. Source: RFC 9649, sections 2.5 to 2.7.
+    """
+    width = height = 0
+    match head[12:16] if head[8:12] == b"WEBP" else b"":
+        case b"VP8X":
+            width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+        case b"VP8 ":
+            width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return width * height if width * height <= MAX_PIXELS else 0
 
 
 def _check_size(width_px: int, height_px: int) -> None:

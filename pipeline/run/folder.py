@@ -43,8 +43,8 @@ ROW_SCHEMA = pa.schema(
 )
 Row = Sample | Rejection
 #: Text of the rows that is gathered before it is written as a row group of Parquet, which takes some eight times the
-#: memory. A part of a hundred requests at 256 px, 4 candidates each, is one group.
-GROUP_CHARS = 2 * 1024**2
+#: memory. A part of sixty requests at 256 px, 4 candidates each, is one group.
+GROUP_CHARS = 1024**2
 #: Rows that are read at a time.
 READ_ROWS = 32
 
@@ -111,6 +111,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     with whole_file(path) as file, pq.ParquetWriter(file, ROW_SCHEMA, compression="zstd") as writer:
         for group in _groups(rows):
             writer.write_table(pa.Table.from_pylist(group, schema=ROW_SCHEMA))
+            del group  # or it would live on beside the next one
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[list[dict[str, object]]]:

@@ -54,8 +54,8 @@ def test_memory_that_runs_out_is_one_line_and_no_reject(tmp_path: Path) -> None:
     across = np.linspace(0, 255, 6_000, dtype=np.uint8)
     pixels = np.broadcast_to(across[None, :, None], (6_000, 6_000, 3))
     Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "huge.png", compress_level=1)
-    lines = [{"id": name, "sources": ["huge.png"], "instruction": f"Make the {name} red"} for name in ("cup", "hat")]
-    (tmp_path / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    line = {"id": "cup", "sources": ["huge.png"], "instruction": "Make the cup red"}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(line))
     run = tmp_path / "run"
     asked = ("--requests", str(tmp_path), "--k", "1", "--max-reject-share", "1")
     answer = run_python("-c", LIMITED, "build", "--run", str(run), *SMALL, "--json", *asked, OPENBLAS_NUM_THREADS="1")
@@ -64,8 +64,8 @@ def test_memory_that_runs_out_is_one_line_and_no_reject(tmp_path: Path) -> None:
     assert (error["thing"], error["fault"]) == ("stage requests, part-00000, request 'cup'", "ran out of memory")
     assert not list(run.glob("requests/*.done.json"))
     build(run, *asked)
-    rows = list(read_rows(run, "requests", 0))
-    assert [isinstance(row, Sample) for row in rows] == [True, True]
+    (row,) = read_rows(run, "requests", 0)
+    assert isinstance(row, Sample)
 
 
 THREADS = """

@@ -141,6 +141,14 @@ def test_pixels_are_counted_by_the_header_and_none_of_what_is_refused() -> None:
         assert pixel_count(io.BytesIO(refused)) == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exact": True, "icc_profile": b"x" * 200}])
+def test_a_webp_says_its_pixels_before_it_is_opened(options: dict[str, object]) -> None:
+    image = Image.fromarray(_gradient(40, 24))
+    assert images._webp_pixels(_bytes(image, "WEBP", **options)[:30]) == 40 * 24
+    assert images._webp_pixels(_bytes(image, "PNG")[:30]) == 0
+    assert images._webp_pixels(b"RIFFsizeWEBPVP8X" + b"\xff" * 14) == 0
+
+
 def test_memory_that_runs_out_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow says MemoryError, or OSError of a decoder, as it does of a broken file."""
     data = _bytes(Image.fromarray(_gradient()), "PNG")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.editors import procedural
 from pipeline.editors.operations import mean_lab, to_lab
 from pipeline.editors.plan import grown
 from pipeline.editors.procedural import LEVELS, ProceduralEditor, quality_level
@@ -40,6 +41,18 @@ def test_the_same_arguments_give_the_same_bytes_in_any_editor_and_order():
     for one, other in zip(first, again, strict=True):
         assert np.array_equal(one.image, other.image)
         assert (one.defects, one.edits, one.parameters) == (other.defects, other.edits, other.parameters)
+
+
+@pytest.mark.parametrize(("canvases", "kept"), [(0.5, 1), (1.5, 1), (2.5, 2), (99, 4)])
+def test_few_plans_of_large_canvases_are_kept(monkeypatch, canvases, kept):
+    image = picture()
+    monkeypatch.setattr(procedural, "_PLANS_PIXELS", int(canvases * image[..., 0].size))
+    editor = ProceduralEditor()
+    request = request_of((BLUE_DISC,), [image])
+    requests = [request.model_copy(update={"id": f"{number:016x}"}) for number in range(6)]
+    for request in requests:
+        editor.plan(request, [image])
+    assert [key for key, _ in editor._plans] == [request.id for request in requests[-kept:]]
 
 
 def test_candidates_of_a_request_differ_in_quality():
