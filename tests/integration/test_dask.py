@@ -159,7 +159,7 @@ def test_a_local_pool_says_what_its_process_worked_on(tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = BuildConfig(scenes=4, scene_size_px=64, part_requests=2)
     prepare_run(tmp_path / "plan", config)
-    run_stage_part(str(tmp_path / "plan"), "requests", 1, "")
+    run_stage_part(str(tmp_path / "plan"), "requests", 1)
     name = next(read_kept(tmp_path / "plan", "requests", 1)).request.name
     prepare_run(run, config.model_copy(update={"editor": f"killer:{name}"}))
     with pytest.raises(RegionwiseError) as error, workers(2, None, run) as pool:

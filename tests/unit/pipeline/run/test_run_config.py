@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import build
+from pipeline import prepare
 from pipeline.config import BuildConfig
 from pipeline.prepare import prepare_run, run_info
 from schemas.errors import BadInput
@@ -20,9 +20,9 @@ def test_it_is_read_once_and_again_after_a_change(tmp_path: Path, monkeypatch: p
         reads.append(run)
         return read_build_info(run)
 
-    read_build_info = build.read_build_info
+    read_build_info = prepare.read_build_info
     prepare_run(tmp_path, CONFIG)
-    monkeypatch.setattr(build, "read_build_info", read)
+    monkeypatch.setattr(prepare, "read_build_info", read)
     assert run_info(tmp_path) is run_info(tmp_path)
     assert run_info(tmp_path)[1] == CONFIG
     assert len(reads) == 1
