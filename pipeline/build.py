@@ -125,7 +125,7 @@ def open_models(
         check_cluster(dask)
         yield DaskChannel(str(run.resolve())), ()
     else:
-        with running_lanes(run, config, places_of(config.device, model_workers)) as lanes:
+        with running_lanes(run, places_of(config.device, model_workers), config.model_timeout_s) as lanes:
             yield lanes.channel, lanes.work
 
 

@@ -69,7 +69,8 @@ class BuildConfig(BaseModel):
         "difference"
     )
     device: Annotated[
-        str, Field(pattern=r"[^\s,]+(,[^\s,]+)*", description="where models run: cpu, cuda:0,cuda:1, or auto: all GPUs")
+        str,
+        Field(pattern=r"^[^\s,]+(,[^\s,]+)*$", description="where models run: cpu, cuda:0,cuda:1, or auto: all GPUs"),
     ] = "cpu"
     batch_size: Annotated[
         str, BeforeValidator(_as_text), Field(description="images that a model takes at a time: auto or a number")

@@ -65,7 +65,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
 def _with_runtime(run: Path, info: BuildInfo, resolved: dict[str, Any]) -> BuildInfo:
     """The run's info with the device and batch size that are asked for now, which workers read from `run.json`."""
     now = {name: resolved[name] for name in NOT_IN_DIGEST}
-    if {name: info.config.get(name, now[name]) for name in now} == now:
+    if {name: info.config.get(name) for name in now} == now:
         return info
     info = info.model_copy(update={"config": info.config | now})
     write_whole(run / "run.json", info.model_dump_json(indent=1))

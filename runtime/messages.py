@@ -5,6 +5,7 @@ maps it. Arrays are copied once, where they are written, and the memory goes wit
 behind by a process that was killed. `to_bytes` and `from_bytes` are the same message for those who share no memory.
 """
 
+import errno
 import json
 import mmap
 import os
@@ -57,15 +58,30 @@ def from_bytes(data: "bytes | mmap.mmap") -> Message:
     return Message(head["document"], tuple(arrays))
 
 
-def send(connection: socket.socket, message: Message) -> None:
-    """Hands a message over a Unix socket. Raises: OSError where the other side is gone."""
+def pack(message: Message) -> int:
+    """The descriptor of a message in memory; whoever packed it closes it. Raises: OSError where there is no memory."""
     descriptor = _memory_file()
     try:
         head = _head(message)
         os.ftruncate(descriptor, size := _size(message, head))
         with mmap.mmap(descriptor, size) as memory:
             _write(memory, message, head)
-        socket.send_fds(connection, [_SENT], [descriptor])
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def send_packed(connection: socket.socket, descriptor: int) -> None:
+    """Hands a packed message over a Unix socket. Raises: OSError where the other side is gone."""
+    socket.send_fds(connection, [_SENT], [descriptor])
+
+
+def send(connection: socket.socket, message: Message) -> None:
+    """Packs a message and hands it over. Raises: OSError."""
+    descriptor = pack(message)
+    try:
+        send_packed(connection, descriptor)
     finally:
         os.close(descriptor)
 
@@ -73,8 +89,10 @@ def send(connection: socket.socket, message: Message) -> None:
 def receive(connection: socket.socket) -> Message | None:
     """The next message, or None where the other side hung up. Raises: OSError."""
     data, descriptors, _, _ = socket.recv_fds(connection, len(_SENT), 1)
-    if not data or not descriptors:
+    if not data:
         return None
+    if not descriptors:
+        raise OSError(errno.EMFILE, "a message came without its descriptor: too many files are open")
     try:
         return from_bytes(mmap.mmap(descriptors[0], 0, access=mmap.ACCESS_READ))
     finally:

@@ -3,12 +3,14 @@
 That a child ends where this process is killed is `runtime.child`'s part.
 """
 
+import os
+import select
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -87,6 +89,20 @@ def end_at_once(started: Process) -> None:
     """Kills a process."""
     started.kill()  # nothing where it has ended
     started.wait()
+
+
+def end_group_at_once(started: Process) -> None:
+    """Kills a process of `running` and what it started, for it has a process group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+
+
+def ready(descriptor: int, timeout_s: float | None) -> bool:
+    """Whether something can be read from a descriptor, or a connection accepted, within that time; None: for ever."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout_s is None else 1_000 * timeout_s))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What a model process makes of calls: it asks its models, several small calls together, and answers each."""
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any
 
@@ -16,35 +17,32 @@ from schemas.errors import BadInput, RegionwiseError
 from schemas.request import EditRequest
 
 
-def answers(asked: Sequence[Message], models: Models, place: str) -> list[Message]:
-    """One answer to each call, in their order; neighbours that ask the same model are asked together.
-
-    place: of the process, for people. An error of one call is that call's answer.
-    """
-    found: list[Message] = []
-    for _, group in groupby(asked, key=_together):
-        some = list(group)
-        found += _answered(some, models, place)
-    return found
+def together(asked: Sequence[Message]) -> Iterator[list[Message]]:
+    """Calls in their order, those of one group to be asked together: neighbours for one detector or segmenter."""
+    for _, group in groupby(asked, key=_key):
+        yield list(group)
 
 
-def _together(call: Message) -> tuple[str, bool, int]:
-    """Calls of one key are asked together; those of an editor and descriptions each have their own."""
+def _key(call: Message) -> tuple[str, bool, int]:
     model, describe = call.document["model"], bool(call.document.get("describe"))
     return model, describe, id(call) if describe or model == calls.EDITOR else 0
 
 
-def _answered(some: Sequence[Message], models: Models, place: str) -> list[Message]:
-    """The answers of calls that are asked together; where that fails each is asked by itself."""
+def answers(group: Sequence[Message], models: Models, place: str) -> list[Message]:
+    """One answer to each call of a group of `together`; where that fails, each is asked by itself.
+
+    place: of the process, for people. An error of one call is that call's answer.
+    """
     try:
-        return _ask(some, models)
+        return _ask(group, models)
     except Exception as error:  # a model of others raises what it likes, and the caller is another process
-        if len(some) == 1:
-            return [_refusal(error, some[0], place)]
-    return [answer for one in some for answer in _answered([one], models, place)]
+        if len(group) == 1:
+            return [refusal(error, group[0], place)]
+    return [answer for one in group for answer in answers([one], models, place)]
 
 
-def _refusal(error: Exception, call: Message, place: str) -> Message:
+def refusal(error: Exception, call: Message, place: str) -> Message:
+    """The answer to a call that raised `error`."""
     if isinstance(error, CannotEdit):
         return calls.cannot_edit_answer(error)
     if isinstance(error, RegionwiseError):
@@ -81,14 +79,14 @@ def _split(found: Sequence[Any], some: Sequence[Message]) -> list[list[Any]]:
 
 
 def _edit(call: Message, models: Models) -> Message:
-    editor, sources = models.editor(), list(call.arrays)
+    editor, sources = models.editor(), [np.array(source) for source in call.arrays]  # an editor may draw on them
     request = EditRequest.model_validate_json(call.document["request"])
     made = editor.edit(request, sources, call.document["index"], call.document["seed"])
-    _check_image(made, sources[0], f"editor {editor.name} {editor.revision}")
-    return calls.edit_answer(made)
+    return calls.edit_answer(replace(made, image=_checked(made, f"editor {editor.name} {editor.revision}")))
 
 
-def _check_image(made: Edit, canvas: ImageU8, editor: str) -> None:
-    image = np.asarray(made.image)
+def _checked(made: Edit, editor: str) -> ImageU8:
+    image: ImageU8 = np.asarray(made.image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise BadInput(editor, f"answered {image.dtype} of shape {image.shape}, no RGB image of uint8", "mend it")
+    return image

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 import schemas.errors
 from pipeline.editors.protocol import CannotEdit, Edit
 from pipeline.models.protocols import Detection, Prompt, Segment
@@ -54,7 +56,11 @@ def _prompt(fields: dict[str, Any]) -> Prompt:
 
 def detections_answer(found: Sequence[Sequence[Detection]]) -> Message:
     """What `Detector.detect` returned; a number that is none crosses as it is."""
-    return Message({"answer": [[(one.box, one.score, one.phrase) for one in some] for some in found]})
+    return Message({"answer": [[_detection(one) for one in some] for some in found]})
+
+
+def _detection(one: Detection) -> tuple[list[float], float, int]:
+    return [float(side) for side in one.box], float(one.score), int(one.phrase)
 
 
 def read_detections(message: Message) -> list[list[Detection]]:
@@ -65,7 +71,9 @@ def read_detections(message: Message) -> list[list[Detection]]:
 def segments_answer(found: Sequence[Sequence[Segment]]) -> Message:
     """What `PromptSegmenter.segment` returned."""
     confidences = [[float(segment.confidence) for segment in some] for some in found]
-    return Message({"answer": confidences}, tuple(segment.mask for some in found for segment in some))
+    return Message(
+        {"answer": confidences}, tuple(np.asarray(segment.mask, dtype=np.bool_) for some in found for segment in some)
+    )
 
 
 def read_segments(message: Message) -> list[list[Segment]]:
@@ -78,12 +86,20 @@ def edit_answer(made: Edit) -> Message:
     """What `Editor.edit` returned."""
     return Message(
         {
-            "answer": {"seed": made.seed, "parameters": made.parameters},
+            "answer": {
+                "seed": _plain(made.seed),
+                "parameters": {key: _plain(one) for key, one in made.parameters.items()},
+            },
             "edits": [edit.model_dump_json() for edit in made.edits],
             "defects": [defect.model_dump_json() for defect in made.defects],
         },
         (made.image,),
     )
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def read_edit(message: Message) -> Edit:

@@ -4,16 +4,18 @@ Such a worker is started with `dask worker ADDRESS --resources GPU=1` and asks o
 whose worker died to another one. Calls of several parts are not batched together here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Any
+from uuid import uuid4
 
 from pipeline.build_models import LocalModels, Models
 from pipeline.lanes import calls
-from pipeline.lanes.answer import answers
+from pipeline.lanes.answer import answers, refusal
 from pipeline.prepare import run_info
-from pipeline.run.dask_cluster import connected
+from pipeline.run.dask_cluster import connected, give_thread_up
 from runtime.messages import Message, from_bytes, to_bytes
 from schemas.errors import BadInput, RegionwiseError
 
@@ -24,23 +26,28 @@ _MODELS = Lock()
 
 @dataclass(frozen=True)
 class DaskChannel:
-    """A `pipeline.lanes.remote.Channel` from within a task of the cluster. run: of the build whose models are asked."""
+    """A `pipeline.lanes.remote.Channel` from within a task of the cluster.
+
+    run: of the build whose models are asked. id: of the command, whose models have one name and revision.
+    """
 
     run: str
+    id: str = field(default_factory=lambda: uuid4().hex)
 
     def call(self, message: Message) -> Message:
-        """As `Channel.call`. The task that calls gives its thread to others until there is an answer."""
-        from distributed import KilledWorker, worker_client
+        """As `Channel.call`. The task that calls gives its thread up to others, who may be the ones to answer."""
+        from distributed import KilledWorker, get_client
 
-        with worker_client() as client:
-            data = client.scatter(to_bytes(message), direct=True, hash=False)
-            answer = client.submit(answer_bytes, self.run, data, resources={RESOURCE: 1}, pure=False)
-            try:
-                return from_bytes(answer.result())
-            except KilledWorker:
-                what = f"the {message.document['model']}, asked for {message.document['part']}"
-                fault = f"ended its worker again and again (those with the resource {RESOURCE})"
-                raise RegionwiseError(what, fault, "start again: what is done is kept") from None
+        give_thread_up()
+        client: Any = get_client()
+        data = client.scatter(to_bytes(message), direct=True, hash=False)
+        answer = client.submit(answer_bytes, self.run, data, resources={RESOURCE: 1}, pure=False)
+        try:
+            return from_bytes(answer.result())
+        except KilledWorker:
+            what = f"the {message.document['model']}, asked for {message.document['part']}"
+            fault = f"ended its worker again and again (those with the resource {RESOURCE})"
+            raise RegionwiseError(what, fault, "start again: what is done is kept") from None
 
 
 def check_cluster(address: str) -> None:
@@ -61,9 +68,14 @@ def answer_bytes(run: str, data: bytes) -> bytes:
     config = run_info(Path(run))[1]
     found: list[Message] = []
 
+    place = f"device {config.device} of a Dask worker"
+
     def ask() -> None:
-        with _MODELS:
-            found.extend(answers([call], _models(run, id(config)), f"device {config.device} of a Dask worker"))
+        try:
+            with _MODELS:
+                found.extend(answers([call], _models(run, id(config)), place))
+        except BaseException as error:  # SystemExit of a model ends its thread, and is no silence
+            found.append(refusal(RuntimeError(repr(error)), call, place))
 
     asking = Thread(target=ask, daemon=True)
     asking.start()

@@ -1,4 +1,4 @@
-"""A model process: `python -m runtime.child PID pipeline.lanes.process RUN CONFIG DEVICE LISTENER EVENTS`.
+"""A model process: `python -m runtime.child PID pipeline.lanes.process RUN DEVICE LISTENER EVENTS`.
 
 It takes calls from a socket that it shares with its like, so that whoever is idle takes the next one, and says on a
 pipe what it is at. It loads a model when it is asked for first. LISTENER and EVENTS are descriptors it inherits.
@@ -6,7 +6,6 @@ pipe what it is at. It loads a model when it is asked for first. LISTENER and EV
 
 import json
 import os
-import select
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -16,19 +15,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.build_models import LocalModels, Models
-from pipeline.config import BuildConfig
 from pipeline.editors.protocol import Editor
-from pipeline.lanes.answer import answers
+from pipeline.lanes.answer import answers, refusal, together
 from pipeline.lanes.calls import DETECTOR, EDITOR, OUTLINER
 from pipeline.models.protocols import Detector, PromptSegmenter
+from pipeline.prepare import run_info
 from pipeline.run.workers import use_one_thread
-from runtime.messages import Message, receive, send
+from runtime.messages import Message, pack, receive, send_packed
+from runtime.processes import ready
 
 Model = TypeVar("Model")
 
 #: On a GPU calls of other parts are taken along until so many images wait: what a batch holds. Not on the CPU, where it
 #: gains nothing, and a result would depend in its last digits on who else asked.
 FILL_IMAGES = 32
+#: A caller has its message in memory before it connects, so that it sends at once or never.
+RECEIVE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,26 @@ def serve(listener: socket.socket, models: Models, device: str, say: Callable[..
 
     listener: non-blocking, perhaps shared with other processes.
     """
-    fill = 0 if device == "cpu" else FILL_IMAGES
+    fill = 0 if device.startswith("cpu") else FILL_IMAGES
     while True:
         taken = take_calls(listener, fill)
-        say(state="working", parts=sorted({call.message.document["part"] for call in taken} - {""}))
-        found = answers([call.message for call in taken], models, device)
-        for call, answer in zip(taken, found, strict=True):
-            with call.connection, suppress(OSError):  # who asked may be gone
-                send(call.connection, answer)
-        say(state="idle", calls=len(taken), images=sum(len(call.message.arrays) for call in taken))
+        connections = iter([call.connection for call in taken])
+        for group in together([call.message for call in taken]):
+            say(state="working", parts=sorted({message.document["part"] for message in group} - {""}))
+            packed = [_packed(*one, device) for one in zip(answers(group, models, device), group, strict=True)]
+            say(state="idle", calls=len(group), images=sum(len(message.arrays) for message in group))
+            for descriptor in packed:
+                with next(connections) as connection, suppress(OSError):  # who asked may be gone
+                    send_packed(connection, descriptor)
+                os.close(descriptor)
+
+
+def _packed(answer: Message, call: Message, device: str) -> int:
+    """An answer in memory, or why it cannot be."""
+    try:
+        return pack(answer)
+    except Exception as error:  # of a model of others: what is no number, an array of objects; or no memory is left
+        return pack(refusal(error, call, device))
 
 
 def take_calls(listener: socket.socket, fill: int) -> list[Call]:
@@ -72,19 +85,22 @@ def _is_small(taken: Sequence[Call], fill: int) -> bool:
 
 
 def _waits(listener: socket.socket) -> bool:
-    return bool(select.select([listener], [], [], 0)[0])
+    return ready(listener.fileno(), 0)
 
 
 def _accept(listener: socket.socket, wait: bool) -> Call | None:
     """A call, or None where another process was faster or the caller hung up."""
     if wait:
-        select.select([listener], [], [])
+        ready(listener.fileno(), None)
     try:
         connection, _ = listener.accept()
-        connection.setblocking(True)
-        message = receive(connection)
-    except OSError:
+    except BlockingIOError:
         return None
+    connection.settimeout(RECEIVE_TIMEOUT_S)
+    try:
+        message = receive(connection)
+    except (ConnectionError, TimeoutError):
+        message = None
     if message is None:
         connection.close()
         return None
@@ -122,8 +138,10 @@ class AnnouncedModels:
 
 def main(arguments: Sequence[str]) -> None:
     """Serves models on one device."""
-    run, config, device, listener, events = arguments
-    models = LocalModels(BuildConfig.model_validate_json(config).model_copy(update={"device": device}), Path(run))
+    run, device, listener, events = arguments
+    for descriptor in (int(listener), int(events)):
+        os.set_inheritable(descriptor, False)  # what a model starts shall not keep them open
+    models = LocalModels(run_info(Path(run))[1].model_copy(update={"device": device}), Path(run))
     use_one_thread()
     out = os.fdopen(int(events), "w", encoding="utf-8", buffering=1)
 

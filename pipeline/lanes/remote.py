@@ -1,11 +1,12 @@
 """Models that answer from elsewhere: what a stage is given in place of a detector, a segmenter or an editor."""
 
 import json
+import os
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from pipeline.editors.protocol import Edit, Editor
 from pipeline.lanes import calls
 from pipeline.models.protocols import Detection, Detector, Prompt, PromptSegmenter, Segment
 from runtime.images import ImageU8
-from runtime.messages import Message, receive, send
+from runtime.messages import Message, pack, receive, send_packed
 from schemas.errors import RegionwiseError
 from schemas.request import EditRequest
 
@@ -40,18 +41,24 @@ class LaneChannel:
 
     def call(self, message: Message) -> Message:
         """As `Channel.call`. A call whose process died is made again, to the one that takes its place."""
-        while True:
+        packed = pack(message)
+        try:
+            while (answer := self._answer(packed)) is None:
+                self._raise_where_it_ended()
+                time.sleep(AGAIN_S)
+            return answer
+        finally:
+            os.close(packed)
+
+    def _answer(self, packed: int) -> Message | None:
+        """The answer, or None where nobody listens or who took the call is gone."""
+        with socket.socket(socket.AF_UNIX) as connection:
             try:
-                with socket.socket(socket.AF_UNIX) as connection:
-                    connection.connect(str(Path(self.folder, SOCKET)))
-                    send(connection, message)
-                    answer = receive(connection)
-            except OSError:
-                answer = None
-            if answer is not None:
-                return answer
-            self._raise_where_it_ended()
-            time.sleep(AGAIN_S)
+                connection.connect(str(Path(self.folder, SOCKET)))
+                send_packed(connection, packed)
+                return receive(connection)
+            except (ConnectionError, FileNotFoundError):
+                return None
 
     def _raise_where_it_ended(self) -> None:
         folder = Path(self.folder)
@@ -61,7 +68,7 @@ class LaneChannel:
             raise RegionwiseError(*json.loads((folder / FAULT).read_bytes()))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _described(channel: Channel, model: str, part: str = "") -> tuple[str, str, bool | None]:
     return calls.read_description(channel.call(calls.describe_call(model, part)))
 

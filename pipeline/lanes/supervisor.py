@@ -6,7 +6,6 @@ They share one listening socket, which stays open while one of them is started a
 
 import json
 import os
-import select
 import shutil
 import socket
 import tempfile
@@ -19,15 +18,16 @@ from subprocess import STDOUT
 from threading import Event, Lock, Thread
 from typing import Any
 
-from pipeline.config import BuildConfig
 from pipeline.lanes.remote import FAULT, SOCKET, LaneChannel
 from runtime.checkout import CHECKOUT
 from runtime.child import child_command
 from runtime.files import write_whole
-from runtime.processes import Process, end_at_once, running, tail
+from runtime.processes import Process, end_group_at_once, ready, running, tail
 
 STARTS = 2
 LOOK_S = 0.2
+START_TIMEOUT_S = 180.0
+EXIT_TIMEOUT_S = 30.0
 BACKLOG = 1024
 
 
@@ -46,14 +46,14 @@ class DeviceWork:
 class Lanes:
     """The model processes of one build. channel: what asks them. work: of each device, so far."""
 
-    def __init__(self, run: Path, config: BuildConfig, devices: Sequence[str]) -> None:
-        self._run, self._config = run, config
-        self._folder = Path(tempfile.mkdtemp(prefix="regionwise-"))
+    def __init__(self, run: Path, devices: Sequence[str], timeout_s: float) -> None:
+        self._run, self._timeout_s = run, timeout_s
+        self._folder = _socket_folder()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self._folder / SOCKET))
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
-        self._ending, self._lock = Event(), Lock()
+        self._ending, self._closed, self._lock = Event(), Event(), Lock()
         self.channel = LaneChannel(str(self._folder))
         self.work = tuple(DeviceWork(device) for device in devices)
         self._watchers = [Thread(target=self._watch, args=(number,), daemon=True) for number in range(len(devices))]
@@ -63,6 +63,7 @@ class Lanes:
     def close(self) -> None:
         """Ends the processes; what still waits for an answer gets none."""
         self._ending.set()
+        self._closed.set()
         for watcher in self._watchers:
             watcher.join()
         self._listener.close()
@@ -70,60 +71,78 @@ class Lanes:
 
     def _watch(self, number: int) -> None:
         """One device from the first call to the end."""
-        while not self._ending.is_set() and not select.select([self._listener], [], [], LOOK_S)[0]:
-            pass
         work, fault = self.work[number], ""
-        while not self._ending.is_set() and work.starts < STARTS:
-            work.starts += 1
-            fault = self._run_once(number)
+        try:
+            while not self._ending.is_set() and not ready(self._listener.fileno(), LOOK_S):
+                pass
+            while not self._ending.is_set() and work.starts < STARTS:
+                work.starts += 1
+                fault = self._run_once(work, self._log(number))
+        except Exception as error:  # whatever it is: unwatched, those who wait would wait for ever
+            fault = f"cannot be watched: {error}"
         if not self._ending.is_set():
-            self._give_up(work.device, fault, self._log(number))
+            self._give_up(work, fault, self._log(number))
 
     def _log(self, number: int) -> Path:
         return self._run / f"models-{number}.log"
 
-    def _run_once(self, number: int) -> str:
+    def _run_once(self, work: DeviceWork, log: Path) -> str:
         """One process from its start to its end; what ended it."""
-        work, (reading, writing) = self.work[number], os.pipe()
-        descriptors = (self._listener.fileno(), writing)
-        arguments = (str(self._run), self._config.model_dump_json(), work.device, *map(str, descriptors))
-        command = child_command("pipeline.lanes.process", *arguments)
-        path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
-        with (
-            open(reading, "rb", buffering=0) as events,
-            self._log(number).open("ab") as log,
-            running(command, environment, stdout=log, stderr=STDOUT, end=end_at_once, keep=descriptors) as process,
-        ):
-            os.close(writing)
-            return _follow(process, events.fileno(), work, self._config.model_timeout_s, self._ending)
+        reading, writing = os.pipe()
+        try:
+            descriptors = (self._listener.fileno(), writing)
+            arguments = (str(self._run), work.device, *map(str, descriptors))
+            command = child_command("pipeline.lanes.process", *arguments)
+            path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
+            environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
+            end = end_group_at_once
+            with (
+                log.open("wb" if work.starts == 1 else "ab") as output,
+                running(command, environment, stdout=output, stderr=STDOUT, end=end, keep=descriptors) as process,
+            ):
+                os.close(writing)
+                writing = -1
+                return _follow(process, reading, work, self._timeout_s, self._ending)
+        finally:
+            for descriptor in (reading, writing):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
-    def _give_up(self, device: str, fault: str, log: Path) -> None:
+    def _give_up(self, work: DeviceWork, fault: str, log: Path) -> None:
         """Says to all who wait that nobody will answer any more, and ends the others."""
         with self._lock:
             if self._ending.is_set():
                 return
-            thing, remedy = f"the model process of {device}", f"read {log}; start again: what is done is kept"
-            said = f"{fault}, {STARTS} times" + (f"; its log ends: {tail(log)}" if log.stat().st_size else "")
-            write_whole(self._folder / FAULT, json.dumps([thing, said, remedy]))
-            (self._folder / SOCKET).unlink()
-            self._ending.set()
-            with suppress(BlockingIOError):  # who connected already and was not taken hears that it ended
+            try:
+                thing, remedy = f"the model process of {work.device}", f"read {log}; start again: what is done is kept"
+                said = f"{fault}, {work.starts} times" + (f"; its log ends: {tail(log)}" if _has_text(log) else "")
+                write_whole(self._folder / FAULT, json.dumps([thing, said, remedy]))
+            finally:
+                (self._folder / SOCKET).unlink()
+                self._ending.set()
+        while not self._closed.wait(LOOK_S):  # who connected and was not taken hears that it ended
+            with suppress(OSError):
                 while True:
                     self._listener.accept()[0].close()
+
+
+def _has_text(log: Path) -> bool:
+    return log.is_file() and log.stat().st_size > 0
 
 
 def _follow(process: Process, events: int, work: DeviceWork, timeout_s: float, ending: Event) -> str:
     """Reads what a process says until it ends, hangs, or shall end; what ended it."""
     progress, rest = _Progress(work), b""
-    while not ending.is_set():
-        if not select.select([events], [], [], LOOK_S)[0]:
-            if progress.at and time.monotonic() - progress.since > timeout_s:
-                return f"{progress.at} for more than {timeout_s:g} s"
-            continue
-        data = os.read(events, 1 << 16)
+    while not ending.is_set() or ready(events, 0):
+        if not ready(events, LOOK_S):
+            limit_s = timeout_s if progress.has_started else max(timeout_s, START_TIMEOUT_S)
+            if progress.at and time.monotonic() - progress.since > limit_s:
+                return f"{progress.at} for more than {limit_s:g} s"
+            if process.poll() is None:
+                continue
+        data = os.read(events, 1 << 16) if ready(events, 0) else b""
         if not data:
-            return f"ended (exit code {process.wait()}) while it {progress.at or 'waited'}"
+            return f"ended (exit code {process.wait(EXIT_TIMEOUT_S)}) while it {progress.at or 'waited'}"
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             progress.note(json.loads(line))
@@ -134,12 +153,12 @@ class _Progress:
     """What a process is at, '' for nothing, and since when (monotonic, in s)."""
 
     def __init__(self, work: DeviceWork) -> None:
-        self.at, self.since = "started", time.monotonic()
+        self.at, self.since, self.has_started = "started", time.monotonic(), False
         self._work, self._call = work, ""
 
     def note(self, event: dict[str, Any]) -> None:
         """Takes up what the process says: working (parts), loading and loaded (model), idle (calls, images)."""
-        seconds, self.since = time.monotonic() - self.since, time.monotonic()
+        seconds, self.since, self.has_started = time.monotonic() - self.since, time.monotonic(), True
         if event["state"] == "working":
             self.at = self._call = f"worked on {', '.join(event['parts']) or 'a first question'}"
         elif event["state"] == "loading":
@@ -154,13 +173,22 @@ class _Progress:
             self._work.busy_s += seconds if event["calls"] else 0.0
 
 
-@contextmanager
-def running_lanes(run: Path, config: BuildConfig, devices: Sequence[str]) -> Iterator[Lanes]:
-    """The model processes of a build, one for each device, which end with the block; their logs lie in the run.
+def _socket_folder() -> Path:
+    """A new folder for a socket, whose path the system allows 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="regionwise-"))
+    if len(str(folder / SOCKET)) < 100:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="regionwise-", dir="/tmp"))
 
-    None of them may take longer than `config.model_timeout_s` to start, to load a model, or for a batch.
+
+@contextmanager
+def running_lanes(run: Path, devices: Sequence[str], timeout_s: float) -> Iterator[Lanes]:
+    """The model processes of a run, one for each device, which end with the block; their logs lie in the run.
+
+    timeout_s: the longest that one may take to load a model, or for a batch.
     """
-    lanes = Lanes(run.resolve(), config, devices)
+    lanes = Lanes(run.resolve(), devices, timeout_s)
     try:
         yield lanes
     finally:

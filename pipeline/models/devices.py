@@ -48,12 +48,16 @@ def places_of(device: str, model_workers: int) -> tuple[str, ...]:
     """The device of each model process: those that `device` names (`cuda:0,cuda:1`), or every GPU for `auto`.
 
     model_workers: processes on the CPU. Torch is asked in a process of its own, so that this one need not load it.
+    Raises: BadInput where it cannot be asked.
     """
     names = [name.strip() for name in device.split(",")]
     if names == ["auto"]:
         command = [sys.executable, "-m", "pipeline.models.devices"]
-        answer = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-        names = [name for name in answer.stdout.split() if name != "cpu"] or ["cpu"]
+        answer = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            said = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
+            raise BadInput("--device auto", f"cannot ask torch for the GPUs: {said}", "name them, or give --device cpu")
+        names = [name for name in answer.stdout.splitlines()[-1].split() if name != "cpu"] or ["cpu"]
     return tuple(names) if names != ["cpu"] else ("cpu",) * model_workers
 
 

@@ -197,9 +197,15 @@ class SamSegmenter:
         canvas = torch.empty((len(batch), 3, side, side), dtype=torch.uint8, device=self.device)
         for place, one in zip(canvas, batch, strict=True):
             place.copy_(one.canvas, non_blocking=True)
+        # On the CPU each by itself: an embedding shall not depend on which others were known already.
+        alone = self.device.type == "cpu"
+        groups = [slice(n, n + 1) for n in range(len(batch))] if alone else [slice(None)]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            embeddings: Tensor = self._encoder(normalised(self.sam, canvas, [one.input_hw for one in batch]))
-        return list(embeddings.float())
+            embeddings: list[Tensor] = [
+                self._encoder(normalised(self.sam, canvas[group], [one.input_hw for one in batch[group]]))
+                for group in groups
+            ]
+        return list(torch.cat(embeddings).float())
 
     def _decode(
         self, group: Sequence[PreparedPrompt], embeddings: "Tensor", pool: ThreadPoolExecutor

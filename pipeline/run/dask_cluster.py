@@ -4,10 +4,12 @@ What Dask does where a worker is lost, why that is not enough, and what is done 
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from threading import local
 from typing import Any, cast
 
 from schemas.errors import BadInput, RegionwiseError
@@ -15,6 +17,7 @@ from schemas.errors import BadInput, RegionwiseError
 #: How often a unit is handed over again after Dask gave it up (each time it was on four workers that died): enough for
 #: a part with dozens of requests that kill (`pipeline.run.in_flight`), and an end for what dies where nothing counts.
 HANDED_OVER_MAX = 25
+_GIVEN_UP = local()
 
 
 @contextmanager
@@ -97,6 +100,20 @@ def _one_thread_plugin() -> Any:
             use_one_thread()
 
     return OneThread()
+
+
+def give_thread_up() -> None:
+    """Leaves a worker's thread to other tasks, once for this task and to its end; elsewhere than in a task nothing.
+
+    For who waits for another task: taken back, the thread might be held by one that waits for this one.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None or getattr(_GIVEN_UP, "yes", False):
+        return
+    with suppress(ValueError):  # in no task
+        distributed.get_worker()
+        distributed.secede()
+        _GIVEN_UP.yes = True
 
 
 class Resubmitting(Executor):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from pipeline.run.dask_cluster import give_thread_up
 from pipeline.run.folder import STAGES, part_name, read_kept
 from pipeline.run.plan import PlannedLine, line_name
 from schemas.errors import RegionwiseError
@@ -89,13 +90,25 @@ def in_flight(run: Path, stage: str, part: int, invocation: str) -> Iterator[InF
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         unit = InFlight(descriptor, invocation, deaths)
-        with _RETRIES if deaths else nullcontext():
+        with _in_turn() if deaths else nullcontext():
             _check_between_rows(run, stage, part, deaths)
             unit.begin()
             yield unit
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextmanager
+def _in_turn() -> Iterator[None]:
+    """One unit at a time in this process. Who waits leaves its thread to tasks that the one at work may wait for."""
+    if not _RETRIES.acquire(blocking=False):
+        give_thread_up()
+        _RETRIES.acquire()
+    try:
+        yield
+    finally:
+        _RETRIES.release()
 
 
 def read_marker(path: Path) -> Marker | None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.editors.protocol import CannotEdit, Edit
 from pipeline.lanes import calls
-from pipeline.lanes.answer import answers
+from pipeline.lanes.answer import answers, together
 from pipeline.lanes.process import Call, take_calls
 from pipeline.lanes.remote import RemoteDetector, RemoteEditor, RemoteOutliner
 from pipeline.models.protocols import Detection, Prompt, Segment
@@ -58,6 +58,9 @@ class StandIn:
             raise ValueError("broken\nin two lines")
         if index == 4:
             return Edit(np.full((2, 2, 3), np.nan), seed, {})  # type: ignore[arg-type]
+        if index == 5:
+            sources[0][:] = 0  # its own copy
+            return Edit(sources[0], seed, {"strength": np.float32(0.5), "n": np.int64(3)})  # type: ignore[dict-item]
         return Edit(255 - sources[0], seed, {"request": request.id, "index": index})
 
 
@@ -70,6 +73,10 @@ class Direct:
     def call(self, message: Message) -> Message:
         (answer,) = answers([from_bytes(to_bytes(message))], self.models, "cuda:7")
         return from_bytes(to_bytes(answer))
+
+
+def answered(asked: Sequence[Message], models: StandIn) -> list[Message]:
+    return [answer for group in together(asked) for answer in answers(group, models, "cuda:0")]
 
 
 def pictures(*sizes: int) -> list[ImageU8]:
@@ -110,12 +117,13 @@ def test_a_remote_editor_edits_and_refuses_as_the_model_does() -> None:
         remote.edit(case.request, [case.source], 3, 11)
     with pytest.raises(BadInput, match=r"editor stand-in 7: answered float64 of shape \(2, 2, 3\)"):
         remote.edit(case.request, [case.source], 4, 11)
+    assert remote.edit(case.request, [case.source], 5, 11).parameters == {"strength": 0.5, "n": 3}
 
 
 def test_calls_of_several_parts_are_asked_together_and_each_gets_its_own() -> None:
     sizes, models = ([3, 4], [5], [6, 7, 8]), StandIn()
     asked = [calls.detect_call(f"part {n}", pictures(*some), [["x"]] * len(some)) for n, some in enumerate(sizes)]
-    found = [calls.read_detections(answer) for answer in answers(asked, models, "cuda:0")]
+    found = [calls.read_detections(answer) for answer in answered(asked, models)]
     assert models.asked == [6]
     assert [[some[0].box[2] for some in one] for one in found] == [[4, 5], [6], [7, 8, 9]]
 
@@ -123,7 +131,7 @@ def test_calls_of_several_parts_are_asked_together_and_each_gets_its_own() -> No
 def test_trouble_with_one_call_is_that_calls_alone() -> None:
     models = StandIn()
     asked = [calls.detect_call("part 0", pictures(3), [[word]]) for word in ("x", "trouble", "y")]
-    first, second, third = answers(asked, models, "cuda:0")
+    first, second, third = answered(asked, models)
     assert models.asked == [3, 1, 1, 1]
     with pytest.raises(BadInput, match="met trouble; ask for something else"):
         calls.read_detections(second)
