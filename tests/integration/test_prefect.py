@@ -81,16 +81,24 @@ def deploy(served: Served, run: Path, config: dict[str, Any]) -> "subprocess.Com
 
 def start(served: Served, flow: str, **parameters: object) -> str:
     """Starts a deployment as the server's page does, and returns its flow run's id."""
-    with httpx.Client(base_url=f"{served.url}/api", trust_env=False, timeout=30) as http:
-        deployment = http.get(f"/deployments/name/{flow}/local").json()["id"]
-        created = http.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": parameters})
-    assert created.status_code == 201, created.text
-    return str(created.json()["id"])
+    deployment = asked(served, "GET", f"deployments/name/{flow}/local")["id"]
+    return str(asked(served, "POST", f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"])
 
 
 def state_of(served: Served, flow_run: str) -> dict[str, Any]:
     """The state of a flow run as it is now."""
-    return dict(httpx.get(f"{served.url}/api/flow_runs/{flow_run}", trust_env=False, timeout=30).json()["state"])
+    return dict(asked(served, "GET", f"flow_runs/{flow_run}")["state"])
+
+
+def asked(served: Served, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """What the server answers. Where its database is locked it says 503 and is asked again: so does Prefect's client."""
+    for _ in range(20):
+        answer = httpx.request(method, f"{served.url}/api/{path}", json=body, trust_env=False, timeout=30)
+        if answer.status_code != 503:
+            break
+        time.sleep(1)
+    assert answer.is_success, answer.text
+    return answer.json()
 
 
 def launch(served: Served, flow: str, **parameters: object) -> str:
