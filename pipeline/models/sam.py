@@ -99,6 +99,8 @@ class SamSegmenter:
             f"hole={settings.hole_share:g} island={settings.island_share:g}"
         )
         self._encoder = ImageEncoder(self.sam.image_encoder)
+        #: On the CPU an image is encoded by itself: its embedding shall not depend on which others were known already.
+        self._alone = self.device.type == "cpu"
         first = FIRST_BATCH.get(self.device.type, 8) if settings.batch_size == "auto" else settings.batch_size
         self._image_batches = ShrinkingBatches(first, self._title())
         self._prompt_batches = ShrinkingBatches(FIRST_PROMPTS.get(self.device.type, 32), self._title())
@@ -197,9 +199,7 @@ class SamSegmenter:
         canvas = torch.empty((len(batch), 3, side, side), dtype=torch.uint8, device=self.device)
         for place, one in zip(canvas, batch, strict=True):
             place.copy_(one.canvas, non_blocking=True)
-        # On the CPU each by itself: an embedding shall not depend on which others were known already.
-        alone = self.device.type == "cpu"
-        groups = [slice(n, n + 1) for n in range(len(batch))] if alone else [slice(None)]
+        groups = [slice(n, n + 1) for n in range(len(batch))] if self._alone else [slice(None)]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             embeddings: list[Tensor] = [
                 self._encoder(normalised(self.sam, canvas[group], [one.input_hw for one in batch[group]]))

@@ -87,7 +87,5 @@ def test_the_request_that_a_killed_worker_was_at_is_named(tmp_path: Path) -> Non
         worker_processes(psutil.Process(process.pid))[0].kill()
         errors = process.communicate(timeout=60)[1]
     fault = json.loads(errors.strip().splitlines()[-1])["fault"]
-    assert re.fullmatch(
-        r"ended while it worked on request 'scene 0/[0-7], render 0' of requests part [01] \(out of memory, or killed\)",
-        fault,
-    )
+    at = r"request 'scene 0/[0-7], render 0' of requests part [01]"
+    assert re.fullmatch(rf"ended while it worked on {at} \(out of memory, or killed\)", fault)

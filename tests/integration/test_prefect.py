@@ -91,7 +91,7 @@ def state_of(served: Served, flow_run: str) -> dict[str, Any]:
 
 
 def asked(served: Served, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """What the server answers. Where its database is locked it says 503 and is asked again: so does Prefect's client."""
+    """What the server answers. Where its database is locked it says 503 and is asked again, as by Prefect's client."""
     for _ in range(20):
         answer = httpx.request(method, f"{served.url}/api/{path}", json=body, trust_env=False, timeout=30)
         if answer.status_code != 503:

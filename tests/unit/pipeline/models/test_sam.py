@@ -205,6 +205,14 @@ NO_MEMORY = [
 ]
 
 
+def test_on_the_cpu_each_image_is_encoded_by_itself(sam: Sam) -> None:
+    """So that an embedding hangs on its image alone, and not on which other ones were known already."""
+    alone = Cramped(sam.image_encoder.patch_embed, 1, RuntimeError("two at once"))
+    sam.image_encoder.patch_embed = alone
+    segmenter(sam).segment([scene(index) for index in range(3)], [[BOX]] * 3)
+    assert alone.seen == 3
+
+
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", ["image_encoder.patch_embed", "mask_decoder.transformer"])
 def test_out_of_memory_halves_the_batch_and_goes_on(sam: Sam, where: str, error: Exception) -> None:
@@ -214,6 +222,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(sam: Sam, where: str, error:
     cramped = Cramped(sam.get_submodule(where), 2, error)
     setattr(sam.get_submodule(parent), name, cramped)
     small = segmenter(sam)
+    small._alone = False  # as on a GPU, where images are encoded together
     found = small.segment(images, prompts)
     assert small.batch_size == (2 if where == "image_encoder.patch_embed" else 8)
     assert cramped.seen == (7 if where == "image_encoder.patch_embed" else 14)
