@@ -1,4 +1,4 @@
-"""Trainings of `sam:tiny` through their folder: stopped, gone on, made longer."""
+"""Trainings of `sam:tiny` through their folder: stopped, gone on, made longer; and what came of the shipped one."""
 
 import json
 import shutil
@@ -10,10 +10,12 @@ from safetensors.torch import load_file
 
 from schemas.errors import BadInput, RunConflict
 from tests.cases.segmenter_cases import QUICK, SMALL
+from training.segmenter import data, evaluate
 from training.segmenter.checkpoint import (
     pool_in,
     read_metadata,
 )
+from training.segmenter.evaluate import WEIGHTS, Prompted, contact_sheet, held_out_examples, measure, summary
 from training.segmenter.model import new_sam
 from training.segmenter.train import train_segmenter
 
@@ -62,3 +64,12 @@ def test_a_training_may_be_made_longer_and_says_so(pictures: Path, tmp_path: Pat
     assert train_segmenter(QUICK.model_copy(update={"steps": 3}), tmp_path, sizes=SMALL)["steps"] == 3
     made = read_metadata(tmp_path / "sam_tiny.safetensors")
     assert (made["steps"], json.loads(made["lengths"])) == ("3", {"0": 2, "2": 3})
+
+
+def test_the_shipped_weights_beat_filling_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_GRABCUT_ROUNDS", 1)  # the rival that is not asked about here
+    cases = measure(Prompted(WEIGHTS), held_out_examples(2))
+    assert len(cases) >= 12
+    all_things = summary(cases)[0]["mean_iou"]
+    assert all_things["sam:tiny"]["value"] > all_things["box filled"]["value"] + 0.1
+    assert contact_sheet(cases, each=2).shape == (6 * data.SIZE_PX, 2 * data.SIZE_PX, 3)
