@@ -77,15 +77,6 @@ def send_packed(connection: socket.socket, descriptor: int) -> None:
     socket.send_fds(connection, [_SENT], [descriptor])
 
 
-def send(connection: socket.socket, message: Message) -> None:
-    """Packs a message and hands it over. Raises: OSError."""
-    descriptor = pack(message)
-    try:
-        send_packed(connection, descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def receive(connection: socket.socket) -> Message | None:
     """The next message, or None where the other side hung up. Raises: OSError."""
     data, descriptors, _, _ = socket.recv_fds(connection, len(_SENT), 1)

@@ -22,9 +22,9 @@ from schemas.request import EditRequest
 DETECTOR, OUTLINER, EDITOR = "detector", "outliner", "editor"
 
 
-def describe_call(model: str, part: str) -> Message:
+def describe_call(model: str) -> Message:
     """Asks a model for its name and revision."""
-    return Message({"model": model, "part": part, "describe": True})
+    return Message({"model": model, "part": "", "describe": True})
 
 
 def detect_call(part: str, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> Message:

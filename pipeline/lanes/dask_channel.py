@@ -89,4 +89,5 @@ def answer_bytes(run: str, data: bytes) -> bytes:
 
 @lru_cache(maxsize=1)
 def _models(run: str, _config: int) -> Models:
+    """_config: the id of the run's config, which the kept models hold, so that no other one has it meanwhile."""
     return LocalModels(run_info(Path(run))[1], Path(run))

@@ -69,41 +69,45 @@ class LaneChannel:
 
 
 @lru_cache(maxsize=64)
-def _described(channel: Channel, model: str, part: str = "") -> tuple[str, str, bool | None]:
-    return calls.read_description(channel.call(calls.describe_call(model, part)))
+def _described(channel: Channel, model: str) -> tuple[str, str, bool | None]:
+    return calls.read_description(channel.call(calls.describe_call(model)))
 
 
-class RemoteDetector:
-    """A `Detector` at the other end of a channel."""
+class _Remote:
+    """A model at the other end of a channel. part: what asks, for people."""
+
+    model: str
 
     def __init__(self, channel: Channel, part: str) -> None:
-        self.name, self.revision, _ = _described(channel, calls.DETECTOR)
+        self.name, self.revision, synthetic = _described(channel, self.model)
+        self.synthetic = bool(synthetic)
         self._channel, self._part = channel, part
+
+
+class RemoteDetector(_Remote):
+    """A `Detector` at the other end of a channel."""
+
+    model = calls.DETECTOR
 
     def detect(self, images: Sequence[ImageU8], phrases: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """As `Detector.detect`."""
         return calls.read_detections(self._channel.call(calls.detect_call(self._part, images, phrases)))
 
 
-class RemoteOutliner:
+class RemoteOutliner(_Remote):
     """A `PromptSegmenter` at the other end of a channel."""
 
-    def __init__(self, channel: Channel, part: str) -> None:
-        self.name, self.revision, _ = _described(channel, calls.OUTLINER)
-        self._channel, self._part = channel, part
+    model = calls.OUTLINER
 
     def segment(self, images: Sequence[ImageU8], prompts: Sequence[Sequence[Prompt]]) -> list[list[Segment]]:
         """As `PromptSegmenter.segment`."""
         return calls.read_segments(self._channel.call(calls.segment_call(self._part, images, prompts)))
 
 
-class RemoteEditor:
+class RemoteEditor(_Remote):
     """An `Editor` at the other end of a channel."""
 
-    def __init__(self, channel: Channel, part: str) -> None:
-        self.name, self.revision, synthetic = _described(channel, calls.EDITOR)
-        self.synthetic = bool(synthetic)
-        self._channel, self._part = channel, part
+    model = calls.EDITOR
 
     def edit(self, request: EditRequest, sources: list[ImageU8], index: int, seed: int) -> Edit:
         """As `Editor.edit`. Raises: CannotEdit."""

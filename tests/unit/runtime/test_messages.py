@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from runtime.messages import Message, from_bytes, receive, send, to_bytes
+from runtime.messages import Message, from_bytes, receive, to_bytes
+from tests.cases.messages import send
 
 DOCUMENTS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20) | st.floats(allow_nan=False))
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=9)

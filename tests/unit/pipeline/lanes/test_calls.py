@@ -14,9 +14,10 @@ from pipeline.lanes.process import Call, take_calls
 from pipeline.lanes.remote import RemoteDetector, RemoteEditor, RemoteOutliner
 from pipeline.models.protocols import Detection, Prompt, Segment
 from runtime.images import ImageU8
-from runtime.messages import Message, from_bytes, send, to_bytes
+from runtime.messages import Message, from_bytes, to_bytes
 from schemas.errors import BadInput, OutOfMemory, RegionwiseError
 from schemas.request import EditRequest
+from tests.cases.messages import send
 from tests.cases.policy_loop_cases import scene_case
 
 
