@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.build import run_stage_part
 from pipeline.config import BuildConfig
 from pipeline.prepare import prepare_run
 from pipeline.run.folder import STAGES
-from pipeline.run.workers import use_one_thread
+from pipeline.run.workers import start_processes
 from runtime.files import write_whole
 from runtime.images import ImageU8, encode_image
 from runtime.locks import locked
@@ -46,15 +46,10 @@ def peak_mb() -> float:
 
 @contextmanager
 def worker() -> Iterator[ProcessPoolExecutor]:
-    """One worker process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start) as pool:
+    """One worker process, which has imported what a worker of `regionwise build` has."""
+    with start_processes(1) as pool:
+        pool.submit(import_module, "flows.cli").exception()
         yield pool
-
-
-def _start() -> None:
-    import flows.cli  # noqa: F401  what a worker of `regionwise build` has imported, too
-
-    use_one_thread()
 
 
 def peaks_mb(run: Path, config: BuildConfig, stages: Sequence[str]) -> dict[str, float]:

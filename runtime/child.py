@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 LOOK_S = 0.2
 GRACE_S = 10.0
@@ -21,12 +22,21 @@ COLLECT_AFTER = 20_000
 
 def end_with(parent_pid: int) -> None:
     """From now on this process ends where its parent does; for a process that is none's child already, at once."""
-    threading.Thread(target=_watch, args=(parent_pid,), name="end-with-parent", daemon=True).start()
+
+    def wait() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(LOOK_S)
+
+    end_after(wait)
 
 
-def _watch(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(LOOK_S)
+def end_after(wait: Callable[[], None]) -> None:
+    """From now on this process ends once `wait`, called in a thread, comes back."""
+    threading.Thread(target=_end, args=(wait,), name="end-with-parent", daemon=True).start()
+
+
+def _end(wait: Callable[[], None]) -> None:
+    wait()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_S)
     os._exit(1)

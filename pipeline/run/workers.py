@@ -5,18 +5,23 @@ All three are a `concurrent.futures.Executor`, so nothing else knows which it is
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from pipeline.run.dask_cluster import Resubmitting, dask_workers
 from pipeline.run.in_flight import work_of
-from runtime.child import end_with
+from runtime.child import end_after
 from schemas.errors import RegionwiseError
+
+#: What a worker needs: the stages, and what pyarrow imports with the first table.
+PRELOAD = ["pipeline.build", "pandas"]
 
 
 @contextmanager
@@ -34,11 +39,11 @@ def workers(count: int, dask_address: str | None = None, run: Path | None = None
         with _shut_down(ThreadPoolExecutor(1, initializer=use_one_thread)) as thread:
             yield thread
     else:
-        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
-        processes = pool._processes  # kept here: the pool forgets which of them ended by themselves
+        processes: Mapping[int, BaseProcess] = {}
         try:
+            pool = start_processes(count)
+            processes = pool._processes  # kept here: the pool forgets which of them ended by themselves
             with _shut_down(pool):
-                _start_processes(pool, count)
                 yield pool
         except BrokenProcessPool:
             work = work_of(run, _lost(processes)) if run else ""
@@ -82,22 +87,43 @@ def use_one_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
-def _start_processes(pool: ProcessPoolExecutor, count: int) -> None:
-    """Starts a pool's processes with Ctrl-C blocked, which a terminal sends to them, too.
+def start_processes(count: int) -> ProcessPoolExecutor:
+    """A pool whose processes have begun, forked from one that imported what they need: once, not `count` times.
 
-    They finish their part and their parent drops the rest. They inherit the blocked signal, so that it cannot reach
-    them while they start either.
+    Ctrl-C, which a terminal sends to them, too, is blocked in all of them, so that it cannot reach them while they
+    start either: they finish their part, and their parent drops the rest. All import from where this process does: a
+    folder `pipeline` in the working directory is not taken for ours.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    resource_tracker.ensure_running()  # it lets Ctrl-C in where it starts
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        path = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+        with _added_environment({**path, "OPENBLAS_NUM_THREADS": "1"}):
+            ensure_running()
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
         for _ in range(count):  # a pool starts one process for each unit that finds none idle
             pool.submit(os.getpid)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pool
+
+
+@contextmanager
+def _added_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update({name: before[name] for name in variables if name in before})
 
 
 def _start_worker() -> None:
     use_one_thread()
-    parent = parent_process()
-    if parent is not None and parent.pid is not None:
-        end_with(parent.pid)
+    starter = parent_process()  # not the one that it is forked from
+    if starter is not None:
+        end_after(starter.join)

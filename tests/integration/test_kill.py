@@ -29,8 +29,9 @@ def units_done(run: Path) -> int:
 
 
 def worker_processes(process: psutil.Process) -> list[psutil.Process]:
-    """The pool's processes (multiprocessing's resource tracker is none of them)."""
-    return [child for child in process.children() if any("spawn_main" in word for word in child.cmdline())]
+    """The pool's processes: children of the one that they are forked from."""
+    servers = [child for child in process.children() if any("forkserver" in word for word in child.cmdline())]
+    return [worker for server in servers for worker in server.children()]
 
 
 def kill_once(run: Path, parts: int, at_unit: int, chance: random.Random) -> str:
