@@ -1,9 +1,10 @@
 """What the commands do: each runs a piece of the pipeline and prints a table, or one JSON object."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def _finish(run: Path, processes: Processes, config: BuildConfig, as_json: bool)
         open_workers(workers, dask, run) as executor,
     ):
         task = bar.add_task("parts", total=total) if bar is not None else None
-        run_parts(run, info.n_parts, executor, count, Invocation(channel=channel), at_once(executor, workers))
+        with _patience(as_json):
+            run_parts(run, info.n_parts, executor, count, Invocation(channel=channel), at_once(executor, workers))
         counts = stage_counts(run, info.n_parts)
         try:
             check_reject_share(run, counts, config.max_reject_share)
@@ -87,6 +89,17 @@ def _finish(run: Path, processes: Processes, config: BuildConfig, as_json: bool)
         manifest = export_dataset(run, executor)
     seconds = time.monotonic() - started
     _show_manifest(run, manifest, seconds, worked, as_json, devices)
+
+
+@contextmanager
+def _patience(as_json: bool) -> Iterator[None]:
+    """Says what an interrupt waits for: a part may take long where a model edits it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not as_json:
+            print("interrupted: the parts under way are finished; Ctrl-C again drops them", file=sys.stderr)
+        raise
 
 
 def _progress(as_json: bool) -> Any:

@@ -45,6 +45,10 @@ def workers(count: int, dask_address: str | None = None, run: Path | None = None
             processes = pool._processes  # kept here: the pool forgets which of them ended by themselves
             with _shut_down(pool):
                 yield pool
+        except KeyboardInterrupt:
+            for process in processes.values():  # those of a second interrupt, which waits for nothing
+                process.kill()
+            raise
         except BrokenProcessPool:
             work = work_of(run, _lost(processes)) if run else ""
             fault = f"ended while it worked{f' on {work}' if work else ''} (out of memory, or killed)"
@@ -61,7 +65,8 @@ def at_once(executor: Executor, count: int) -> Callable[[], int]:
 
 @contextmanager
 def _shut_down(executor: Executor) -> Iterator[Executor]:
-    """Waits for what workers have begun, never for what still queues: an interrupted build ends within a part."""
+    """Waits for what workers have begun, never for what still queues: an interrupted build ends within a part, one that
+    is interrupted again at once."""
     try:
         yield executor
     finally:

@@ -1,8 +1,11 @@
 """Builds whose model calls go to processes of their own: started once, watched, and each fault one line."""
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,33 @@ def test_a_killed_build_leaves_no_model_process(tmp_path: Path, notes: Path) -> 
     assert any("pipeline.lanes.process" in child.cmdline() for child in children)
     _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
+
+
+def test_ctrl_c_finishes_the_parts_under_way_and_a_second_one_drops_them(tmp_path: Path, notes: Path) -> None:
+    (notes / "misdeed").write_text("hang")
+    arguments = command(tmp_path / "run", *SETTINGS, "--workers", "2")
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        [word for word in arguments if word != "--json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heard,
+    ) as started:
+        assert started.stderr is not None
+        while not loads_noted(notes):
+            assert started.poll() is None
+        children = psutil.Process(started.pid).children(recursive=True)
+        os.killpg(started.pid, signal.SIGINT)
+        said = next(line for line in started.stderr if "interrupted" in line)
+        assert said == "interrupted: the parts under way are finished; Ctrl-C again drops them\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            started.wait(2)
+        os.killpg(started.pid, signal.SIGINT)
+        _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert "was interrupted" in errors
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == []
+    (notes / "misdeed").unlink()
+    assert facts(build(tmp_path / "run", *SETTINGS, "--device", "stand-in:0"))["parts_made"] > 0
