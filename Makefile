@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOADERS := .venv-loaders
 STAMP := $(VENV)/.set-up
 CORES := $(shell nproc)
 FIRST_LOOK := runs/first-look
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
 .PHONY: help setup first-look demo demo-policy readme-picture try-python resolve reward reward-weights policy policy-weights
-.PHONY: compare test unit integration browser slow gpu faults lint types layers docs schemas serve studio
+.PHONY: compare test unit integration browser slow gpu faults lint types layers docs schemas serve studio loaders
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -173,8 +174,13 @@ studio: $(STAMP)  ## a Label Studio on loopback with the demo to rate, data in r
 	@test -f $(DEMO)/dataset/manifest.json || $(MAKE) demo
 	@$(BIN)/python -m flows.studio --run $(DEMO)
 
+loaders: $(STAMP)  ## a dataset in the Hub's loader, in an environment of its own (.venv-loaders)
+	@test -x $(LOADERS)/bin/python || $(PYTHON) -m venv $(LOADERS)
+	@$(LOADERS)/bin/python -m pip install --quiet --requirement tests/loaders/constraints.txt
+	@REGIONWISE_LOADERS_PYTHON=$(LOADERS)/bin/python $(BIN)/python -m pytest tests/loaders
+
 benchmarks: $(STAMP)  ## every benchmark, results into benchmarks/results
 	@for name in difference oracle gates instructions consensus; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:  ## the virtual environment and caches; runs stay
-	rm -rf $(VENV) .venv-studio *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-studio $(LOADERS) *.egg-info .mypy_cache .ruff_cache .import_linter_cache

@@ -6,6 +6,7 @@ Everything decoded here is untrusted: its size is looked at before its pixels ar
 import warnings
 from base64 import b64encode
 from collections.abc import Iterator
+from colorsys import hsv_to_rgb
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
@@ -20,6 +21,7 @@ from schemas.geometry import Box
 from schemas.sample import ImageFormat
 
 ImageU8 = NDArray[np.uint8]
+LabelsU16 = NDArray[np.uint16]
 
 #: How the names of image files end.
 EXTENSIONS: dict[ImageFormat, str] = {"png": "png", "jpeg": "jpg"}
@@ -166,6 +168,36 @@ def encode_mask_png(mask_hw: MaskBool) -> bytes:
     buffer = BytesIO()
     Image.fromarray(mask_hw).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def encode_labels_png(labels_hw: LabelsU16) -> bytes:
+    """A label map (0 is nothing) as a PNG of the same size whose pixels are the labels.
+
+    Up to 255 in the colours of `label_colours`, so that it can be looked at; more as 16-bit greyscale.
+    """
+    buffer = BytesIO()
+    if labels_hw.max(initial=0) > 255:
+        Image.fromarray(labels_hw).save(buffer, "PNG")
+    else:
+        image = Image.fromarray(labels_hw.astype(np.uint8)).convert("L")
+        image.putpalette(label_colours().tobytes())
+        image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def decode_labels_png(data: bytes) -> LabelsU16:
+    """The labels back. Raises: BadImage."""
+    with _opened(BytesIO(data)) as image:
+        if image.mode not in ("P", "L", "1", "I;16"):
+            raise BadImage("unreadable", f"has pixels of mode {image.mode}, which are no labels")
+        return np.asarray(image).astype(np.uint16)
+
+
+def label_colours() -> ImageU8:
+    """(256, 3) RGB: black for 0, then hues a golden angle apart, so that neighbours differ."""
+    hues = [number * 0.618034 % 1 for number in range(255)]
+    colours = [hsv_to_rgb(hue, 0.75 - 0.3 * (number % 2), 1.0) for number, hue in enumerate(hues)]
+    return np.array([(0, 0, 0), *(tuple(round(255 * part) for part in colour) for colour in colours)], dtype=np.uint8)
 
 
 def pixels_sha256(image_hwc_u8: ImageU8) -> str:

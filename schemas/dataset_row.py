@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from schemas.candidate import AppliedEdit, Defect
 from schemas.geometry import Box, CocoRle, Frame
-from schemas.record import Document, Id, Record, Scalar, Sha256
+from schemas.record import UPGRADES, Document, Id, Record, Scalar, Sha256
 from schemas.region import MaskOrigin, RegionKey, RegionStatus
 from schemas.request import ExternalName, Instruction, Label, RequestKind, Role, Split, Target
 from schemas.sample import Measure
@@ -31,7 +31,7 @@ class ScoreSpread(Record):
 
 
 class DatasetRegion(Record):
-    """One region of one candidate, SFReward style. mask: COCO RLE, as in the member `masks.png`.
+    """One region of one candidate, SFReward style. mask: COCO RLE.
 
     phi: min(success, preserve), 0..25. reward: R_r in [0, 1]. None is a missing score.
     """
@@ -63,7 +63,7 @@ class DatasetRegion(Record):
     confidence: float
     """how sure the mask is, 0 to 1"""
     mask: CocoRle
-    """COCO RLE, the same pixels as its place in the member `masks.png`"""
+    """COCO's compressed RLE, of the candidate's size: `pycocotools.mask.decode` reads it"""
     success: MeanScore
     """whether the instruction was carried out here"""
     preserve: MeanScore
@@ -82,6 +82,7 @@ class DatasetRow(Document):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     schema_name: ClassVar[str] = "dataset-row"
+    schema_version: ClassVar[int] = 2
 
     key: str
     """`<request>-<candidate>`, the sample's key in the tar"""
@@ -125,7 +126,7 @@ class DatasetRow(Document):
     defects: tuple[Defect, ...]
     """flaws put in on purpose, each with its place and strength 0 to 1; empty where they are not known"""
     regions: tuple[DatasetRegion, ...]
-    """one per region, in the order of `masks.png`"""
+    """one per region; `regions.png` shows the first as 1, the second as 2, ..."""
     background: MeanScore
     """whether everything outside the regions stayed as it was"""
     background_reward: Annotated[float, Field(ge=0, le=1)] | None
@@ -150,3 +151,7 @@ class DatasetRow(Document):
     """whether source, edit or scores were made up by a program"""
     synthetic_parts: tuple[SyntheticPart, ...]
     """which of the three were"""
+
+
+#: The row is the same; the masks beside it were stacked in one image, which readers refuse where it is large.
+UPGRADES["dataset-row", 1] = dict

@@ -4,11 +4,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.record import Document, Record, Scalar, Sha256
+from schemas.record import UPGRADES, Document, Record, Scalar, Sha256
 from schemas.request import Split
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Reason = Annotated[str, Field(pattern="^[a-z0-9_]{1,100}$")]
+MemberName = Annotated[str, Field(pattern=r"^[a-z0-9.]{1,40}$")]
 ShardName = Annotated[str, Field(pattern=r"^(train|validation|test)-\d{5}\.tar$")]
 
 
@@ -92,7 +93,8 @@ class ModelFiles(Document):
 class Shard(Record):
     """One tar of the dataset, complete only if size, sha256 and samples all fit.
 
-    raters: samples by who scored them; unscored: samples that nobody scored, all their scores are missing.
+    raters: samples by who scored them; unscored: samples that nobody scored, all their scores are missing. members:
+    what samples consist of, as `source.png`; empty in manifests from before they were noted.
     """
 
     name: ShardName
@@ -103,6 +105,7 @@ class Shard(Record):
     edit_types: dict[str, int]
     raters: dict[str, int]
     unscored: Annotated[int, Field(ge=0)] = 0
+    members: tuple[MemberName, ...] = ()
     size_bytes: Annotated[int, Field(gt=0)]
     sha256: Sha256
 
@@ -123,6 +126,7 @@ class Manifest(Document):
     """
 
     schema_name: ClassVar[str] = "manifest"
+    schema_version: ClassVar[int] = 2
 
     dataset: str
     row_schema: str
@@ -138,3 +142,7 @@ class Manifest(Document):
     synthetic: Literal["all", "some", "none"]
     build: BuildInfo
     created_at: str
+
+
+#: Version 2 names the members of samples.
+UPGRADES["manifest", 1] = dict

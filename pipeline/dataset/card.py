@@ -65,7 +65,7 @@ def size_category(rows: int) -> str:
 
 def _header(manifest: Manifest) -> str:
     tags = ["image-editing", "region-annotated", "reward-modeling", "webdataset"]
-    header = {
+    header: dict[str, Any] = {
         "pretty_name": manifest.dataset,
         "license": "other",
         "license_name": "sources-keep-their-own-licences",
@@ -79,7 +79,17 @@ def _header(manifest: Manifest) -> str:
             }
         ],
     }
+    if features := _features(manifest):
+        header["dataset_info"] = {"features": features}
     return "---\n" + yaml.safe_dump(header, sort_keys=False, allow_unicode=False) + "---"
+
+
+def _features(manifest: Manifest) -> list[dict[str, str]]:
+    """The types of a row in the hub's loader, which else guesses them from five rows and fails at the next kind."""
+    members = sorted({name for shard in manifest.shards for name in shard.members})
+    types = {"__key__": "string", "__url__": "string"} if members else {}
+    types |= {name: "json" if name == "json" else "image" for name in members}
+    return [{"name": name, "dtype": dtype} for name, dtype in types.items()]
 
 
 def _splits(manifest: Manifest) -> list[Split]:
@@ -114,25 +124,35 @@ The tars are [WebDataset](https://github.com/webdataset/webdataset); a sample `<
 |---|---|
 | `source.{extension}` | the image that was edited, RGB; further sources of a request are `source1.{extension}`, ... |
 | `edited.{extension}` | the candidate, the same size |
-| `masks.png` | the 1-bit masks of the row's `regions`, stacked top to bottom, each of the candidate's height |
-| `json` | the row, fields below |
+| `regions.png` | where the row's `regions` lie: 1 for the first, 2 for the second, 0 for none; smaller over larger |
+| `json` | the row, fields below, with the mask of each region |
 
 ```python
 import io
 import json
 
-import numpy as np
 import webdataset
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 shards = {json.dumps(_brace(shards))}
 for sample in webdataset.WebDataset(shards, shardshuffle=False):
     row = json.loads(sample["json"])
     source = Image.open(io.BytesIO(sample["source.{extension}"]))
     edited = Image.open(io.BytesIO(sample["edited.{extension}"]))
-    masks = np.asarray(Image.open(io.BytesIO(sample["masks.png"]))).reshape(-1, edited.height, edited.width)
-    for region, mask in zip(row["regions"], masks):
+    for region in row["regions"]:
+        mask = coco_mask.decode(region["mask"])  # height x width, 1 inside
         print(row["key"], region["label"], region["status"], region["reward"], mask.sum())
+```
+
+The loader of the Hub reads the same folder (`datasets` 5), whole or with `streaming=True`; a member that a row lacks is
+`None`:
+
+```python
+import datasets
+
+for row in datasets.load_dataset("FOLDER", split="{split}"):
+    print(row["json"]["instruction"], row["edited.{extension}"].size)
 ```
 
 `manifest.json` has size, sha256 and number of samples of every tar; only these tell that a tar is whole

@@ -36,12 +36,14 @@ def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -
     """
     path = dataset / plan.name
     requests, edit_types, raters = set[str](), list[str](), list[str | None]()
+    names = dict[str, None]()
     synthetic = 0
     with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample, chosen in _planned_samples(run, plan, scores):
             row = dataset_row(sample, plan.split, chosen)
             for name, data in FORMAT.members(row, _images(run, sample)).items():
                 add_to_tar(tar, f"{row.key}.{name}", data)
+                names[name] = None
             forget_members(tar)
             requests.add(row.request)
             edit_types.append(row.edit_type)
@@ -56,6 +58,7 @@ def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -
         edit_types=_counts(edit_types),
         raters=_counts(rater for rater in raters if rater is not None),
         unscored=sum(rater is None for rater in raters),
+        members=tuple(sorted(names)),
         size_bytes=path.stat().st_size,
         sha256=sha256_of_file(path),
     )

@@ -1,16 +1,26 @@
-"""The members of a sample as WebDataset loaders read them: an image file each, the masks as one, and the row as JSON.
+"""The members of a sample as WebDataset loaders read them: image files and the row as JSON.
 
-`source.png` (`source1`, ... for further sources), `edited.png`, `masks.png` with the masks of the row's regions
-stacked top to bottom, and `json`, a `DatasetRow`. Samples have the same members however many regions they have, as the
-loaders of dataset hubs want it.
+`source.png` (`source1`, ... for further sources), `edited.png`, `regions.png`, in which one sees where the regions
+lie, and `json`, a `DatasetRow` with their masks. Samples have the same members however many regions they have, as
+the loaders of dataset hubs want it. Rows of `dataset-row/1` had the masks in `masks.png`, stacked top to bottom.
 """
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
 
 from pipeline.dataset.formats.protocol import EncodedImage, SampleImages
-from runtime.images import EXTENSIONS, BadImage, decode_image, encode_mask_png, pixels_sha256
+from runtime.images import (
+    EXTENSIONS,
+    BadImage,
+    LabelsU16,
+    decode_image,
+    decode_labels_png,
+    encode_labels_png,
+    encode_mask_png,
+    pixels_sha256,
+)
 from runtime.masks import MaskBool, rle_to_mask
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
@@ -27,7 +37,7 @@ class WebDatasetFormat:
         """The members by name, in the order of the tar."""
         members = {_image_name(_source(index), image): image.data for index, image in enumerate(images.sources)}
         members[_image_name("edited", images.edited)] = images.edited.data
-        members["masks.png"] = encode_mask_png(_stacked_masks(row))
+        members["regions.png"] = encode_labels_png(label_map(row))
         members["json"] = canonical_json(row.model_dump(mode="json"))
         return members
 
@@ -43,14 +53,38 @@ class WebDatasetFormat:
                 return "the edited image has other pixels than its row says"
             if row.key != key or row.split != split:
                 return "the row has another key or split"
-            if members.get("masks.png") != encode_mask_png(_stacked_masks(row)):
-                return "masks.png does not hold the masks of its row"
+            if fault := _regions_fault(row, members):
+                return fault
             for index, digest in enumerate(row.source_pixels_sha256):
                 if _pixels_sha256(members, _source(index)) != digest:
                     return f"source image {index} has other pixels than its row says"
         except (BadInput, BadImage, ValueError) as error:
             return str(error)
         return None
+
+
+def label_map(row: DatasetRow) -> LabelsU16:
+    """(H, W): where regions lie, by their number in the row from 1; 0 for none, smaller ones over larger.
+
+    Raises: ValueError where a mask has another size than the row says.
+    """
+    labels = np.zeros((row.height_px, row.width_px), dtype=np.uint16)
+    for number in sorted(range(len(row.regions)), key=lambda number: -row.regions[number].area_px):
+        mask = rle_to_mask(row.regions[number].mask)
+        if mask.shape != labels.shape:
+            raise ValueError(f"the mask of region {number + 1} has the size {mask.shape}, its row {labels.shape}")
+        labels[mask] = number + 1
+    return labels
+
+
+def _regions_fault(row: DatasetRow, members: Mapping[str, bytes]) -> str | None:
+    """What is wrong with the picture of the regions, by its pixels. Raises: BadImage, ValueError."""
+    stacked = json.loads(members["json"]).get("schema") == "dataset-row/1"
+    name, expected = ("masks.png", _stacked_masks(row)) if stacked else ("regions.png", label_map(row))
+    data = members.get(name, b"")
+    same = stacked and data == encode_mask_png(expected > 0)  # whatever its size
+    same = same or np.array_equal(decode_labels_png(data) > 0 if stacked else decode_labels_png(data), expected)
+    return None if same else f"{name} does not show the masks of its row"
 
 
 def _source(index: int) -> str:

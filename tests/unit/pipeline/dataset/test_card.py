@@ -32,6 +32,14 @@ def test_the_header_is_what_hubs_read(manifest: Manifest) -> None:
     files = header["configs"][0]["data_files"]
     assert [file["split"] for file in files] == [split for split, rows in manifest.splits.items() if rows]
     assert all(file["path"] == f"{file['split']}-*.tar" for file in files)
+    types = {feature["name"]: feature["dtype"] for feature in header["dataset_info"]["features"]}
+    assert types.pop("__key__") == types.pop("__url__") == "string"
+    assert types == {"source.png": "image", "edited.png": "image", "regions.png": "image", "json": "json"}
+
+
+def test_a_manifest_that_names_no_members_declares_no_types(manifest: Manifest) -> None:
+    shards = tuple(shard.model_copy(update={"members": ()}) for shard in manifest.shards)
+    assert "dataset_info" not in _header(card_text(manifest.model_copy(update={"shards": shards})))
 
 
 def test_no_synthetic_tag_where_nothing_is(manifest: Manifest) -> None:
@@ -73,7 +81,7 @@ def test_names_from_users_stay_text(manifest: Manifest) -> None:
     body = text.split("---\n", 2)[2]
     assert "<script" not in re.sub(r"```json\n.*?```", "", body, flags=re.DOTALL)
     assert not re.search(r"(?<!\\)\[l\]", body)
-    assert body.count("```") == 4
+    assert body.count("```") == 6
     assert f"| {escape_markdown(HOSTILE)} | 3 |" in body
 
 
