@@ -89,7 +89,7 @@ def threads_of_worker() -> tuple[int, int, set[int]]:
 
 @pytest.mark.parametrize(
     ("scenes", "part_requests", "kills", "every_s"),
-    [(12, 2, 2, 0), pytest.param(800, 8, 9, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [(12, 2, 2, 0), pytest.param(400, 8, 9, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_lost_workers_cost_their_parts_only_and_all_that_come_have_one_thread(
     cluster: LocalCluster, tmp_path: Path, scenes: int, part_requests: int, kills: int, every_s: float
