@@ -65,12 +65,13 @@ def export(run: Path, scores: str | None, workers: int, dask: str | None, as_jso
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--quick", is_flag=True, help="sizes and sha256 only, samples unread")
+@click.option("--expect", default=None, help="the digest that the export printed: finds what is whole and another")
 @JSON
-def verify(dataset: Path, quick: bool, as_json: bool) -> None:
-    """Check a dataset against its manifest: every byte, then every sample. Exit code 1 where anything differs."""
+def verify(dataset: Path, quick: bool, expect: str | None, as_json: bool) -> None:
+    """Check a dataset against its manifest: bytes, samples, counts. Exit code 1 where anything differs."""
     from flows.commands import verify_dataset
 
-    sys.exit(verify_dataset(dataset, quick, as_json))
+    sys.exit(verify_dataset(dataset, quick, expect, as_json))
 
 
 @click.command()

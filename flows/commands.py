@@ -132,6 +132,7 @@ def _show_manifest(
         "scores": manifest.scores,
         "unscored": manifest.unscored,
         "synthetic": manifest.synthetic,
+        "digest": manifest.digest,
         "parts_made": worked,
         "seconds": round(seconds, 2),
     }
@@ -156,11 +157,16 @@ def _stage_table(stages: tuple[StageCount, ...]) -> Table:
     return table
 
 
-def verify_dataset(dataset: Path, quick: bool, as_json: bool) -> int:
-    """Prints whether a dataset is as its manifest says; returns the exit code."""
-    manifest, faults = verify(dataset, quick=quick)
+def verify_dataset(dataset: Path, quick: bool, expect: str | None, as_json: bool) -> int:
+    """Prints whether a dataset is as its manifest says; returns the exit code. expect: as `verify` takes it."""
+    manifest, faults = verify(dataset, quick=quick, expect=expect)
     errors = [{"shard": fault.shard, "fault": fault.fault} for fault in faults]
-    facts = {"ok": not faults, "shards": len(manifest.shards), "rows": manifest.rows, "errors": errors}
+    facts = {
+        "ok": not faults,
+        "shards": len(manifest.shards),
+        "rows": manifest.rows,
+        "errors": errors,
+    }
     if as_json:
         print(json.dumps(facts))
     else:

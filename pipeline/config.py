@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,7 +15,7 @@ from pipeline.requests.scenes.plain import PLAIN
 from pipeline.requests.scenes.textures import TEXTURES, check_textures
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
-from schemas.record import canonical_json, first_fault
+from schemas.record import first_fault
 from schemas.sample import ImageFormat
 
 #: targets: regions come from the boxes that requests bring. difference: masks come from comparing pixels alone.
@@ -103,11 +102,6 @@ class BuildConfig(BaseModel):
         if self.batch_size != "auto" and not re.fullmatch(r"[1-9][0-9]{0,4}", self.batch_size):
             raise ValueError(f"batch_size is {self.batch_size[:20]!r}, must be auto or a number from 1")
         return self
-
-
-def config_digest(config: dict[str, Any]) -> str:
-    """sha256 in hex of a resolved config."""
-    return sha256(canonical_json(config)).hexdigest()
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> BuildConfig:

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.build_models import check_models, embedded_revisions, identify_models, keep_models, revisions_of
-from pipeline.config import RUNTIME_SETTINGS, BuildConfig, config_digest
+from pipeline.config import RUNTIME_SETTINGS, BuildConfig
 from pipeline.requests.files import read_request_file, request_file
-from pipeline.run.folder import read_build_info
+from pipeline.run.folder import NOT_IN_DIGEST, build_digest, read_build_info
 from pipeline.run.plan import PlannedLine, scene_lines, write_plan
 from runtime.checkout import checkout_commit
 from runtime.files import sha256_of_file, write_whole
@@ -21,7 +21,6 @@ from schemas.errors import BadInput, RunConflict
 from schemas.manifest import BuildInfo
 from schemas.record import first_fault
 
-NOT_IN_DIGEST = ("device", "batch_size", "model_timeout_s")
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "scikit-image", "scipy")
 
 
@@ -48,7 +47,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     info = BuildInfo(
         name=run.resolve().name,
         config=resolved,
-        config_digest=config_digest({name: resolved[name] for name in resolved if name not in NOT_IN_DIGEST}),
+        config_digest="0" * 64,
         inputs=inputs,
         n_parts=n_parts,
         seeds={"build": config.seed},
@@ -58,6 +57,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         host=platform.node(),
         packages={name: version(name) for name in PACKAGES},
     )
+    info = info.model_copy(update={"config_digest": build_digest(info)})
     write_whole(run / "run.json", info.model_dump_json(indent=1))
     return info
 

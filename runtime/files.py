@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,8 @@ from threading import get_native_id
 from typing import IO
 
 TEMPORARY_PREFIX = ".tmp-"
+#: The file by which a folder is held (`runtime.locks.locked`).
+LOCK = ".lock"
 
 
 @contextmanager
@@ -101,11 +104,31 @@ def sha256_of_file(path: Path) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
+def link_or_copy(path: Path, copy: Path) -> None:
+    """Makes `copy` the same file, or one of the same bytes where the file system has no links."""
+    try:
+        os.link(path, copy)
+    except OSError:
+        with path.open("rb") as source, whole_file(copy) as file:
+            shutil.copyfileobj(source, file)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with all that is in it, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Removes what a killed process left half written below `folder`; only while nobody else works there."""
-    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        with suppress(FileNotFoundError):
-            path.unlink()
+    """Removes what a killed process left half written below `folder`; only while nobody else works there.
+
+    Folders inside that have a lock of their own are left to those who hold it.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
+        for name in files:
+            if name.startswith(TEMPORARY_PREFIX):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from runtime.files import remove_temporaries, write_whole
+from runtime.files import LOCK, remove_temporaries, write_whole
 from schemas.errors import RunInUse
 
 
@@ -22,7 +22,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / ".lock.json"
     with locked_file(
-        folder / ".lock", lambda: RunInUse(str(folder), f"is in use by {_holder(holder)}", "wait for it or end it")
+        folder / LOCK, lambda: RunInUse(str(folder), f"is in use by {_holder(holder)}", "wait for it or end it")
     ):
         remove_temporaries(folder)
         write_whole(holder, json.dumps({"process": os.getpid(), "command": " ".join(sys.argv)[:300]}))

@@ -122,6 +122,7 @@ class StageCount(Record):
 class Manifest(Document):
     """The dataset's `manifest.json`, written last: its shards, its counts, and where it came from.
 
+    card_sha256: of `README.md`. digest: over all the rest (`pipeline.dataset.manifest`). Version 1 has neither.
     scores: where the rows' scores come from: `rows` (what the run's rows carry), `oracle` or `consensus:SNAPSHOT`.
     """
 
@@ -142,7 +143,9 @@ class Manifest(Document):
     synthetic: Literal["all", "some", "none"]
     build: BuildInfo
     created_at: str
+    card_sha256: Sha256 | None = None
+    digest: Sha256 | None = None
 
 
-#: Version 2 names the members of samples.
+#: Version 2 names the members of samples and has the digests of the card and of itself.
 UPGRADES["manifest", 1] = dict

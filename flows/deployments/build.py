@@ -182,6 +182,7 @@ def _show(run: Path, manifest: Manifest, page: str) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "splits": manifest.splits,
         "synthetic": manifest.synthetic,
+        "digest": manifest.digest,
     }
     lines = "\n".join(f"| {name} | `{value}` |" for name, value in facts.items())
     create_markdown_artifact(f"# {run.name}\n\n| | |\n|---|---|\n{lines}\n", key="build-places")

@@ -13,24 +13,28 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.build import stage_counts
 from pipeline.dataset.card import write_card
 from pipeline.dataset.consensus_files import consensus_digests
-from pipeline.dataset.plan import SPLITS, DatasetPlan, ShardPlan, plan_dataset
+from pipeline.dataset.manifest import totals, with_digest
+from pipeline.dataset.plan import DatasetPlan, ShardPlan, plan_dataset
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
 from pipeline.prepare import config_of
-from pipeline.run.folder import is_whole, read_build_info, read_done, without_folders
-from runtime.files import write_whole
+from pipeline.run.folder import build_digest, is_whole, read_build_info, read_done, without_folders
+from runtime.files import link_or_copy, remove_folder, sha256_of_file, write_whole
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.json_schema import json_schema
 from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
 from schemas.record import Record, short_hash
 
+#: Where a dataset is written, and where the one before waits to be removed.
+NEW, OLD = ".dataset-new", ".dataset-old"
 SHARD_PLAN = TypeAdapter(ShardPlan)
 
 
 def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> Manifest:
     """Writes `dataset/` of a run whose data stages are done; shards that are there and whole are kept.
 
+    The new one is written beside the old one and takes its place once it is whole: an export that fails leaves the old.
     scores: where the rows' scores come from, see `pipeline.dataset.scores`; None for those of the last export, or
     `rows`. The caller holds the run's lock. Raises: BadInput where a part is not done yet or the scores are not there.
     """
@@ -42,19 +46,33 @@ def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> 
     plan = plan_dataset(run, info.n_parts, config.splits, config.seed, config.shard_samples)
     if not plan.shards:
         raise BadInput(str(run), "has no sample that passed the gates", "read the rejects: `regionwise report`")
-    dataset = run / "dataset"
-    dataset.mkdir(exist_ok=True)
-    write_whole(run / "export" / "scores", scores)
-    (dataset / "manifest.json").unlink(missing_ok=True)
-    _remove_others(dataset, plan)
+    _settle(run)
+    new = run / NEW
+    new.mkdir(exist_ok=True)
+    _remove_others(new, plan)
     units = _units(run, plan, scores, scores_digest)
     shards = tuple(executor.map(export_shard, *zip(*units, strict=True)))
     stages = stage_counts(run, info.n_parts)
     manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages, scores)
+    write_card(new, manifest)
+    manifest = with_digest(manifest.model_copy(update={"card_sha256": sha256_of_file(new / "README.md")}))
+    write_whole(new / "manifest.json", manifest.model_dump_json(indent=1))
+    write_whole(run / "export" / "scores", scores)
     _write_dropped(run, plan)
-    write_card(dataset, manifest)
-    write_whole(dataset / "manifest.json", manifest.model_dump_json(indent=1))
+    write_whole(run / "export" / "digest", f"{manifest.digest}\n")
+    _settle(run)
     return manifest
+
+
+def _settle(run: Path) -> None:
+    """Puts a new dataset that is whole in the place of the old one, also one whose export was killed before it did."""
+    dataset, new, old = run / "dataset", run / NEW, run / OLD
+    if (new / "manifest.json").is_file():
+        if dataset.exists():
+            remove_folder(old)
+            dataset.rename(old)
+        new.rename(dataset)
+    remove_folder(old)
 
 
 def _last_scores(run: Path) -> str:
@@ -80,10 +98,10 @@ def _check_done(run: Path, info: BuildInfo) -> None:
         raise BadInput(str(run), fault, "finish it with `regionwise resume`")
 
 
-def _remove_others(dataset: Path, plan: DatasetPlan) -> None:
-    """Removes shards of an earlier export that this one does not have."""
+def _remove_others(new: Path, plan: DatasetPlan) -> None:
+    """Removes what an export that did not end had written and this one does not have."""
     names = {shard.name for shard in plan.shards}
-    for path in dataset.glob("*.tar"):
+    for path in new.iterdir():
         if path.name not in names:
             path.unlink()
 
@@ -112,8 +130,20 @@ def _read_note(path: Path) -> ShardNote | None:
         return None
 
 
-def _stands(run: Path, shard: Shard) -> bool:
-    return is_whole(run, [FileDigest(path=f"dataset/{shard.name}", size_bytes=shard.size_bytes, sha256=shard.sha256)])
+def _stands(run: Path, folder: str, shard: Shard) -> bool:
+    path = f"{folder}/{shard.name}"
+    return is_whole(run, [FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)])
+
+
+def _taken_over(run: Path, shard: Shard) -> bool:
+    """Whether the shard stands in the new dataset, or stood in the old one and is there now, too, as the same file."""
+    if _stands(run, NEW, shard):
+        return True
+    if not _stands(run, "dataset", shard):
+        return False
+    (run / NEW / shard.name).unlink(missing_ok=True)
+    link_or_copy(run / "dataset" / shard.name, run / NEW / shard.name)
+    return True
 
 
 def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
@@ -122,9 +152,9 @@ def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
     done = folder / "export" / f"{shard_plan.name}.done.json"
     if done.is_file():
         note = _read_note(done)
-        if note and note.input_digest == input_digest and _stands(folder, note.shard):
+        if note and note.input_digest == input_digest and _taken_over(folder, note.shard):
             return note.shard.model_dump_json()
-    shard = write_shard(folder, folder / "dataset", shard_plan, scores)
+    shard = write_shard(folder, folder / NEW, shard_plan, scores)
     write_whole(done, ShardNote(input_digest=input_digest, shard=shard).model_dump_json())
     return shard.model_dump_json()
 
@@ -132,29 +162,17 @@ def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
 def _manifest(
     info: BuildInfo, plan: DatasetPlan, shards: tuple[Shard, ...], stages: tuple[StageCount, ...], scores: str
 ) -> Manifest:
-    rows = sum(shard.samples for shard in shards)
+    sums = totals(shards)
     dropped = dict(sorted(Counter(drop.reason for drop in plan.dropped).items()))
-    synthetic = sum(shard.synthetic for shard in shards)
+    rows = sums["rows"]
+    build = without_folders(info)
     return Manifest(
         dataset=info.name,
         row_schema=row_schema(),
         shards=shards,
-        rows=rows,
-        requests=sum(shard.requests for shard in shards),
-        splits={split: sum(shard.samples for shard in shards if shard.split == split) for split in SPLITS},
-        edit_types=_sum(shard.edit_types for shard in shards),
-        raters=_sum(shard.raters for shard in shards),
-        unscored=sum(shard.unscored for shard in shards),
+        **sums,
         scores=scores,
         stages=(*stages, StageCount(stage="export", rows_in=rows + len(plan.dropped), kept=rows, rejected=dropped)),
-        synthetic="none" if not synthetic else ("all" if synthetic == rows else "some"),
-        build=without_folders(info),
+        build=build.model_copy(update={"config_digest": build_digest(build)}),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(sorted(total.items()))

@@ -1,11 +1,14 @@
 """The row of one sample in the dataset: the JSON member, from the run's sample and the scores chosen for it."""
 
+from operator import attrgetter
+
 from pipeline.dataset.scores import RegionScores, RowScores
+from runtime.masks import mask_box, rle_to_mask
 from schemas.dataset_row import DatasetRegion, DatasetRow, SyntheticPart
 from schemas.region import ObservedMask
 from schemas.request import Split
 from schemas.sample import Sample
-from schemas.score import region_reward
+from schemas.score import minimum, region_reward
 
 
 def synthetic_parts(sample: Sample, scores: RowScores) -> tuple[SyntheticPart, ...]:
@@ -61,6 +64,37 @@ def dataset_row(sample: Sample, split: Split, scores: RowScores) -> DatasetRow:
         synthetic=bool(made_up),
         synthetic_parts=made_up,
     )
+
+
+def row_fault(row: DatasetRow) -> str | None:
+    """Which field does not follow from the others as it should, or None."""
+    expected: dict[str, object] = {
+        "key": f"{row.request}-{row.candidate}",
+        "aesthetics": minimum(row.naturalness, row.artifacts),
+        "background_reward": region_reward(row.background, row.aesthetics),
+        "synthetic": bool(row.synthetic_parts),
+    }
+    for name, value in expected.items():
+        if getattr(row, name) != value:
+            return f"{name} is {getattr(row, name)}, the row says {value}"
+    faults = (_region_fault(region, row) for region in row.regions)
+    return next((f"region {number}: {fault}" for number, fault in enumerate(faults, 1) if fault), None)
+
+
+def _region_fault(region: DatasetRegion, row: DatasetRow) -> str | None:
+    mask = rle_to_mask(region.mask)
+    phi = minimum(region.success, region.preserve)
+    expected: dict[str, object] = {
+        "mask.size": (row.height_px, row.width_px),
+        "area_px": int(mask.sum()),
+        "box": mask_box(mask),
+        "phi": phi,
+        "reward": region_reward(phi, row.aesthetics),
+    }
+    for name, value in expected.items():
+        if (found := attrgetter(name)(region)) != value:
+            return f"{name} is {found}, its row, mask and scores say {value}"
+    return None
 
 
 def _region(sample: Sample, observed: ObservedMask, scores: RowScores) -> DatasetRegion:

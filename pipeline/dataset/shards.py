@@ -8,8 +8,9 @@ several ways to cut one are read back in silence.
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.dataset.consensus_files import read_consensus
 from pipeline.dataset.formats import FORMATS, EncodedImage, SampleImages
@@ -35,37 +36,57 @@ def write_shard(run: Path, dataset: Path, plan: ShardPlan, scores: str = ROWS) -
     scores: where the rows' scores come from, see `pipeline.dataset.scores`.
     """
     path = dataset / plan.name
-    requests, edit_types, raters = set[str](), list[str](), list[str | None]()
-    names = dict[str, None]()
-    synthetic = 0
+    counts = ShardCounts()
     with whole_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample, chosen in _planned_samples(run, plan, scores):
             row = dataset_row(sample, plan.split, chosen)
-            for name, data in FORMAT.members(row, _images(run, sample)).items():
+            members = FORMAT.members(row, _images(run, sample))
+            for name, data in members.items():
                 add_to_tar(tar, f"{row.key}.{name}", data)
-                names[name] = None
             forget_members(tar)
-            requests.add(row.request)
-            edit_types.append(row.edit_type)
-            raters.append(row.rater)
-            synthetic += row.synthetic
+            counts.add(row, members)
     return Shard(
         name=plan.name,
         split=plan.split,
-        samples=len(raters),
-        requests=len(requests),
-        synthetic=synthetic,
-        edit_types=_counts(edit_types),
-        raters=_counts(rater for rater in raters if rater is not None),
-        unscored=sum(rater is None for rater in raters),
-        members=tuple(sorted(names)),
         size_bytes=path.stat().st_size,
         sha256=sha256_of_file(path),
+        **counts.fields(),
     )
 
 
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
+@dataclass
+class ShardCounts:
+    """What a manifest says of the samples of one tar, counted as they pass."""
+
+    samples: int = 0
+    synthetic: int = 0
+    unscored: int = 0
+    requests: set[str] = field(default_factory=set)
+    members: set[str] = field(default_factory=set)
+    edit_types: Counter[str] = field(default_factory=Counter)
+    raters: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: DatasetRow, members: Iterable[str]) -> None:
+        """Counts one sample."""
+        self.samples += 1
+        self.synthetic += row.synthetic
+        self.unscored += row.rater is None
+        self.requests.add(row.request)
+        self.members.update(members)
+        self.edit_types[row.edit_type] += 1
+        self.raters.update([row.rater] if row.rater is not None else [])
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of `Shard` that they make."""
+        return {
+            "samples": self.samples,
+            "requests": len(self.requests),
+            "synthetic": self.synthetic,
+            "edit_types": dict(sorted(self.edit_types.items())),
+            "raters": dict(sorted(self.raters.items())),
+            "unscored": self.unscored,
+            "members": tuple(sorted(self.members)),
+        }
 
 
 def row_schema() -> str:

@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +19,12 @@ from runtime.files import sha256_of_file, whole_file
 from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import BuildInfo, FileDigest, PartDone
-from schemas.record import short_hash
+from schemas.record import canonical_json, short_hash
 from schemas.request import EditRequest
 from schemas.sample import Rejection, Sample
 
+#: Settings of a build that change where and how fast models run, not what they answer.
+NOT_IN_DIGEST = ("device", "batch_size", "model_timeout_s")
 STAGES = ("requests", "candidates", "regions", "gates")
 ROW_SCHEMA = pa.schema(
     [
@@ -82,6 +85,13 @@ def without_folders(info: BuildInfo) -> BuildInfo:
     requests = [Path(path).name for path in info.config.get("requests", ())]
     inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
     return info.model_copy(update={"config": info.config | {"requests": requests}, "inputs": inputs})
+
+
+def build_digest(info: BuildInfo) -> str:
+    """sha256 over the settings and the inputs of a build, by the names of files, not by where they lay."""
+    facts = without_folders(info)
+    settings = {name: value for name, value in facts.config.items() if name not in NOT_IN_DIGEST}
+    return sha256(canonical_json([settings, facts.inputs])).hexdigest()
 
 
 def read_done(run: Path, stage: str, part: int) -> PartDone | None:

@@ -5,9 +5,11 @@ import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline.dataset.manifest import manifest_digest
 from pipeline.dataset.shards import read_dataset, read_manifest, read_samples
 from runtime.files import add_to_tar
 
@@ -53,6 +55,19 @@ def of_few_rows(dataset: Path, out: Path, requests: int, edits: int) -> Path:
     shard |= {"size_bytes": path.stat().st_size, "samples": taken.total(), "requests": len(taken)}
     (out / "manifest.json").write_text(json.dumps(manifest | {"shards": [shard, *others]}))
     return out
+
+
+def forged(dataset: Path, change: Callable[[Fields], None] = lambda _: None) -> str:
+    """Changes the manifest and makes all its digests fit again, those of tars, too; returns that of the manifest."""
+    path = dataset / "manifest.json"
+    document = json.loads(path.read_bytes())
+    change(document)
+    for shard in document["shards"]:
+        data = (dataset / shard["name"]).read_bytes()
+        shard |= {"size_bytes": len(data), "sha256": sha256(data).hexdigest()}
+    document["digest"] = manifest_digest(document)
+    path.write_text(json.dumps(document))
+    return str(document["digest"])
 
 
 def unscored(row: Fields) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.dataset.formats.protocol import EncodedImage, SampleImages
+from pipeline.dataset.rows import row_fault
 from runtime.images import (
     EXTENSIONS,
     BadImage,
@@ -53,7 +54,7 @@ class WebDatasetFormat:
                 return "the edited image has other pixels than its row says"
             if row.key != key or row.split != split:
                 return "the row has another key or split"
-            if fault := _regions_fault(row, members):
+            if fault := row_fault(row) or _regions_fault(row, members):
                 return fault
             for index, digest in enumerate(row.source_pixels_sha256):
                 if _pixels_sha256(members, _source(index)) != digest:
@@ -64,16 +65,10 @@ class WebDatasetFormat:
 
 
 def label_map(row: DatasetRow) -> LabelsU16:
-    """(H, W): where regions lie, by their number in the row from 1; 0 for none, smaller ones over larger.
-
-    Raises: ValueError where a mask has another size than the row says.
-    """
+    """(H, W): where regions lie, by their number in the row from 1; 0 for none, smaller ones over larger."""
     labels = np.zeros((row.height_px, row.width_px), dtype=np.uint16)
     for number in sorted(range(len(row.regions)), key=lambda number: -row.regions[number].area_px):
-        mask = rle_to_mask(row.regions[number].mask)
-        if mask.shape != labels.shape:
-            raise ValueError(f"the mask of region {number + 1} has the size {mask.shape}, its row {labels.shape}")
-        labels[mask] = number + 1
+        labels[rle_to_mask(row.regions[number].mask)] = number + 1
     return labels
 
 

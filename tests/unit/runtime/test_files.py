@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 from threading import Thread, get_native_id
+from unittest.mock import Mock
 
 import pytest
 
-from runtime.files import remove_temporaries, whole_file, write_whole
+from runtime.files import LOCK, link_or_copy, remove_temporaries, whole_file, write_whole
 
 
 def test_a_file_appears_at_the_end_of_the_block_only(tmp_path: Path) -> None:
@@ -66,3 +67,25 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def test_what_others_hold_inside_a_folder_is_left_to_them(tmp_path: Path) -> None:
+    for name in ("mine", "held"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / ".tmp-being-written").touch()
+    (tmp_path / "held" / LOCK).touch()
+    remove_temporaries(tmp_path)
+    assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob(".tmp-*")] == ["held"]
+    remove_temporaries(tmp_path / "held")
+    assert list(tmp_path.rglob(".tmp-*")) == []
+
+
+def test_a_link_is_the_same_file_or_a_copy_of_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one").write_bytes(b"bytes")
+    link_or_copy(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "two").samefile(tmp_path / "one")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.link", Mock(side_effect=PermissionError))
+        link_or_copy(tmp_path / "one", tmp_path / "three")
+    assert (tmp_path / "three").read_bytes() == b"bytes"
+    assert not (tmp_path / "three").samefile(tmp_path / "one")

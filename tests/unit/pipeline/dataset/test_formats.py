@@ -175,7 +175,7 @@ def test_masks_of_another_size_than_the_row_are_a_fault() -> None:
     row = json.loads(members["json"])
     row["regions"][0]["mask"] = mask_to_rle(np.ones((6, 4), np.bool_)).model_dump()
     fault = WebDatasetFormat().fault(KEY, members | {"json": json.dumps(row).encode()}, "train")
-    assert fault == "the mask of region 1 has the size (6, 4), its row (4, 6)"
+    assert fault == "region 1: mask.size is (6, 4), its row, mask and scores say (4, 6)"
 
 
 def test_another_encoder_of_the_same_picture_is_no_damage() -> None:

@@ -20,6 +20,7 @@ from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.score import region_reward
 from tests.cases.builds import SMALL, build
+from tests.cases.dataset_cases import forged
 
 
 def _hashes(dataset: Path) -> dict[str, str]:
@@ -148,18 +149,15 @@ def test_a_tar_that_the_manifest_does_not_know_is_named(small_run: Path) -> None
 
 
 def test_a_manifest_made_to_fit_a_damaged_tar_does_not_hide_the_sample(small_run: Path) -> None:
-    from hashlib import sha256
-
-    path = small_run / "dataset" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    tar = small_run / "dataset" / manifest["shards"][0]["name"]
+    dataset = small_run / "dataset"
+    tar = dataset / sorted(_hashes(dataset))[0]
     data = bytearray(tar.read_bytes())
     data[data.index(b"\x89PNG") + 200] ^= 1
     tar.write_bytes(bytes(data))
-    manifest["shards"][0]["sha256"] = sha256(data).hexdigest()
-    path.write_text(json.dumps(manifest))
-    assert [fault.shard for fault in verify(small_run / "dataset")[1]] == [tar.name]
-    assert verify(small_run / "dataset", quick=True)[1] == []
+    digest = forged(dataset)
+    assert [fault.shard for fault in verify(dataset, expect=digest)[1]] == [tar.name]
+    assert verify(dataset, quick=True, expect=digest)[1] == []
+    assert [fault.shard for fault in verify(dataset, quick=True)[1]] == ["manifest.json"]
 
 
 def test_a_reader_refuses_a_cut_tar(small_run: Path) -> None:

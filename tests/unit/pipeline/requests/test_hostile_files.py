@@ -16,6 +16,7 @@ from pipeline.dataset.verify import verify
 from runtime.files import NotPlainTar, add_to_tar, tar_members
 from schemas.errors import BadInput
 from schemas.sample import Sample
+from tests.cases.dataset_cases import forged
 
 
 def _exit(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
@@ -80,16 +81,10 @@ def test_a_size_beyond_the_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_hostile_tar_that_its_manifest_vouches_for_is_a_fault(small_run: Path) -> None:
-    from hashlib import sha256
-
     shard = read_manifest(small_run / "dataset").shards[0]
     _tar(small_run / "dataset" / shard.name, _link)
-    data = (small_run / "dataset" / shard.name).read_bytes()
-    path = small_run / "dataset" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["shards"][0] |= {"size_bytes": len(data), "sha256": sha256(data).hexdigest()}
-    path.write_text(json.dumps(manifest))
-    assert [fault.shard for fault in verify(small_run / "dataset")[1]] == [shard.name]
+    digest = forged(small_run / "dataset")
+    assert [fault.shard for fault in verify(small_run / "dataset", expect=digest)[1]] == [shard.name]
 
 
 @pytest.mark.parametrize("schema", ["sample/" + "9" * 5_000, "sample/²", "x" * 5_000])
