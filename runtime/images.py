@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from runtime.masks import MaskBool
 from schemas.geometry import Box
@@ -31,6 +31,9 @@ READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_SIDE_PX = 16_384
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_PROFILE_BYTES = 4 * 1024 * 1024
+#: The modes whose colour profiles are followed, and what they are converted to.
+_PROFILED = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB", "L": "RGB"}
 #: Of all the images of one request together: sixteen of 16 megapixels, or four of the largest that are read.
 MAX_REQUEST_PIXELS = 256_000_000
 
@@ -47,7 +50,7 @@ class BadImage(ValueError):
 
 
 def decode_image(data: bytes) -> ImageU8:
-    """The image in `data` as it is meant to be seen: RGB, EXIF orientation applied, alpha laid on white.
+    """The image in `data` as it is meant to be seen: sRGB, EXIF orientation applied, alpha laid on white.
 
     Returns: HWC uint8 RGB in [0, 255]. 16-bit and CMYK are converted; of an animation the first frame is taken.
     Raises: BadImage with reason `empty_file`, `unreadable` or `too_large`; MemoryError where memory runs out, which is
@@ -60,7 +63,7 @@ def decode_image(data: bytes) -> ImageU8:
     with _opened(BytesIO(data)) as image:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        return np.array(_to_rgb(image), dtype=np.uint8)
+        return np.array(_to_rgb(_in_srgb(image)), dtype=np.uint8)
 
 
 def pixel_count(file: IO[bytes]) -> int:
@@ -127,6 +130,43 @@ def _check_size(width_px: int, height_px: int) -> None:
             "too_large",
             f"{width_px} x {height_px} px; at most {MAX_SIDE_PX} px a side and {MAX_PIXELS // 1_000_000} megapixels",
         )
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The colours that an embedded profile means, in sRGB; a profile that cannot be read, or of another mode, is none.
+
+    One that means sRGB leaves every pixel as it is, where a conversion would move some by one.
+    """
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or not 0 < len(profile) <= MAX_PROFILE_BYTES:
+        return image
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode not in _PROFILED:
+        return image
+    try:
+        there = ImageCms.ImageCmsProfile(BytesIO(profile))
+        made = ImageCms.buildTransform(there, ImageCms.createProfile("sRGB"), image.mode, _PROFILED[image.mode])
+        return image if _keeps(made, image.mode) else _transformed(made, image)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+
+
+def _transformed(made: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    found = ImageCms.applyTransform(image, made)
+    if found is None:
+        raise ValueError("made no image")
+    return found
+
+
+def _keeps(made: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether a transform of RGB colours leaves them as they are, but for rounding."""
+    if not mode.startswith("RGB"):
+        return False
+    steps = np.linspace(0, 255, 9).astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
+    found = np.asarray(_transformed(made, Image.fromarray(grid).convert(mode)).convert("RGB"), dtype=np.int16)
+    return int(np.abs(found - grid).max()) <= 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

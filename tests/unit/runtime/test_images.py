@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngImageFile
 
 from runtime import images
@@ -24,6 +24,7 @@ from runtime.images import (
 )
 from runtime.masks import mask_box, mask_to_rle, rle_to_mask
 from schemas.geometry import CocoRle
+from tests.cases.icc import ADOBE_RGB, DISPLAY_P3, rgb_profile
 from tests.cases.pictures import png_header
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
@@ -192,3 +193,56 @@ def _outcome(data: bytes) -> str:
         return "image" if decode_image(data).ndim == 3 else "odd"
     except BadImage as error:
         return error.reason
+
+
+def _with_profile(image: Image.Image, profile: bytes, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, icc_profile=profile, lossless=True)
+    return buffer.getvalue()
+
+
+def _srgb_by_hand(rgb: tuple[int, int, int], primaries_xyz: tuple[tuple[float, ...], ...], gamma: float) -> np.ndarray:
+    """The sRGB values of a colour of another space, by the formulas: IEC 61966-2-1 with Bradford-adapted primaries."""
+    xyz = np.transpose(primaries_xyz) @ (np.array(rgb) / 255) ** gamma
+    srgb_xyz = np.transpose(((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)))
+    linear = np.clip(np.linalg.solve(srgb_xyz, xyz), 0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(("primaries", "gamma"), [(DISPLAY_P3, 2.2), (ADOBE_RGB, 2.19921875)])
+def test_colours_are_those_that_the_profile_means(
+    image_format: str, primaries: tuple[tuple[float, float, float], ...], gamma: float
+) -> None:
+    for colour in ((200, 100, 50), (30, 60, 200), (255, 255, 255)):
+        image = Image.new("RGB", (8, 8), colour)
+        found = decode_image(_with_profile(image, rgb_profile(primaries, gamma), image_format))
+        assert np.abs(found - _srgb_by_hand(colour, primaries, gamma)).max() < 2.5
+        assert colour == (255, 255, 255) or np.abs(found - np.array(colour, float)).max() > 9
+
+
+def test_a_profile_of_srgb_changes_no_pixel() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(decode_image(_with_profile(image, profile, "PNG")), np.asarray(image))
+
+
+@pytest.mark.parametrize("profile", [b"no profile", rgb_profile(DISPLAY_P3, 2.2)[:200], bytes(500)])
+def test_a_profile_that_cannot_be_read_is_none(profile: bytes) -> None:
+    image = Image.new("RGB", (8, 8), (200, 100, 50))
+    assert (decode_image(_with_profile(image, profile, "PNG")) == (200, 100, 50)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "I;16"])
+def test_a_profile_of_another_mode_is_none(mode: str) -> None:
+    image = Image.new(mode, (8, 8), 77 if mode != "CMYK" else (10, 20, 30, 40))
+    plain, profiled = (_with_profile(image, data, "TIFF") for data in (b"", rgb_profile(DISPLAY_P3, 2.2)))
+    assert np.array_equal(decode_image(profiled), decode_image(plain))
+
+
+def test_alpha_and_palettes_follow_the_profile_too() -> None:
+    profile = rgb_profile(DISPLAY_P3, 2.2)
+    clear = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
+    assert (decode_image(_with_profile(clear, profile, "PNG")) == 255).all()
+    palette = Image.new("RGB", (8, 8), (200, 100, 50)).quantize(4)
+    assert np.abs(decode_image(_with_profile(palette, profile, "PNG")).astype(int) - (216, 93, 24)).max() <= 1
