@@ -117,9 +117,10 @@ TaskT_contra = TypeVar("TaskT_contra", bound=AnyTask, contravariant=True)
 
 
 class RejectedAnnotation(Record):
-    """An answer that cannot be used, and why; nothing of it is lost.
+    """An answer that cannot be used, or a part of one whose rest is used, and why; nothing of it is lost.
 
-    annotation: its id there; received: its JSON as it came, with the rater's pseudonym in the place of the rater.
+    annotation: its id there; part: '' for all of it, else `result[N]` or a field's name; received: its JSON as it came,
+    of a whole one with the rater's pseudonym in the place of the rater.
     """
 
     task: Annotated[str, Field(max_length=200)]
@@ -128,13 +129,15 @@ class RejectedAnnotation(Record):
     reason: Annotated[str, Field(pattern="^[a-z_]+$")]
     detail: Annotated[str, Field(max_length=500)]
     received: str
+    part: Annotated[str, Field(max_length=40)] = ""
 
 
 @dataclass(frozen=True)
 class Page:
     """Answers of one pull. cursor: what to pull with next; more: whether there is more now.
 
-    tasks_read: how many tasks had their answers read for it.
+    rejects: whole answers, and parts of those that stand among `annotations`. tasks_read: how many tasks had their
+    answers read for it.
     """
 
     annotations: tuple[Answer, ...]

@@ -32,7 +32,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Collected:
-    """How many annotations and rejects are new, and how many tasks had their answers read."""
+    """How many annotations and rejects (parts counted, too) are new, and how many tasks had their answers read."""
 
     annotations: int
     rejects: int

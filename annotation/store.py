@@ -179,6 +179,8 @@ class AnnotationStore:
     def receive(self, project: str, page: Page) -> tuple[int, int]:
         """Keeps a page's annotations, rejects and cursor, all or none; returns how many of the first two are new.
 
+        Parts of answers that were left out count as rejects.
+
         Raises: as `add`.
         """
         with self._whole():
@@ -189,10 +191,11 @@ class AnnotationStore:
         return new, rejected
 
     def _reject(self, project: str, reject: RejectedAnnotation) -> int:
-        statement = """INSERT INTO rejects (project, annotation, updated_at, reason, record) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT DO NOTHING"""
-        key = (project, reject.annotation, reject.updated_at, reject.reason)
-        return self._connection.execute(statement, (*key, reject.model_dump_json())).rowcount
+        row = {**reject.model_dump(include={"annotation", "updated_at", "reason"}), "project": project}
+        row |= {"record": reject.model_dump_json()} | ({"part": reject.part} if reject.part else {})
+        table, marks = "dropped" if reject.part else "rejects", ", ".join("?" * len(row))
+        statement = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+        return self._connection.execute(statement, (*row.values(),)).rowcount
 
     def cursor(self, project: str) -> str | None:
         """How far a project was read, None where it never was."""
@@ -202,7 +205,14 @@ class AnnotationStore:
 
     def rejects(self, project: str) -> list[RejectedAnnotation]:
         """Every answer of a project that could not be used, in the order of arrival."""
-        statement = "SELECT record FROM rejects WHERE project = ? ORDER BY seq"
+        return self._rejects("rejects", project)
+
+    def dropped(self, project: str) -> list[RejectedAnnotation]:
+        """Every part of a project's answers that was left out of what is kept of them, in the order of arrival."""
+        return self._rejects("dropped", project)
+
+    def _rejects(self, table: str, project: str) -> list[RejectedAnnotation]:
+        statement = f"SELECT record FROM {table} WHERE project = ? ORDER BY seq"
         records = self._connection.execute(statement, (project,)).fetchall()
         return [RejectedAnnotation.model_validate_json(record) for (record,) in records]
 

@@ -5,6 +5,7 @@
     annotations   every annotation as received: (id, updated_at) once; `seq` grows in the order of arrival, with gaps
     rankings      every ranking of a request's candidates as received, in the same way
     rejects       every answer that could not be used, with its reason: (project, annotation, updated_at, reason) once
+    dropped       every part of a kept answer that could not be used: (project, annotation, updated_at, part) once
     cursors       how far each project was read, with the answers up to there in the same transaction; the last counts
     secrets       the key of the pseudonyms, made when it is first needed
     snapshots     a name for everything that had arrived: the highest `seq` of annotations and of rankings at that time
@@ -14,7 +15,7 @@ In `ledger` and `sent` a task that ranks the candidates of a request has the req
 Rows are never changed and never go: triggers refuse it.
 """
 
-VERSION = 3
+VERSION = 4
 _TABLES = (
     """CREATE TABLE ledger (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, candidate TEXT NOT NULL,
@@ -55,11 +56,19 @@ _TABLES_3 = (
     "CREATE INDEX rankings_by_request ON rankings (request, seq)",
     "ALTER TABLE snapshots ADD COLUMN rankings INTEGER NOT NULL DEFAULT 0",
 )
+_TABLES_4 = (
+    """CREATE TABLE dropped (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, annotation TEXT NOT NULL,
+        updated_at TEXT NOT NULL, part TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
+        UNIQUE (project, annotation, updated_at, part))""",
+)
 _TO_2 = (*_TABLES_2, *_guards("sent", "rejects", "cursors", "secrets"))
 _TO_3 = (*_TABLES_3, *_guards("rankings"))
+_TO_4 = (*_TABLES_4, *_guards("dropped"))
 #: What makes a file of this version of nothing, and of a file of each older version.
 STATEMENTS_FROM = {
-    0: (*_TABLES, *_guards("ledger", "annotations", "snapshots"), *_TO_2, *_TO_3),
-    1: ("ALTER TABLE ledger ADD COLUMN at TEXT", *_TO_2, *_TO_3),
-    2: _TO_3,
+    0: (*_TABLES, *_guards("ledger", "annotations", "snapshots"), *_TO_2, *_TO_3, *_TO_4),
+    1: ("ALTER TABLE ledger ADD COLUMN at TEXT", *_TO_2, *_TO_3, *_TO_4),
+    2: (*_TO_3, *_TO_4),
+    3: _TO_4,
 }

@@ -61,13 +61,16 @@ def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> di
     with open_store(store_path(run)) as store:
         clients = open_clients(link, settings, store, _no_image)
         found = {name: collect(client, store) for name, client in clients.items()}
-        rejects = [reject for client in clients.values() for reject in store.rejects(client.project)]
+        projects = [client.project for client in clients.values()]
+        rejects = Counter(reject.reason for project in projects for reject in store.rejects(project))
+        dropped = Counter(reject.reason for project in projects for reject in store.dropped(project))
         if snapshot is not None:
             store.take_snapshot(snapshot, "label-studio")
         total, rankings = store.count(), store.count_rankings()
     return {
         **_counts(found),
-        "rejected": dict(sorted(Counter(reject.reason for reject in rejects).items())),
+        "rejected": dict(sorted(rejects.items())),
+        "dropped_items": dict(sorted(dropped.items())),
         "annotations": total,
         "rankings": rankings,
         "snapshot": snapshot or "",

@@ -5,6 +5,10 @@ label of what is drawn says which region it is: a mask that was deleted and draw
 pieces of one name are one region. What bears `new region` is each an unplanned region of that candidate, `extra-n` with
 a new n. The per-region answers carry the id of a piece of theirs. Relations between regions, which nobody asks for, are
 left out.
+
+An item that cannot be used is left out with its reason, and with it what would say something else without it: a mask of
+which a piece is missing, answers about a new region that nobody can see, two different answers to one question, answers
+by an id that two regions have.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,17 +23,20 @@ from annotation.studio.brush_rle import decode_brush
 from annotation.studio.controls import Control
 from annotation.studio.interface import NEW_REGION
 from annotation.studio.items import (
+    DECIDING,
+    Dropped,
     Item,
     Received,
     Unreadable,
     box_px,
+    check_drawn,
     check_item,
     comment_of,
     is_drawn,
     lead_time_s,
     read_received,
+    usable,
     utc,
-    words,
 )
 from runtime.masks import MaskBool, mask_box, mask_to_rle
 from schemas.errors import BadInput
@@ -44,55 +51,74 @@ MAX_EXTRAS = 1_000
 
 def read_annotation(
     raw: Any, sent: SentTask, task: str, project: str, controls: Mapping[str, Control], rater: str
-) -> Annotation:
-    """The annotation in Label Studio's JSON `raw`, of a task that was sent. rater: the pseudonym that it gets.
+) -> tuple[Annotation, list[Dropped]]:
+    """The annotation in Label Studio's JSON `raw`, of a task that was sent, and what of it cannot be used.
 
-    Raises: Unreadable.
+    rater: the pseudonym that it gets. Raises: Unreadable where nothing of it can be used.
     """
-    received, items = read_received(raw, task)
+    dropped: list[Dropped] = []
+    received, items = read_received(raw, task, dropped)
     names = frozenset(region.name for region in sent.regions)
-    for item in items:
-        check_item(item, controls, names)
-    answers = _Answers(items, sent, controls)
+    items = usable(items, lambda item: check_item(item, controls, names), dropped)
+    answers = _Answers(items, sent, controls, dropped)
+    texts = [item for item in items if controls[item.from_name].kind == "textarea"]
     try:
-        return Annotation(
+        annotation = Annotation(
             id=f"{project}/{received.id}",
             task=task,
             scores=answers.scores(rater),
-            masks=tuple(answers.masks()),
+            masks=answers.masks,
             state=_state(received, answers),
-            comment=answers.comment(),
-            lead_time_s=lead_time_s(received),
+            comment=comment_of(texts, dropped),
+            lead_time_s=lead_time_s(received, dropped),
             created_at=utc(received.created_at),
             updated_at=utc(received.updated_at),
         )
     except ValidationError as error:
         raise Unreadable("malformed", first_fault(error)) from None
+    return annotation, dropped
 
 
 class _Answers:
-    """The checked items of one annotation, by region. Raises: Unreadable wherever they do not make one whole."""
+    """The checked items of one annotation, by region. What does not make one whole goes to `dropped`.
 
-    def __init__(self, items: Sequence[Item], sent: SentTask, controls: Mapping[str, Control]) -> None:
-        self._sent = sent
-        self._pieces = _by_region([item for item in items if is_drawn(item, controls)], sent)
-        keys = {region.region: region.region for region in sent.regions}
-        keys |= {item.id: key for key, pieces in self._pieces.items() for item in pieces}
-        self._given: dict[tuple[str, str], list[str]] = {}
-        self._words: list[str] = []
+    Raises: Unreadable where it is not clear whether it can be judged. masks: of every region that is drawn.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], sent: SentTask, controls: Mapping[str, Control], dropped: list[Dropped]
+    ) -> None:
+        self._sent, self._dropped = sent, dropped
+        drawn = _once([item for item in items if is_drawn(item, controls)], dropped)
+        pieces = _by_region(drawn, sent, dropped)
+        self.masks = tuple(self._masks(pieces))
+        seen = {mask.region for mask in self.masks} | {region.region for region in sent.regions}
+        self._keys = _keys_by_id({key: found for key, found in pieces.items() if key in seen}, sent)
+        questions: dict[tuple[str, str], list[Item]] = {}
         for item in items:
-            if controls[item.from_name].kind == "textarea":
-                self._words += words(item)
-            elif not is_drawn(item, controls):
-                self._keep(item, keys, controls[item.from_name])
+            if controls[item.from_name].kind == "choices" and self._is_placed(item, controls[item.from_name]):
+                place = self._keys[item.id] if controls[item.from_name].per_region else ""
+                questions.setdefault((place, item.from_name), []).append(item)
+        self._given = {place: found for place, given in questions.items() if (found := self._agreed(given)) is not None}
 
-    def _keep(self, item: Item, keys: Mapping[str, str], control: Control) -> None:
-        if control.per_region and item.id not in keys:
-            raise Unreadable("no_region", f"{item.from_name} is about region {item.id!r}, which is not there")
-        place = keys[item.id] if control.per_region else "", item.from_name
-        chosen = sorted(item.value[control.kind])
-        if self._given.setdefault(place, chosen) != chosen:
-            raise Unreadable("answered_twice", f"{item.from_name} has two different answers")
+    def _is_placed(self, item: Item, control: Control) -> bool:
+        """Whether it is clear which region an answer is about; else it is dropped."""
+        if not control.per_region or item.id in self._keys:
+            return True
+        fault = f"{item.from_name} is about region {item.id!r}, which is not there once"
+        self._dropped.append(item.dropped(Unreadable("no_region", fault)))
+        return False
+
+    def _agreed(self, given: Sequence[Item]) -> list[str] | None:
+        """What the answers to one question say, sorted; None where they differ: all are dropped."""
+        answers = [sorted(item.value["choices"]) for item in given]
+        if all(answer == answers[0] for answer in answers):
+            return answers[0]
+        fault = Unreadable("answered_twice", f"{given[0].from_name} has two different answers")
+        if given[0].from_name == DECIDING:
+            raise fault
+        self._dropped += [item.dropped(fault) for item in given]
+        return None
 
     def _score(self, region: str, name: str) -> int | None:
         """0..25, or None where it was not answered."""
@@ -102,7 +128,7 @@ class _Answers:
     def scores(self, rater: str) -> CandidateScore:
         """All scores; every region of the task is there, answered or not."""
         keys = [*(region.region for region in self._sent.regions)]
-        keys += [key for key in self._pieces if key not in keys]
+        keys += [mask.region for mask in self.masks if mask.region not in keys]
         regions = tuple(
             RegionScore(
                 region=key,
@@ -115,27 +141,53 @@ class _Answers:
         image = {name: self._score("", name) for name in IMAGE_SCORES}
         return CandidateScore(candidate=self._sent.candidate, rater=rater, synthetic=False, regions=regions, **image)
 
-    def masks(self) -> Iterator[ObservedMask]:
+    def _masks(self, pieces: Mapping[str, Sequence[Item]]) -> Iterator[ObservedMask]:
         """The annotator's mask of every region that is drawn, its pieces together."""
         known = {region.region: region for region in self._sent.regions}
-        for key, pieces in self._pieces.items():
-            mask = np.logical_or.reduce([_drawn_mask(item, self._sent) for item in pieces])
-            yield _observed(key, mask, known.get(key), self._sent.candidate)
+        for key, items in pieces.items():
+            mask = self._joined(items)
+            if mask is not None:
+                yield _observed(key, mask, known.get(key), self._sent.candidate)
+
+    def _joined(self, pieces: Sequence[Item]) -> MaskBool | None:
+        """The pixels of pieces together; None where one cannot be read, for what is left would be another mask."""
+        masks: list[MaskBool] = []
+        read, is_whole = list[Item](), True
+        for item in pieces:
+            try:
+                masks.append(_drawn_mask(item, self._sent))
+                read.append(item)
+            except Unreadable as fault:
+                self._dropped.append(item.dropped(fault))
+                is_whole = is_whole and fault.reason == "empty_box"
+        if is_whole:
+            return np.logical_or.reduce(masks) if masks else None
+        missing = Unreadable("piece_missing", "is drawn in pieces, of which another cannot be read")
+        self._dropped += [item.dropped(missing) for item in read]
+        return None
 
     @property
     def cannot_judge(self) -> bool:
         """Whether the annotator says so."""
         return bool(self._given.get(("", "cannot_judge")))
 
-    def comment(self) -> str:
-        """What the annotator wrote."""
-        return comment_of(self._words)
+
+def _once(drawn: Sequence[Item], dropped: list[Dropped]) -> list[Item]:
+    """The drawn items without those that repeat another word for word."""
+    found: list[Item] = []
+    by_id: dict[str, list[Item]] = {}
+    for item in drawn:
+        same_id = by_id.setdefault(item.id, [])
+        if any(other.model_copy(update={"place": item.place}) == item for other in same_id):
+            dropped.append(item.dropped(Unreadable("doubled_id", f"is region {item.id!r} once more")))
+        else:
+            same_id.append(item)
+            found.append(item)
+    return found
 
 
-def _by_region(drawn: Sequence[Item], sent: SentTask) -> dict[str, list[Item]]:
+def _by_region(drawn: Sequence[Item], sent: SentTask, dropped: list[Dropped]) -> dict[str, list[Item]]:
     """The drawn items of every region by its key: by their names, and new ones as the next free `extra-n`."""
-    if len({item.id for item in drawn}) < len(drawn) or any(not item.id for item in drawn):
-        raise Unreadable("malformed", "has two regions of one id, or one without")
     keys = {region.name: region.region for region in sent.regions}
     pieces: dict[str, list[Item]] = {}
     for item in drawn:
@@ -146,9 +198,23 @@ def _by_region(drawn: Sequence[Item], sent: SentTask) -> dict[str, list[Item]]:
         if _name(item) == NEW_REGION:
             key = next(free, None)
             if key is None:
-                raise Unreadable("malformed", f"has more than {MAX_EXTRAS} regions")
-            pieces[key] = [item]
+                dropped.append(item.dropped(Unreadable("too_many", f"is beyond the first {MAX_EXTRAS} new regions")))
+            else:
+                pieces[key] = [item]
     return pieces
+
+
+def _keys_by_id(pieces: Mapping[str, Sequence[Item]], sent: SentTask) -> dict[str, str]:
+    """Which region an id stands for. Of several that one whose own id it is; without one it says nothing."""
+    drawn: dict[str, set[str]] = {}
+    for key, items in pieces.items():
+        for item in items:
+            drawn.setdefault(item.id, set()).add(key)
+    found = {region.region: region.region for region in sent.regions if region.region not in drawn}
+    for id_, keys in drawn.items():
+        if id_ and (len(keys) == 1 or id_ in keys):
+            found[id_] = id_ if id_ in keys else min(keys)
+    return found
 
 
 def _name(item: Item) -> str:
@@ -157,12 +223,14 @@ def _name(item: Item) -> str:
 
 
 def _drawn_mask(item: Item, sent: SentTask) -> MaskBool:
-    """The mask of a brush, or the filled box, in the candidate's size."""
+    """The mask of a brush, or the filled box, in the candidate's size. Raises: Unreadable."""
+    check_drawn(item)
     if sent.size_hw is None:
         raise Unreadable("unknown_task", "is of a task whose size nobody wrote down")
     height, width = sent.size_hw
     if (item.original_height, item.original_width) != (height, width):
-        fault = f"has a region on an image of {item.original_width} x {item.original_height} px, not {width} x {height}"
+        shown = " x ".join(str(side)[:20] for side in (item.original_width, item.original_height))
+        fault = f"has a region on an image of {shown} px, not {width} x {height}"
         raise Unreadable("wrong_size", fault)
     if item.type == "rectanglelabels":
         x1, y1, x2, y2 = box_px(item, height, width)

@@ -1,10 +1,13 @@
 """The items of an annotation's result in Label Studio's JSON, each checked against the control it belongs to.
 
-What a server hands out is untrusted: Label Studio keeps whatever it is sent. An annotation is taken as a whole or is
-`Unreadable` with its reason.
+What a server hands out is untrusted: Label Studio keeps whatever it is sent. An item that cannot be used is left out
+with its reason (`Dropped`), and the rest of its annotation stays. An annotation whose frame cannot be used (whose, of
+which task, when) is `Unreadable`, and so is one whose word on whether it can be judged is of no use: what the rest
+counts for hangs on it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Annotated, Any
@@ -16,8 +19,10 @@ from schemas.record import first_fault
 
 MAX_ITEMS = 5_000
 MAX_COMMENT_CHARS = 10_000
-#: How far beyond 0..100 % a box may lie by rounding.
-PERCENT_SLACK = 1e-6
+#: How far beyond 0..100 % a box may lie, from rounding or a hasty hand, before it means another place; it is cut there.
+PERCENT_SLACK = 0.05
+#: The control whose answer says what the others count for.
+DECIDING = "cannot_judge"
 
 
 class Unreadable(ValueError):
@@ -28,19 +33,33 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """A part of an annotation that cannot be used. part: `result[N]` or the name of a field; reason: as of a reject."""
+
+    part: str
+    reason: str
+    detail: str
+
+
 class Item(BaseModel):
-    """One item of an annotation's result."""
+    """One item of an annotation's result. place: where it stands there, from 0; sizes: as they came, 32.0 is 32."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
+    place: int = 0
     id: Annotated[str, Field(max_length=100)] = ""
     type: Annotated[str, Field(max_length=40)]
     from_name: Annotated[str, Field(max_length=100)] = ""
     to_name: Annotated[str, Field(max_length=100)] = ""
     value: dict[str, Any] = {}
-    original_width: int | None = None
-    original_height: int | None = None
+    original_width: Any = None
+    original_height: Any = None
     image_rotation: float | None = 0
+
+    def dropped(self, fault: Unreadable) -> Dropped:
+        """What is kept of it where it is left out."""
+        return Dropped(f"result[{self.place}]", fault.reason, str(fault))
 
 
 class Received(BaseModel):
@@ -50,23 +69,51 @@ class Received(BaseModel):
 
     id: int
     task: int
-    result: Annotated[list[Item], Field(max_length=MAX_ITEMS)]
+    result: Annotated[list[Any], Field(max_length=MAX_ITEMS)]
     was_cancelled: bool = False
-    lead_time: float | None = None
+    lead_time: Any = None
     created_at: Annotated[str, Field(max_length=40)]
     updated_at: Annotated[str, Field(max_length=40)]
 
 
-def read_received(raw: Any, task: str) -> tuple[Received, list[Item]]:
-    """The parts of an annotation that are read, and its answers. Raises: Unreadable, also for one of another task."""
+def read_received(raw: Any, task: str, dropped: list[Dropped]) -> tuple[Received, list[Item]]:
+    """The parts of an annotation that are read, and its answers; items that are none go to `dropped`.
+
+    Raises: Unreadable, also for one of another task.
+    """
     try:
         received = Received.model_validate(raw)
     except (ValidationError, RecursionError) as error:
-        detail = first_fault(error) if isinstance(error, ValidationError) else "is nested too deeply"
-        raise Unreadable("malformed", detail) from None
+        raise _malformed(error) from None
     if str(received.task) != task:
         raise Unreadable("other_task", f"says task {received.task}, and lies at task {task}")
-    return received, [item for item in received.result if item.type != "relation"]
+    items = []
+    for place, one in enumerate(received.result):
+        try:
+            items.append(Item.model_validate({**one, "place": place} if isinstance(one, dict) else one))
+        except (ValidationError, RecursionError) as error:
+            fault = _malformed(error)
+            dropped.append(Dropped(f"result[{place}]", fault.reason, str(fault)))
+    return received, [item for item in items if item.type != "relation"]
+
+
+def _malformed(error: ValidationError | RecursionError) -> Unreadable:
+    return Unreadable("malformed", first_fault(error) if isinstance(error, ValidationError) else "is nested too deeply")
+
+
+def usable(items: Sequence[Item], check: Callable[[Item], object], dropped: list[Dropped]) -> list[Item]:
+    """The items that pass `check`; the others go to `dropped`. Raises: Unreadable for one of the control `DECIDING`."""
+    found = []
+    for item in items:
+        try:
+            check(item)
+        except Unreadable as fault:
+            if item.from_name == DECIDING:
+                raise
+            dropped.append(item.dropped(fault))
+        else:
+            found.append(item)
+    return found
 
 
 def control_of(item: Item, controls: Mapping[str, Control]) -> Control:
@@ -83,14 +130,12 @@ def control_of(item: Item, controls: Mapping[str, Control]) -> Control:
 def check_item(item: Item, controls: Mapping[str, Control], names: frozenset[str]) -> None:
     """Raises: Unreadable where an item is of no control, of another type, or has a value that cannot be chosen.
 
-    names: of the task's regions, which the controls with dynamic labels take, too.
+    names: of the task's regions, which the controls with dynamic labels take, too. Where a thing was drawn is not
+    looked at (`check_drawn`): an answer about a region stands, wherever the region's outline went.
     """
     control = control_of(item, controls)
-    if item.image_rotation:
-        raise Unreadable("rotated", f"{item.from_name} was given on an image turned by {item.image_rotation:g} degrees")
-    if control.kind == "rectanglelabels":
-        box_px(item, 1, 1)
     if control.kind == "textarea":
+        words(item)
         return
     chosen = item.value.get(control.kind)
     if not isinstance(chosen, list) or not all(isinstance(value, str) for value in chosen):
@@ -102,20 +147,44 @@ def check_item(item: Item, controls: Mapping[str, Control], names: frozenset[str
         raise Unreadable("bad_value", f"{item.from_name} is {shown}, which cannot be chosen")
 
 
+def check_drawn(item: Item) -> None:
+    """Raises: Unreadable where a drawn item stands on a turned image, or is a box that leaves it."""
+    if item.image_rotation:
+        raise Unreadable("rotated", f"{item.from_name} was drawn on an image turned by {item.image_rotation:g} degrees")
+    if item.type == "rectanglelabels":
+        box_px(item, 1, 1)
+
+
 def box_px(item: Item, height: int, width: int) -> tuple[int, int, int, int]:
-    """[x1, y1, x2, y2] in whole pixels of a box in per cent. Raises: Unreadable for one that leaves the image."""
-    numbers = [item.value.get(name) for name in ("x", "y", "width", "height")]
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and isfinite(n) for n in numbers):
+    """[x1, y1, x2, y2] in whole pixels of a box in per cent; by `PERCENT_SLACK` over the edge it is cut there.
+
+    Raises: Unreadable for one that leaves the image, is turned, or (`empty_box`) holds nothing.
+    """
+    numbers = [finite(item.value.get(name)) for name in ("x", "y", "width", "height")]
+    if None in numbers:
         raise Unreadable("bad_box", f"{item.from_name} has a box without four numbers")
-    x, y, w, h = (float(n) for n in numbers if n is not None)
+    x, y, w, h = (number for number in numbers if number is not None)
     if item.value.get("rotation"):
         raise Unreadable("bad_box", f"{item.from_name} has a box that is turned")
-    if min(x, y) < -PERCENT_SLACK or min(w, h) <= 0 or max(x + w, y + h) > 100 + PERCENT_SLACK:
-        raise Unreadable(
-            "bad_box", f"{item.from_name} has x {x:g}, y {y:g}, width {w:g}, height {h:g}, beyond 0..100 %"
-        )
-    x1, y1 = min(round(x * width / 100), width - 1), min(round(y * height / 100), height - 1)
-    return x1, y1, max(round((x + w) * width / 100), x1 + 1), max(round((y + h) * height / 100), y1 + 1)
+    shown = f"{item.from_name} has x {x:g}, y {y:g}, width {w:g}, height {h:g}"
+    if min(x, y) < -PERCENT_SLACK or min(w, h) < 0 or max(x + w, y + h) > 100 + PERCENT_SLACK:
+        raise Unreadable("bad_box", f"{shown}, beyond 0..100 %")
+    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + w, 100.0), min(y + h, 100.0)
+    if left >= right or top >= bottom:
+        raise Unreadable("empty_box", f"{shown}, which holds nothing")
+    x1, y1 = min(round(left * width / 100), width - 1), min(round(top * height / 100), height - 1)
+    return x1, y1, max(round(right * width / 100), x1 + 1), max(round(bottom * height / 100), y1 + 1)
+
+
+def finite(number: object) -> float | None:
+    """A number of JSON, None for what is none or has no end."""
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return None
+    try:
+        found = float(number)
+    except OverflowError:  # JSON's whole numbers may be of any length
+        return None
+    return found if isfinite(found) else None
 
 
 def is_drawn(item: Item, controls: Mapping[str, Control]) -> bool:
@@ -131,20 +200,27 @@ def words(item: Item) -> list[str]:
     return lines
 
 
-def comment_of(lines: Sequence[str]) -> str:
-    """What was written, as one text. Raises: Unreadable for more than fits."""
-    text = "\n".join(lines)
-    if len(text) > MAX_COMMENT_CHARS:
-        raise Unreadable("long_comment", f"has a comment of {len(text):,} characters, {MAX_COMMENT_CHARS:,} fit")
+def comment_of(items: Sequence[Item], dropped: list[Dropped]) -> str:
+    """What was written in text fields, checked before, as one text; what does not fit goes to `dropped`."""
+    text = ""
+    for item in items:
+        longer = "\n".join([*([text] if text else []), *words(item)])
+        if len(longer) <= MAX_COMMENT_CHARS:
+            text = longer
+        else:
+            fault = f"makes a comment of {len(longer):,} characters, {MAX_COMMENT_CHARS:,} fit"
+            dropped.append(item.dropped(Unreadable("long_comment", fault)))
     return text
 
 
-def lead_time_s(received: Received) -> float | None:
-    """How long it took, None where nobody says. Raises: Unreadable."""
+def lead_time_s(received: Received, dropped: list[Dropped]) -> float | None:
+    """How long it took, None where nobody says; a time that is none goes to `dropped`."""
     lead = received.lead_time
-    if lead is not None and not (isfinite(lead) and lead >= 0):
-        raise Unreadable("bad_value", f"has a lead time of {lead:g} s")
-    return lead
+    found = finite(lead)
+    if lead is None or (found is not None and found >= 0):
+        return found
+    dropped.append(Dropped("lead_time", "bad_value", f"has a lead time of {str(lead)[:40]}, which is no time in s"))
+    return None
 
 
 def utc(text: str) -> str:

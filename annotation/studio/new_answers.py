@@ -10,7 +10,7 @@ from annotation.store import MAX_SEQ, AnnotationStore
 from annotation.studio.annotations import read_annotation
 from annotation.studio.controls import Control
 from annotation.studio.interface import Kind
-from annotation.studio.items import Unreadable, moment
+from annotation.studio.items import Dropped, Unreadable, moment
 from annotation.studio.listing import ListedTask
 from annotation.studio.rankings import read_ranking
 from schemas.errors import printable
@@ -36,25 +36,39 @@ class AnswerReader:
         return task.key(self._is_ranking)
 
     def new_answers(self, task: ListedTask) -> tuple[list[Answer], list[RejectedAnnotation]]:
-        """A task's new annotations and rejects; of one rater's several the newest counts. What went is `deleted`."""
+        """A task's new annotations, and rejects, whole or in part; of one rater's several the newest counts.
+
+        What went is `deleted`.
+        """
         key = self.key(task)
-        known = {(found.id, found.updated_at) for found in self._stored(key)}
+        stored = sorted(self._stored(key), key=lambda found: moment(found.updated_at))
+        known, latest = {(found.id, found.updated_at) for found in stored}, {found.id: found for found in stored}
         annotations, rejects = list[Answer](), []
         raters, present = set[str](), set[str]()
         for raw in sorted(task.annotations, key=_time_and_id, reverse=True):
             rater = ""
             try:
                 rater = self._rater(raw)
-                found = self._read(raw, key, task, rater)
+                found, dropped = self._read(raw, key, task, rater)
                 present.add(found.id)
                 if rater in raters:
                     raise Unreadable("second_by_rater", "is older than another annotation of the same rater")
                 raters.add(rater)
-                if (found.id, found.updated_at) not in known:
+                last = latest.get(found.id)
+                if last is not None and last.state == "deleted":  # an earlier version could not read it, and this can
+                    later = _later(moment(found.updated_at), last)
+                    annotations.append(found.model_copy(update={"updated_at": later}))
+                elif (found.id, found.updated_at) not in known:
                     annotations.append(found)
+                rejects += [_part(task, raw, one) for one in dropped]
             except Unreadable as fault:
                 rejects.append(_reject(task, raw, rater, fault))
         return annotations + self.withdrawn(key, present, task), rejects
+
+    def refused(self) -> set[int]:
+        """The tasks of which the store has a whole answer that could not be used."""
+        numbers = {reject.task for reject in self._store.rejects(self._project)}
+        return {int(number) for number in numbers if number.isdecimal()}
 
     def withdrawn(self, key: str, present: set[str], task: ListedTask | None) -> list[Answer]:
         """Stored annotations of a task that are not there (any more, or in a form that can be used), as deleted."""
@@ -70,8 +84,8 @@ class AnswerReader:
             if found.state != "deleted" and found.id not in present
         ]
 
-    def _read(self, raw: Any, key: str, task: ListedTask, rater: str) -> Answer:
-        """An answer as a record. Raises: Unreadable."""
+    def _read(self, raw: Any, key: str, task: ListedTask, rater: str) -> tuple[Answer, list[Dropped]]:
+        """An answer as a record, and what of it cannot be used. Raises: Unreadable."""
         number = str(task.id)
         if self._is_ranking:
             ranking = self._store.sent_ranking(self._project, key)
@@ -120,4 +134,18 @@ def _reject(task: ListedTask, raw: Any, rater: str, fault: Unreadable) -> Reject
         reason=fault.reason,
         detail=printable(str(fault))[:500],
         received=json.dumps(kept | {"rater": rater}),
+    )
+
+
+def _part(task: ListedTask, raw: Mapping[str, Any], dropped: Dropped) -> RejectedAnnotation:
+    """The record of a part of an annotation whose rest is used."""
+    place = dropped.part.removeprefix("result[").removesuffix("]")
+    return RejectedAnnotation(
+        task=str(task.id),
+        annotation=str(raw["id"])[:200],
+        updated_at=str(raw["updated_at"])[:40],
+        reason=dropped.reason,
+        detail=printable(dropped.detail)[:500],
+        received=json.dumps(raw["result"][int(place)] if place.isdecimal() else raw[dropped.part]),
+        part=dropped.part,
     )

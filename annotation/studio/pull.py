@@ -34,12 +34,15 @@ FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 #: What the listings of a pass ask for, in turn, beside the time of the change.
 PHASES = ((ANNOTATED,), (SKIPPED,), EMPTY)
 EMPTY_PHASE = 2
+#: Grows with what can be read of answers: those that were refused before are then read again, once. 2: item by item.
+READS = 2
 
 
 class _Cursor(Record):
     """How far a project was read. since: newest change of the last whole pass. until, phase, after: a pass under way.
 
     seen: time of the last change of tasks read within the overlap. gone: how many tasks of ours are no more there.
+    reads: what could be read of an answer, as `READS`.
     """
 
     since: datetime | None = None
@@ -48,6 +51,7 @@ class _Cursor(Record):
     after: int = 0
     seen: dict[int, datetime] = {}
     gone: int = 0
+    reads: int = 1
 
 
 class Puller:
@@ -71,6 +75,8 @@ class Puller:
     def pull(self, cursor: str | None) -> Page:
         """See `AnnotationClient.pull`. Raises: BadInput, also where the interface was changed; RegionwiseError."""
         at = self._read_cursor(cursor)
+        if at.reads < READS:
+            return self._again(at)
         total: int | None = None
         if at.until is None:
             total = self._count()
@@ -92,6 +98,11 @@ class Puller:
                 return self._page(at, annotations, rejects, tasks_read, more=True)
         at, deleted = self._gone(at, self._count() if total is None else total)
         return self._page(at, deleted, [], tasks_read, more=False)
+
+    def _again(self, at: _Cursor) -> Page:
+        """A page of the tasks with answers that an earlier version refused; all else is left to the next page."""
+        annotations, rejects, read = self._read(self._reader.refused())
+        return self._page(at.model_copy(update={"reads": READS}), annotations, rejects, len(read), more=True)
 
     def _pull_at_once(self, at: _Cursor, listed: Sequence[ListedTask], total: int) -> Page:
         """A pass that is one listing."""
@@ -151,10 +162,13 @@ class Puller:
     ) -> tuple[list[Answer], list[RejectedAnnotation], list[ListedTask]]:
         """(new annotations, rejects, tasks read with their answers) of listed tasks."""
         empty = [task for task in listed if task.is_empty]
-        annotations = self._withdrawn(empty)
-        rejects: list[RejectedAnnotation] = []
         numbers = {task.id for task in listed if seen.get(task.id) != task.updated_at} - {task.id for task in empty}
-        read: list[ListedTask] = []
+        annotations, rejects, read = self._read(numbers)
+        return self._withdrawn(empty) + annotations, rejects, read
+
+    def _read(self, numbers: set[int]) -> tuple[list[Answer], list[RejectedAnnotation], list[ListedTask]]:
+        """(new annotations, rejects, the tasks), with answers, of these numbers."""
+        annotations, rejects, read = list[Answer](), list[RejectedAnnotation](), list[ListedTask]()
         for asked in chunks(sorted(numbers), self._settings.body_tasks):
             read += self._lister.page([], included=asked, whole=True).tasks
         for task in read:
@@ -186,7 +200,7 @@ class Puller:
 
     def _read_cursor(self, cursor: str | None) -> _Cursor:
         try:
-            return _Cursor() if cursor is None else _Cursor.model_validate_json(cursor)
+            return _Cursor(reads=READS) if cursor is None else _Cursor.model_validate_json(cursor)
         except ValidationError as error:
             raise BadInput(
                 f"cursor of {self._project}", first_fault(error), "bring the store back from a copy"

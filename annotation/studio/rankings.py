@@ -2,7 +2,8 @@
 
 A submitted ranking names each of the request's candidates once, in the one bucket that stands for the order. The editor
 keeps what was not ranked in a list of its own, `_`: an order with gaps says nothing of what was left there, and is a
-reject, but where the annotator skips the task or says that it cannot be judged.
+reject, but where the annotator skips the task or says that it cannot be judged. Of the rest (a comment, an answer that
+nobody asks for) what cannot be used is left out with its reason.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from annotation.client import RankingTask, SentRanking
 from annotation.studio.controls import Control
 from annotation.studio.interface import ranking_candidates
 from annotation.studio.items import (
+    Dropped,
     Item,
     Unreadable,
     check_item,
@@ -22,8 +24,8 @@ from annotation.studio.items import (
     control_of,
     lead_time_s,
     read_received,
+    usable,
     utc,
-    words,
 )
 from schemas.ranking import Ranking
 from schemas.record import first_fault
@@ -49,40 +51,49 @@ def ranking_task(task: RankingTask, source_image: str, edited_images: Sequence[s
 
 def read_ranking(
     raw: Any, sent: SentRanking, task: str, project: str, controls: Mapping[str, Control], rater: str
-) -> Ranking:
-    """The ranking in Label Studio's JSON `raw`, of a task that was sent. rater: the pseudonym that it gets.
+) -> tuple[Ranking, list[Dropped]]:
+    """The ranking in Label Studio's JSON `raw`, of a task that was sent, and what beside the order cannot be used.
 
-    Raises: Unreadable.
+    rater: the pseudonym that it gets. Raises: Unreadable where nothing of it can be used.
     """
-    received, items = read_received(raw, task)
-    orders = [_order(item, controls, sent) for item in items if control_of(item, controls).kind == "ranker"]
-    if len(orders) > 1:
-        raise Unreadable("answered_twice", "has two rankings")
-    others = [item for item in items if controls[item.from_name].kind != "ranker"]
-    for item in others:
-        check_item(item, controls, frozenset())
+    dropped: list[Dropped] = []
+    received, items = read_received(raw, task, dropped)
+    rankers = frozenset(name for name, control in controls.items() if control.kind == "ranker")
+    others = [item for item in items if item.from_name not in rankers]
+    others = usable(others, lambda item: check_item(item, controls, frozenset()), dropped)
     state = _state(received.was_cancelled, others, controls)
-    order = orders[0] if orders else ()
-    if state == "submitted" and len(order) < len(sent.candidates):
-        fault = f"leaves {len(sent.candidates) - len(order)} of {len(sent.candidates)} candidates without a rank"
-        raise Unreadable("incomplete", fault)
-    lines = [line for item in others if controls[item.from_name].kind == "textarea" for line in words(item)]
+    ranked = [item for item in items if item.from_name in rankers]
+    order = _one_order(ranked, controls, sent) if state == "submitted" else ()
+    texts = [item for item in others if controls[item.from_name].kind == "textarea"]
     try:
-        return Ranking(
+        ranking = Ranking(
             id=f"{project}/{received.id}",
             task=task,
             request=sent.request,
             rater=rater,
             synthetic=False,
-            candidates=order if state == "submitted" else (),
+            candidates=order,
             state=state,
-            comment=comment_of(lines),
-            lead_time_s=lead_time_s(received),
+            comment=comment_of(texts, dropped),
+            lead_time_s=lead_time_s(received, dropped),
             created_at=utc(received.created_at),
             updated_at=utc(received.updated_at),
         )
     except ValidationError as error:
         raise Unreadable("malformed", first_fault(error)) from None
+    return ranking, dropped
+
+
+def _one_order(items: Sequence[Item], controls: Mapping[str, Control], sent: SentRanking) -> tuple[str, ...]:
+    """The order of all candidates. Raises: Unreadable where there is none, a part of one, or two that differ."""
+    orders = {_order(item, controls, sent) for item in items if control_of(item, controls)}
+    if len(orders) > 1:
+        raise Unreadable("answered_twice", "has two rankings")
+    order = orders.pop() if orders else ()
+    if len(order) < len(sent.candidates):
+        fault = f"leaves {len(sent.candidates) - len(order)} of {len(sent.candidates)} candidates without a rank"
+        raise Unreadable("incomplete", fault)
+    return order
 
 
 def _order(item: Item, controls: Mapping[str, Control], sent: SentRanking) -> tuple[str, ...]:

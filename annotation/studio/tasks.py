@@ -10,7 +10,7 @@ from annotation.client import Task, TaskRegion, sent_task
 from annotation.studio.brush_rle import decode_brush, encode_brush
 from annotation.studio.controls import Control
 from annotation.studio.interface import region_boxes, region_labels
-from annotation.studio.items import Item, Unreadable, check_item
+from annotation.studio.items import Item, Unreadable, check_drawn, check_item
 from runtime.masks import rle_to_mask
 from schemas.errors import BadInput
 from schemas.record import first_fault
@@ -84,7 +84,9 @@ def check_prediction(
     """Raises: BadInput where an item of a prediction does not fit the controls or has coordinates beyond 0..100 %."""
     for item in items:
         try:
-            check_item(Item.model_validate(item), controls, names)
+            read = Item.model_validate(item)
+            check_item(read, controls, names)
+            check_drawn(read)
         except (Unreadable, ValidationError) as error:
             fault = first_fault(error) if isinstance(error, ValidationError) else str(error)
             remedy = "put annotation/studio/labels.xml back as it was"

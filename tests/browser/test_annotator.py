@@ -333,7 +333,7 @@ def test_what_was_dragged_into_order_is_the_ranking(
     controls = read_controls(ranking_config(), RANKING, RANKING)
     arguments = (sent_record(asked), str(project.task), "p", controls, "person:x")
     if len(dragged) == len(COLOURS):
-        assert read_ranking(raw, *arguments).candidates == tuple(reversed(dragged))
+        assert read_ranking(raw, *arguments)[0].candidates == tuple(reversed(dragged))
     else:
         with pytest.raises(Unreadable, match="1 of 3 candidates"):
             read_ranking(raw, *arguments)

@@ -177,7 +177,7 @@ def test_more_than_a_listing_is_collected_in_pages(server: Server, store: Annota
     ]
 
 
-def test_what_the_server_lets_pass_is_rejected_with_its_reason(server: Server, store: AnnotationStore) -> None:
+def test_what_the_server_lets_pass_is_left_out_with_its_reason(server: Server, store: AnnotationStore) -> None:
     client = server.client(store)
     send(client, store, TASKS, settle_s=0)
     placed = [store.tasks(client.project)[task.candidate] for task in TASKS]
@@ -194,11 +194,13 @@ def test_what_the_server_lets_pass_is_rejected_with_its_reason(server: Server, s
     server.annotate(placed[5], [choice("success", "1")])
     server.annotate(placed[5], [choice("success", "2")])
     server.annotate(placed[6], [choice("background", "1")])
-    assert collect(client, store) == Collected(annotations=2, rejects=6, tasks_read=7)
-    rejects = {reject.task: reject for reject in store.rejects(client.project)}
-    wanted = {placed[number]: reason for number, (_, reason) in cases.items()} | {placed[5]: "second_by_rater"}
-    assert {task: reject.reason for task, reject in rejects.items()} == wanted
-    assert json.loads(rejects[placed[1]].received)["result"] == cases[1][0]
+    assert collect(client, store) == Collected(annotations=7, rejects=6, tasks_read=7)
+    dropped = {drop.task: drop for drop in store.dropped(client.project)}
+    assert {task: drop.reason for task, drop in dropped.items()} == {
+        placed[number]: reason for number, (_, reason) in cases.items()
+    }
+    assert json.loads(dropped[placed[1]].received) == cases[1][0][0]
+    assert [(one.task, one.reason) for one in store.rejects(client.project)] == [(placed[5], "second_by_rater")]
     (last,) = store.annotations(TASKS[6].candidate, MAX_SEQ)
     assert (last.scores.background, last.scores.success) == (6, None)
 

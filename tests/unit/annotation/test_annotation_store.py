@@ -22,6 +22,7 @@ SENT = SentTask(candidate="a" * 16, size_hw=(3, 4), regions=())
 REJECT = RejectedAnnotation(
     task="7", annotation="70", updated_at=LATER, reason="bad_value", detail="success is '99'", received="{}"
 )
+PART = REJECT.model_copy(update={"part": "result[2]"})
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def path(tmp_path: Path) -> Path:
         assert store.add([numbered(n) for n in range(3)]) == 3
         store.take_snapshot("first")
         store.remember("p", [SENT])
-        store.receive("p", Page((), "1", False, (REJECT,)))
+        store.receive("p", Page((), "1", False, (REJECT, PART)))
         store.pseudonym("me")
     return tmp_path / FILE_NAME
 
@@ -43,6 +44,7 @@ COLUMNS = {
     "sent": "record = ''",
     "annotations": "record = ''",
     "rejects": "reason = 'x'",
+    "dropped": "reason = 'x'",
     "cursors": "cursor = ''",
     "secrets": "value = x'00'",
     "rankings": "record = ''",
@@ -171,7 +173,7 @@ def test_a_file_of_version_1_is_upgraded_and_loses_nothing(tmp_path: Path) -> No
             assert store.in_doubt("simulated-a") == {"1" * 16: datetime.min.replace(tzinfo=UTC)}
             assert store.rejects("simulated-a") == []
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
     after = {table: connection.execute(f"SELECT {of} FROM {table}").fetchall() for table, of in columns.items()}
     assert after == before
     upgraded = _schema(connection)
@@ -197,6 +199,29 @@ def test_a_file_of_version_2_is_upgraded_and_loses_nothing(tmp_path: Path) -> No
             upgraded = _schema(store._connection)
     with open_store(tmp_path / "new.sqlite", create=True) as store:
         assert upgraded == _schema(store._connection)
+
+
+def test_a_file_of_version_3_is_upgraded_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    connection = sqlite3.connect(path)
+    connection.executescript((GOLDEN / "annotations-3.sql").read_text())
+    connection.close()
+    for _ in range(2):
+        with open_store(path) as store:
+            assert [one.state for one in store.annotations("0" * 16, 10**6)] == ["submitted", "deleted"]
+            (reject,) = store.rejects("p")
+            assert (reject.part, store.dropped("p"), store.count_rankings()) == ("", [], 1)
+            upgraded = _schema(store._connection)
+    with open_store(tmp_path / "new.sqlite", create=True) as store:
+        assert upgraded == _schema(store._connection)
+
+
+def test_every_part_that_is_left_out_is_kept_once_beside_whole_rejects(path: Path) -> None:
+    other = PART.model_copy(update={"part": "result[3]"})
+    with open_store(path) as store:
+        assert store.receive("q", Page((), "1", False, (PART, other, REJECT))) == (0, 3)
+        assert store.receive("q", Page((), "2", False, (other, REJECT))) == (0, 0)
+        assert (store.dropped("q"), store.rejects("q")) == ([PART, other], [REJECT])
 
 
 def test_rankings_are_kept_beside_annotations_and_a_snapshot_is_of_both(path: Path) -> None:

@@ -53,7 +53,7 @@ def _cannot_judge() -> dict[str, Any]:
 
 
 def _read(result: list[dict[str, Any]], **fields: Any) -> Any:
-    return read_ranking(received(result, **fields), SENT, "7", "p", CONTROLS, "person:x")
+    return read_ranking(received(result, **fields), SENT, "7", "p", CONTROLS, "person:x")[0]
 
 
 def test_a_submitted_ranking_is_read_best_first() -> None:
@@ -93,7 +93,6 @@ HOSTILE = {
     "two rankings": ([_ranked(A, B, C), _ranked(B, A, C)], "answered_twice"),
     "of another type": ([_ranked(A, B, C, type="choices")], "wrong_type"),
     "about another": ([_ranked(A, B, C, to_name="source")], "wrong_type"),
-    "unknown control": ([_ranked(A, B, C), _ranked(A, B, C, from_name="x")], "unknown_control"),
     "another answer": ([_ranked(A, B, C), _cannot_judge() | {"value": {"choices": ["yes"]}}], "bad_value"),
 }
 
@@ -103,6 +102,22 @@ def test_anything_else_is_refused_with_its_reason(result: list[dict[str, Any]], 
     with pytest.raises(Unreadable) as fault:
         _read(result)
     assert fault.value.reason == reason
+
+
+def test_what_cannot_be_used_beside_the_order_is_left_out_and_the_order_stays() -> None:
+    words = {"id": "w", "from_name": "comment", "to_name": "source", "type": "textarea", "value": {"text": [1]}}
+    result = [_ranked(B, A, C), _ranked(A, B, C, from_name="x"), words, 3, _ranked(B, A, C)]
+    raw = received(result, lead_time=-1)  # type: ignore[arg-type]
+    found, dropped = read_ranking(raw, SENT, "7", "p", CONTROLS, "person:x")
+    assert (found.candidates, found.comment, found.lead_time_s) == ((B, A, C), "", None)
+    wanted = {
+        "result[3]": "malformed", "result[1]": "unknown_control", "result[2]": "bad_value", "lead_time": "bad_value"
+    }  # fmt: skip
+    assert {drop.part: drop.reason for drop in dropped} == wanted
+
+
+def test_who_skips_needs_no_order_that_can_be_read() -> None:
+    assert _read([_ranked(A, A)], was_cancelled=True).state == "skipped"
 
 
 ANY_JSON = st.recursive(

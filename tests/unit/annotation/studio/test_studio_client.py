@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from annotation.client import LostAnswer
+from annotation.client import LostAnswer, Page, RejectedAnnotation
 from annotation.exchange import Collected, Sent, collect, send
+from annotation.raters.consensus import current
 from annotation.store import MAX_SEQ, AnnotationStore, open_store, store_path
 from annotation.studio.client import StudioClient, open_studio
 from annotation.studio.http import StudioSettings
@@ -498,14 +499,15 @@ def test_what_cannot_be_used_is_a_reject_with_task_and_reason_and_nothing_of_it_
     _send(client, store)
     good = [choice("success", "1")]
     cases = {
-        1: (received([choice("nosuch", "1")], id=1), "unknown_control"),
-        2: (received([box("b", "1 cup 0", 140, 0, 9, 9)], id=2), "bad_box"),
-        3: (received([choice("success", "99")], id=3), "bad_value"),
+        1: (received([choice("cannot_judge", "1")], id=1), "bad_value"),
+        2: (received([box("b", "1 cup 0", 1, 0, 9, 9)], id=2, created_at="then"), "malformed"),
+        3: (received(good, id=3, was_cancelled="no"), "malformed"),
         4: (received(good, id=4, completed_by=None), "malformed"),
-        5: (received(good, id=5, lead_time="long"), "malformed"),
+        5: (received(good, id=5) | {"result": {}}, "malformed"),
     }
     for number, (annotation, _) in cases.items():
         server.annotate(number, annotation)
+    server.tasks[2]["annotations"][0]["created_at"] = "then"
     server.annotate(6, received(good, id=6))
     server.tasks[6]["annotations"][0]["task"] = 7
     stranger = server.add({"candidate": "f" * 16})
@@ -534,10 +536,32 @@ def test_a_version_that_cannot_be_used_takes_its_forerunner_out_and_a_good_one_c
 ) -> None:
     client = _client(server, store)
     _send(client, store)
-    for level, wanted in (("1", Collected(1, 0, 1)), ("99", Collected(1, 1, 1)), ("4", Collected(1, 0, 1))):
-        server.annotate(1, received([choice("success", level)], id=1))
+    for level, wanted in (("1", Collected(1, 0, 1)), (None, Collected(1, 1, 1)), ("4", Collected(1, 0, 1))):
+        result = [choice("success", level)] if level else [choice("cannot_judge", "99")]
+        server.annotate(1, received(result, id=1))
         assert collect(client, store) == wanted
     assert _states(store, TASKS[0].candidate) == [("submitted", 6), ("deleted", 6), ("submitted", 25)]
+
+
+def test_what_an_earlier_version_refused_is_read_again_once(server: StudioServer, store: AnnotationStore) -> None:
+    client = _client(server, store)
+    _send(client, store)
+    server.annotate(1, received([choice("success", "1")], id=1))
+    server.annotate(2, received([choice("success", "2")], id=2, completed_by=6))
+    collect(client, store)
+    (good,) = store.annotations(TASKS[0].candidate, MAX_SEQ)
+    refused = RejectedAnnotation(
+        task="1", annotation="1", updated_at=good.updated_at, reason="bad_mask", detail="x", received="{}"
+    )
+    gone = good.model_copy(update={"state": "deleted", "updated_at": "2026-05-01T00:00:00+00:00"})
+    before = json.loads(store.cursor(client.project) or "")
+    del before["reads"]
+    store.receive(client.project, Page((gone,), json.dumps(before), False, (refused,)))
+    with _counted(server) as read:
+        assert collect(client, store) == Collected(1, 0, 1)
+        assert collect(client, store) == Collected(0, 0, 0)
+    assert read == [[1]]
+    assert [found.state for found in current(store.annotations(TASKS[0].candidate, MAX_SEQ))] == ["submitted"]
 
 
 def test_of_two_annotations_by_one_rater_the_newer_counts_and_the_older_is_a_reject(
@@ -567,7 +591,7 @@ def test_raters_are_pseudonyms_and_their_names_go_nowhere(
     person = {"id": 31_337, "email": "jane.roe@example.org", "first_name": "Jane"}
     server.annotate(1, received([choice("success", "1")], id=1, completed_by=person, created_username="jane.roe"))
     server.annotate(2, received([choice("success", "1")], id=2, completed_by=31_337))
-    server.annotate(3, received([choice("success", "9")], id=3, completed_by=person, created_username="jane.roe"))
+    server.annotate(3, received([choice("cannot_judge", "9")], id=3, completed_by=person, created_username="jane.roe"))
     collect(client, store)
     first, second = (store.annotations(task.candidate, MAX_SEQ)[0] for task in TASKS[:2])
     assert first.scores.rater == second.scores.rater

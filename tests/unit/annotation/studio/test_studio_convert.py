@@ -14,7 +14,7 @@ from annotation.studio.annotations import LEVELS, read_annotation
 from annotation.studio.brush_rle import decode_brush, encode_brush
 from annotation.studio.controls import compare, read_controls
 from annotation.studio.interface import labels_config
-from annotation.studio.items import Unreadable
+from annotation.studio.items import Dropped, Unreadable
 from annotation.studio.tasks import studio_task
 from runtime.masks import MaskBool, rle_to_mask
 from schemas.errors import BadInput
@@ -41,6 +41,10 @@ PROJECT, RATER = "label-studio-1-abcdef00", "person:0123456789abcdef"
 
 
 def _read(raw: Any, task: Task) -> Annotation:
+    return _read_all(raw, task)[0]
+
+
+def _read_all(raw: Any, task: Task) -> tuple[Annotation, list[Dropped]]:
     return read_annotation(raw, sent_task(task), "7", PROJECT, CONTROLS, RATER)
 
 
@@ -202,7 +206,7 @@ BAD: list[tuple[str, list[dict[str, Any]], str, str]] = [
     ("x = 140", [box("b", NAME, 140, 0, 10, 10)], "bad_box", "x 140, y 0, width 10, height 10, beyond 0..100 %"),
     ("x < 0", [box("b", NAME, -1, 0, 10, 10)], "bad_box", "x -1"),
     ("too wide", [box("b", NAME, 95, 0, 10, 10)], "bad_box", "width 10"),
-    ("no area", [box("b", NAME, 0, 0, 0, 10)], "bad_box", "width 0"),
+    ("no area", [box("b", NAME, 0, 0, 0, 10)], "empty_box", "width 0"),
     ("no number", [box("b", NAME, NAN, 0, 10, 10)], "bad_box", "four numbers"),
     ("text for a number", [box("b", NAME, 0, 0, 10, 10, x="0")], "bad_box", "four numbers"),
     ("a turned box", [box("b", NAME, 0, 0, 10, 10, rotation=30)], "bad_box", "turned"),
@@ -216,19 +220,19 @@ BAD: list[tuple[str, list[dict[str, Any]], str, str]] = [
     ),
     ("no size", [brush(KEY, NAME, ring()) | {"original_width": None}], "wrong_size", "None x 32"),
     ("no mask", [brush(KEY, NAME, ring()) | {"value": {"brushlabels": [NAME]}}], "bad_mask", "no list of numbers"),
-    ("one id twice", [brush(KEY, NAME, ring()), brush(KEY, NAME, ring())], "malformed", "two regions of one id"),
+    ("one id twice", [brush(KEY, NAME, ring()), brush(KEY, NAME, ring())], "doubled_id", "once more"),
     ("a comment of a novel's length", [item("comment", "textarea", {"text": "x" * 10_001})], "long_comment", "10,001"),
     ("a comment of numbers", [item("comment", "textarea", {"text": [1]})], "bad_value", "no text"),
-    ("too many regions", [brush(f"b{n}", "new region", ring(32)) for n in range(1001)], "malformed", "more than 1000"),
+    ("too many regions", [brush(f"b{n}", "new region", ring(32)) for n in range(1001)], "too_many", "first 1000"),
 ]
 
 
 @pytest.mark.parametrize(("result", "reason", "detail"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_an_answer_that_cannot_be_used_says_why(result: list[dict[str, Any]], reason: str, detail: str) -> None:
-    with pytest.raises(Unreadable) as caught:
-        _read(received(result), studio_case(8))
-    assert caught.value.reason == reason
-    assert detail in str(caught.value)
+    found, dropped = _read_all(received(result), studio_case(8))
+    assert {drop.reason for drop in dropped} == {reason}
+    assert detail in dropped[0].detail
+    assert found.scores.success is None
 
 
 @pytest.mark.parametrize(
@@ -240,20 +244,29 @@ def test_an_answer_that_cannot_be_used_says_why(result: list[dict[str, Any]], re
         (received([], task=8), "other_task"),
         (received([], task="7"), "malformed"),
         (received([]) | {"result": {}}, "malformed"),
-        (received([]) | {"result": [1]}, "malformed"),
-        (received([]) | {"result": [{"type": "choices", "from_name": 3}]}, "malformed"),
         (received([]) | {"result": [{"type": "x"}] * 5_001}, "malformed"),
         (received([], created_at="yesterday"), "malformed"),
         (received([], updated_at=None), "malformed"),
-        (received([], lead_time=-1.0), "bad_value"),
-        (received([], lead_time=NAN), "bad_value"),
-        (received([], lead_time="12"), "malformed"),
     ],
 )
 def test_an_annotation_of_another_form_says_so(raw: Any, reason: str) -> None:
     with pytest.raises(Unreadable) as caught:
         _read(raw, studio_case(8))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("raw", "part", "reason"),
+    [
+        (received([]) | {"result": [1]}, "result[0]", "malformed"),
+        (received([]) | {"result": [{"type": "choices", "from_name": 3}]}, "result[0]", "malformed"),
+        *((received([], lead_time=bad), "lead_time", "bad_value") for bad in (-1.0, NAN, "12", True, 10**400)),
+    ],
+)
+def test_a_part_of_another_form_is_left_out(raw: Any, part: str, reason: str) -> None:
+    found, dropped = _read_all(raw, studio_case(8))
+    assert [(drop.part, drop.reason) for drop in dropped] == [(part, reason)]
+    assert found.lead_time_s == (None if part == "lead_time" else 12.5)
 
 
 JSON = st.recursive(
