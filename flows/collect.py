@@ -22,6 +22,7 @@ from annotation.studio.link import require_link
 from annotation.studio.webhook import WebhookReceiver
 from flows.facts import show_facts
 from flows.studio_clients import open_clients
+from runtime.processes import interrupt_on_sigterm
 from schemas.errors import BadInput, RegionwiseError
 from schemas.sample import ImageRef
 
@@ -58,8 +59,7 @@ def collect_run(run: Path, settings: StudioSettings, snapshot: str | None) -> di
     if snapshot is not None:
         check_snapshot_name(snapshot)
     link = require_link(run)
-    with open_store(store_path(run)) as store:
-        clients = open_clients(link, settings, store, _no_image)
+    with open_store(store_path(run)) as store, open_clients(link, settings, store, _no_image) as clients:
         found = {name: collect(client, store) for name, client in clients.items()}
         projects = [client.project for client in clients.values()]
         rejects = Counter(reject.reason for project in projects for reject in store.rejects(project))
@@ -108,7 +108,8 @@ def watch_and_show(run: Path, settings: StudioSettings, watch: Watch, snapshot: 
         elif facts["new"] or facts["new_rejects"]:
             print(f"{facts['new']} new, {facts['new_rejects']} rejected, {facts['annotations']} in all", flush=True)
 
-    watch_run(run, settings, watch, report)
+    with interrupt_on_sigterm():  # so that the server is told to call here no more
+        watch_run(run, settings, watch, report)
 
 
 def watch_run(
@@ -117,7 +118,7 @@ def watch_run(
     """Collects again and again until interrupted; a server that does not answer is reported and asked again.
 
     report: called with the facts of every look, or with its `error`. With a webhook the server calls this machine when
-    something changes; polling stays, for calls get lost.
+    something changes, until this ends; polling stays, for calls get lost.
     """
     link = require_link(run)
     with ExitStack() as stack:
@@ -126,8 +127,8 @@ def watch_run(
             secret = secrets.token_hex(16)
             receiver = stack.enter_context(WebhookReceiver(secret, *watch.webhook))
             store = stack.enter_context(open_store(store_path(run)))
-            for client in open_clients(link, settings, store, _no_image).values():
-                client.call(receiver.url, secret)
+            for client in stack.enter_context(open_clients(link, settings, store, _no_image)).values():
+                stack.enter_context(client.called_at(receiver.url, secret))
         looks = 0
         while watch.looks is None or looks < watch.looks:
             looks += 1

@@ -51,13 +51,13 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
         gold = _gold_summaries(run, store, known.high_water)
         rankings = (current(store.rankings(one, known.rankings)) for one in sorted(store.ranked(known.rankings)))
         ranked = [rank_consensus(standing_rankings, snapshot) for standing_rankings in rankings if standing_rankings]
-    agreement = measure_agreement(
-        standing, snapshot, method_of(model), panel_model, sources=sources, n_candidates=counts["kept"], gold=gold
-    )
-    folder = run / consensus_stage(snapshot)
-    write_whole(folder / AGREEMENT_FILE, agreement.model_dump_json(indent=1) + "\n")
-    if ranked:
-        write_whole(folder / RANKINGS_FILE, "".join(row.model_dump_json() + "\n" for row in ranked))
+        agreement = measure_agreement(
+            standing, snapshot, method_of(model), panel_model, sources=sources, n_candidates=counts["kept"], gold=gold
+        )
+        folder = run / consensus_stage(snapshot)
+        write_whole(folder / AGREEMENT_FILE, agreement.model_dump_json(indent=1) + "\n")
+        if ranked:
+            write_whole(folder / RANKINGS_FILE, "".join(row.model_dump_json() + "\n" for row in ranked))
     facts = {
         "snapshot": snapshot,
         "consensus": str(folder),

@@ -17,16 +17,15 @@ from annotation.store import open_store, store_path
 from annotation.studio.authorize import open_ask
 from annotation.studio.http import StudioSettings
 from annotation.studio.image_urls import DataImages, ImagePlace, LocalImages, S3Images
-from annotation.studio.link import FILE_NAME, StudioLink, read_link
+from annotation.studio.link import FILE_NAME, StudioLink, add_project, read_link
 from annotation.studio.project_setup import open_project
 from flows.facts import show_facts
 from flows.push_plan import queue_tasks, ranking_queue, rating_queues
 from flows.push_settings import PushSettings
 from flows.push_values import candidate_values
 from flows.run_tasks import read_gated
-from flows.studio_clients import open_clients, studio_settings, task_kind
+from flows.studio_clients import open_clients, open_queue, studio_settings, task_kind
 from pipeline.run.image_store import read_image_bytes
-from runtime.files import write_whole
 from schemas.errors import BadInput
 from schemas.sample import ImageRef
 
@@ -56,13 +55,14 @@ def push_run(run: Path, settings: PushSettings) -> dict[str, object]:
     place = image_place(run, settings, settings.documents or documents, link.title)
     values = candidate_values(run, info, settings)
     with open_store(store_path(run), create=True) as store:
-        clients = open_clients(link, server, store, place.url)
+        with open_clients(link, server, store, place.url) as clients:
+            projects = {name: client.project for name, client in clients.items()}
         placed = {
-            str(queue): set(store.tasks(client.project))
-            for queue, client in clients.items()
+            str(queue): set(store.tasks(project))
+            for queue, project in projects.items()
             if (queue == "ranking") == settings.ranking
         }
-        queues = [] if settings.ranking else rating_queues(run, info, store, clients, values, placed, settings)
+        queues = [] if settings.ranking else rating_queues(run, info, store, projects, values, placed, settings)
         planned: Iterable[tuple[Queue, Sequence[AnyTask]]] = (
             ranking_queue(run, info, values, placed, settings.raters)
             if settings.ranking
@@ -71,8 +71,8 @@ def push_run(run: Path, settings: PushSettings) -> dict[str, object]:
         sent: dict[str, Sent] = {}
         for queue, tasks in planned:
             link = _with_project(run, link, server, queue, place)
-            client = open_clients(link, server, store, place.url)[queue.name]
-            sent[queue.name] = send(client, store, tasks)
+            with open_queue(link, server, store, place.url, queue.name) as client:
+                sent[queue.name] = send(client, store, tasks)
     return {
         "server": link.url,
         "projects": {name: number for name, number in link.projects.items()},
@@ -125,9 +125,11 @@ def image_place(run: Path, settings: PushSettings, documents: Path | None, folde
 
 def _with_project(run: Path, link: StudioLink, settings: StudioSettings, queue: Queue, place: ImagePlace) -> StudioLink:
     """The link with a project for the queue: made where there is none, with the number of raters of a task."""
-    ask = open_ask(settings)
-    number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place, task_kind(queue.name))
-    ask("PATCH", f"/api/projects/{number}/", {"maximum_annotations": queue.raters})
-    link = link.model_copy(update={"projects": {**link.projects, queue.name: number}})
-    write_whole(run / FILE_NAME, link.model_dump_json(indent=1) + "\n")
-    return link
+
+    def make() -> int:
+        number = open_project(ask, f"{link.title}{TITLES[queue.name]}", place, task_kind(queue.name))
+        ask("PATCH", f"/api/projects/{number}/", {"maximum_annotations": queue.raters})
+        return number
+
+    with open_ask(settings) as ask:
+        return add_project(run, link, queue.name, make)

@@ -9,7 +9,6 @@ from annotation.raters.consensus import current
 from annotation.raters.gold import gold_answers, random_verdict
 from annotation.raters.routing import Queue, QueueName, RoutingSettings, Value, plan, plan_rankings
 from annotation.store import MAX_SEQ, AnnotationStore
-from annotation.studio.client import StudioClient
 from flows.push_settings import PushSettings
 from flows.push_values import known_scores
 from flows.run_tasks import rating_tasks
@@ -30,7 +29,7 @@ def rating_queues(
     run: Path,
     info: BuildInfo,
     store: AnnotationStore,
-    clients: Mapping[QueueName, StudioClient],
+    projects: Mapping[QueueName, str],
     values: Sequence[Value],
     placed: Mapping[str, set[str]],
     settings: PushSettings,
@@ -45,7 +44,7 @@ def rating_queues(
         list(known),
         routing(settings),
         distrusted=_distrusted(known, answers),
-        adjudicated=_answered_in(clients.get("adjudication"), answers),
+        adjudicated=_answered_in(projects.get("adjudication"), answers),
     )
 
 
@@ -83,11 +82,11 @@ def _distrusted(known: Mapping[str, CandidateScore], answers: Mapping[str, Seque
     }
 
 
-def _answered_in(client: StudioClient | None, answers: Mapping[str, Sequence[Annotation]]) -> set[str]:
-    """The candidates with an answer from the project of `client`."""
-    if client is None:
+def _answered_in(project: str | None, answers: Mapping[str, Sequence[Annotation]]) -> set[str]:
+    """The candidates with an answer from a project."""
+    if project is None:
         return set()
-    begin = f"{client.project}/"
+    begin = f"{project}/"
     return {candidate for candidate, rows in answers.items() if any(row.id.startswith(begin) for row in rows)}
 
 

@@ -21,18 +21,30 @@ class Account:
     personal_token: str | None = field(default=None, repr=False)
 
 
+def account_path(data: Path) -> Path:
+    """Where the account of a data folder lies."""
+    return data / "account.json"
+
+
 def account_in(data: Path) -> Account:
     """The account of a data folder, made up on the first call and kept in `account.json`, for its owner's eyes only.
 
     Raises: BadInput where the file is there and is none.
     """
-    path = data / "account.json"
-    if not path.exists():
+    if not account_path(data).exists():
         write_account(Account(USER, secrets.token_urlsafe(12), secrets.token_hex(20)), data)
+    return read_account(data)
+
+
+def read_account(data: Path) -> Account:
+    """The account of a data folder that a server ran in. Raises: BadInput where there is none."""
+    path = account_path(data)
     try:
         account = Account(**json.loads(path.read_text()))
         if not all(isinstance(part, str) and part for part in (account.user, account.password, account.token)):
             raise ValueError("empty")
+    except FileNotFoundError:
+        raise BadInput(str(path), "is not there", "start the server: `make studio`") from None
     except (TypeError, ValueError):
         raise BadInput(str(path), "is no account", "bring it back from a copy, or give another --data") from None
     return account
@@ -40,7 +52,7 @@ def account_in(data: Path) -> Account:
 
 def write_account(account: Account, data: Path) -> None:
     """Writes the account whole, readable by its owner alone from its first byte on."""
-    write_whole(data / "account.json", json.dumps(asdict(account)), mode=0o600)
+    write_whole(account_path(data), json.dumps(asdict(account)), mode=0o600)
 
 
 @dataclass(frozen=True)

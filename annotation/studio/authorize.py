@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 
 from annotation.studio.http import StudioFailure, StudioHttp, StudioSettings, base_url, connect, read_token
@@ -10,19 +11,20 @@ from annotation.studio.image_urls import Ask
 from schemas.errors import BadInput
 
 
-def open_ask(settings: StudioSettings) -> Ask:
+@contextmanager
+def open_ask(settings: StudioSettings) -> Iterator[Ask]:
     """Asks the server that the settings name: method, path, JSON body; gives its JSON. Raises: as `open_http`, and
     RegionwiseError where it does not answer."""
-    http = open_http(settings)
+    with closing(open_http(settings)) as http:
 
-    def ask(method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        return http.ask(method, path, body=None if body is None else json.dumps(body).encode())
+        def ask(method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+            return http.ask(method, path, body=None if body is None else json.dumps(body).encode())
 
-    return ask
+        yield ask
 
 
 def open_http(settings: StudioSettings) -> StudioHttp:
-    """Requests with the token from the environment; a personal access token is exchanged for short-lived ones.
+    """Requests, to be closed, with the settings' token; a personal access token is exchanged for short-lived ones.
 
     Raises: BadInput for a wrong URL or token.
     """

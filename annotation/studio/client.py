@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +13,7 @@ from annotation.client import AnyTask, LostAnswer, Page, RankingTask
 from annotation.store import AnnotationStore
 from annotation.studio.authorize import open_http
 from annotation.studio.controls import LABELS, RANKING, compare, read_controls
+from annotation.studio.hooks import called_at
 from annotation.studio.http import StudioHttp, StudioSettings
 from annotation.studio.interface import Kind
 from annotation.studio.listing import ASKED, ListedTask, TaskLister, chunks, key_field
@@ -18,7 +21,6 @@ from annotation.studio.new_answers import AnswerReader
 from annotation.studio.pull import Puller
 from annotation.studio.rankings import ranking_task
 from annotation.studio.tasks import studio_task
-from annotation.studio.webhook import SECRET_HEADER
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from schemas.sample import ImageRef
@@ -53,18 +55,25 @@ class _Imported(BaseModel):
 def open_studio(
     settings: StudioSettings, store: AnnotationStore, config: str, image_url: ImageUrl, kind: Kind = "regions"
 ) -> "StudioClient":
-    """A client of the project that the settings name. config: the labelling interface that it must have.
+    """A client, to be closed, of the project that the settings name. config: the labelling interface that it must have.
 
     kind: whether its tasks are candidates with their regions, or requests with candidates to rank.
 
     Raises: BadInput for a wrong URL, token, project or interface; RegionwiseError where the server does not answer.
     """
     http = open_http(settings)
-    return StudioClient(settings, store, config, image_url, http, kind)
+    try:
+        return StudioClient(settings, store, config, image_url, http, kind)
+    except BaseException:
+        http.close()
+        raise
 
 
 class StudioClient:
-    """An `AnnotationClient`; get one from `open_studio`. It reads the store; `annotation.exchange` writes."""
+    """An `AnnotationClient`; get one from `open_studio`. It reads the store; `annotation.exchange` writes.
+
+    A context manager that is closed with its block.
+    """
 
     def __init__(
         self,
@@ -93,6 +102,17 @@ class StudioClient:
         self._puller = Puller(
             settings, self._lister, reader, self.project, lambda: store.tasks(self.project), self.count
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends its connections and its thread; what was made ready and not pushed is dropped."""
+        self._maker.shutdown(cancel_futures=True)
+        self._http.close()
 
     def check(self) -> _Project:
         """The project. Raises: BadInput where its labelling interface is not ours, naming what differs."""
@@ -162,21 +182,9 @@ class StudioClient:
             return ranking_task(task, source, [self._image_url(one.edited) for one in task.candidates])
         return studio_task(task, source, self._image_url(task.edited), self._controls)
 
-    def call(self, url: str, secret: str) -> None:
-        """Has the server call `url` (`annotation.studio.webhook`) whenever annotations of the project change."""
-        project = self._settings.project
-        hooks = self._http.ask("GET", "/api/webhooks/", {"project": project})
-        hook = {
-            "url": url,
-            "headers": {SECRET_HEADER: secret},
-            "send_payload": False,
-            "send_for_all_actions": False,
-            "actions": ["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"],
-            "project": project,
-        }
-        known = [found for found in hooks if isinstance(found, dict) and found.get("url") == url]
-        method, path = ("PATCH", f"/api/webhooks/{known[0].get('id')}/") if known else ("POST", "/api/webhooks/")
-        self._http.ask(method, path, body=json.dumps(hook).encode())
+    def called_at(self, url: str, secret: str) -> AbstractContextManager[None]:
+        """Has the server call `url` when annotations of the project change (`annotation.studio.hooks.called_at`)."""
+        return called_at(self._http, self._settings.project, url, secret)
 
     def pull(self, cursor: str | None) -> Page:
         """See `AnnotationClient.pull`. Raises: BadInput, also where the interface was changed; RegionwiseError."""

@@ -9,17 +9,20 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from annotation.client import LostAnswer
+from annotation.studio.account import account_path, read_account
 from runtime.http import (
     AnswerCompressed,
     AnswerTooLarge,
     Bounds,
     backoff_s,
+    is_loopback,
     may_succeed_later,
     open_client,
     parse_json,
@@ -45,6 +48,8 @@ class StudioSettings(BaseModel):
     """the project's number there; 0 until it is made"""
     token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "LABEL_STUDIO_API_KEY"
     """the environment variable that holds the token: a personal access token or a legacy one"""
+    studio: Path | None = None
+    """data folder of a server on this machine, whose account then has the token in the place of `token_env`"""
     batch_tasks: Annotated[int, Field(ge=1, le=5000)] = 250
     """tasks in one import; fewer where images are sent as data URIs"""
     page_tasks: Annotated[int, Field(ge=1, le=1000)] = 100
@@ -79,10 +84,21 @@ def base_url(url: str) -> str:
 
 
 def read_token(settings: StudioSettings) -> str:
-    """The token from the environment. Raises: BadInput, without it, where it is not set or would go unencrypted."""
+    """The token of the local server's account, or from the environment; it goes into no environment of a child.
+
+    Raises: BadInput, without it, where it is not set or would go unencrypted.
+    """
     url = base_url(settings.url)
+    data = local_data(settings)
+    if data is not None:
+        return read_account(data).token
     remedy = "put a token from Label Studio's account page into it"
     return read_secret(settings.token_env, "token", url, f"Label Studio {url}", remedy)
+
+
+def local_data(settings: StudioSettings) -> Path | None:
+    """The data folder whose account signs in; None for another machine's server, which never gets its token."""
+    return settings.studio if is_loopback(base_url(settings.url)) else None
 
 
 @dataclass(frozen=True)
@@ -189,7 +205,14 @@ class StudioHttp:
         return StudioFailure(f"refuses what was sent: HTTP {status}{said}", "look into its log", wrong_input=True)
 
     def _token_remedy(self) -> str:
+        data = local_data(self._settings)
+        if data is not None:
+            return f"{account_path(data)} is of another server: give that one's folder with --studio"
         return f"put a valid token into {self._settings.token_env}"
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._http.close()
 
     def _safe(self, text: str) -> str:
         """`text` behind a colon, on one short line, with every token blotted out."""

@@ -3,12 +3,15 @@
 It never holds a token, only the name of the environment variable that does.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from annotation.raters.routing import QueueName
+from runtime.files import write_whole
+from runtime.locks import locked_file
 from schemas.errors import BadInput
 from schemas.record import Document
 
@@ -40,4 +43,18 @@ def require_link(run: Path) -> StudioLink:
     link = read_link(run)
     if link is None:
         raise BadInput(str(run), "was pushed to no Label Studio", "push it first: `regionwise push`")
+    return link
+
+
+def add_project(run: Path, link: StudioLink, queue: QueueName, make: Callable[[], int]) -> StudioLink:
+    """The link with the queue's project, as `make` finds or makes it, written down beside those of other pushes.
+
+    One process at a time does so for a run: two would make a project each, or forget the other's.
+    """
+    with locked_file(run / f"{FILE_NAME}.lock"):
+        number = make()
+        there = read_link(run)
+        others = there.projects if there else {}
+        link = link.model_copy(update={"projects": {**link.projects, **others, queue: number}})
+        write_whole(run / FILE_NAME, link.model_dump_json(indent=1) + "\n")
     return link

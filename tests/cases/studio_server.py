@@ -60,6 +60,7 @@ class StudioServer(LocalHttp):
         self.faults: Faults = lambda asked: None
         self.asked: list[Asked] = []
         self.tasks: dict[int, dict[str, Any]] = {}
+        self.hooks: list[dict[str, Any]] = []
         self.delay_s = 0.0
         self._ticks = 0
         super().__init__(_handler(self))
@@ -108,10 +109,23 @@ class StudioServer(LocalHttp):
             return 201, {"task_ids": [self.add(task["data"]) for task in asked.body]}
         if asked.path == "/api/tasks/":
             return 200, self._listing(asked.query)
+        if asked.path.startswith("/api/webhooks/"):
+            return self._hook(asked)
         if asked.method == "DELETE":
             del self.tasks[int(asked.path.strip("/").split("/")[-1])]
             return 204, None
         return 404, {"detail": "Not found."}
+
+    def _hook(self, asked: Asked) -> tuple[int, Any]:
+        number = asked.path.removeprefix("/api/webhooks/").rstrip("/")
+        if asked.method == "DELETE":
+            self.hooks = [hook for hook in self.hooks if str(hook["id"]) != number]
+            return 204, None
+        if asked.method == "GET":
+            return 200, self.hooks
+        hook = asked.body | {"id": int(number or len(self.hooks) + 1)}
+        self.hooks = [other for other in self.hooks if other["id"] != hook["id"]] + [hook]
+        return 201, hook
 
     def _listing(self, query: dict[str, str]) -> dict[str, Any]:
         wanted = json.loads(query["query"])

@@ -14,14 +14,21 @@ from hypothesis import strategies as st
 from annotation.raters.consensus import consensus
 from annotation.store import open_store, store_path
 from flows.cli import main
-from pipeline.dataset.consensus_files import RANKINGS_FILE, consensus_digests, consensus_stage, read_consensus
+from pipeline.dataset.consensus_files import (
+    AGREEMENT_FILE,
+    RANKINGS_FILE,
+    consensus_digests,
+    consensus_stage,
+    read_consensus,
+)
 from pipeline.dataset.scores import RowScores, row_scores, snapshot_of
 from pipeline.dataset.shards import read_dataset, read_manifest
 from pipeline.dataset.verify import verify
 from pipeline.run.folder import read_kept
+from runtime.locks import locked
 from schemas.agreement import Agreement
 from schemas.dataset_row import DatasetRow
-from schemas.errors import BadInput
+from schemas.errors import BadInput, RunInUse
 from schemas.ranking import RankingConsensus
 from schemas.score import region_reward
 from tests.cases.rater_cases import annotation, ranking, scores
@@ -289,3 +296,20 @@ def test_where_people_only_ranked_the_consensus_is_of_rankings(
         ("a" * 16, 1, 2),
         ("b" * 16, 2, 0),
     ]
+
+
+def test_everything_of_a_consensus_is_written_by_who_holds_the_run(
+    capsys: pytest.CaptureFixture[str], rated_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(path: Path, text: str) -> None:
+        with pytest.raises(RunInUse), locked(rated_run):
+            pass
+        written.append(path.name)
+
+    written = list[str]()
+    monkeypatch.setattr("flows.consensus.write_whole", held)
+    with open_store(store_path(rated_run)) as store:
+        store.add([ranking("ab")])
+        store.take_snapshot("ranked")
+    assert _run(capsys, "consensus", "--run", rated_run, "--snapshot", "ranked")[0] == 0
+    assert written == [AGREEMENT_FILE, RANKINGS_FILE]

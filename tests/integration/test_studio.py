@@ -237,13 +237,14 @@ def test_a_call_of_the_server_wakes_the_poller(server: Server, store: Annotation
     client = server.client(store)
     send(client, store, TASKS[:2], settle_s=0)
     with WebhookReceiver("a secret of the test's own") as receiver:
-        for _ in range(2):
-            client.call(receiver.url, "a secret of the test's own")
-        assert not receiver.wait(0)
-        server.annotate(store.tasks(client.project)[TASKS[0].candidate], [choice("success", "3")])
-        assert receiver.wait(20)
-        assert collect(client, store).annotations == 1
-    assert len(server.ask("GET", f"/api/webhooks/?project={server.project}")) == 1
+        with client.called_at(receiver.url, "a secret of a process that was killed"):
+            with client.called_at(receiver.url, "a secret of the test's own"):
+                assert len(server.ask("GET", f"/api/webhooks/?project={server.project}")) == 1
+                assert not receiver.wait(0)
+                server.annotate(store.tasks(client.project)[TASKS[0].candidate], [choice("success", "3")])
+                assert receiver.wait(20)
+                assert collect(client, store).annotations == 1
+            assert server.ask("GET", f"/api/webhooks/?project={server.project}") == []
 
 
 class _Relay:
