@@ -20,9 +20,10 @@ from pathlib import Path
 from annotation.client import Answer, AnySentTask, Page, RejectedAnnotation, SentRanking, SentTask
 from annotation.pseudonyms import new_pseudonym_key, pseudonym_of
 from annotation.snapshots import Snapshot, check_snapshot_name
+from annotation.store_faults import named_faults
 from annotation.store_tables import STATEMENTS_FROM, VERSION
 from runtime.locks import locked_file
-from schemas.errors import BadInput, DamagedFile, NewerSchema, RunInUse
+from schemas.errors import BadInput, NewerSchema, RunInUse
 from schemas.ranking import Ranking
 from schemas.score import Annotation
 
@@ -40,25 +41,17 @@ def store_path(run: Path) -> Path:
 
 @contextmanager
 def open_store(path: Path, *, create: bool = False) -> Iterator["AnnotationStore"]:
-    """The store at `path`, for one thread. Raises: BadInput where there is none, DamagedFile, RunInUse."""
+    """The store at `path`, for one thread. Raises: BadInput where there is none, and as `named_faults`."""
     if not create and not path.is_file():
         raise BadInput(str(path.parent), "has no annotations", "make some with `regionwise rate`")
-    with _faults(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+    with (
+        named_faults(path, BUSY_TIMEOUT_S),
+        closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection,
+    ):
         connection.execute("PRAGMA synchronous = FULL")
         store = AnnotationStore(connection, path)
         store.prepare(path)
         yield store
-
-
-@contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """SQLite's errors as one line that names the file."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            raise RunInUse(str(path), f"was held for {BUSY_TIMEOUT_S:g} s by another process", "wait for it") from None
-        raise DamagedFile(str(path), f"cannot be used: {error}", "bring it back from a copy") from None
 
 
 class AnnotationStore:
@@ -86,10 +79,11 @@ class AnnotationStore:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # on a full disk SQLite has ended it already
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     @contextmanager
     def turn(self, timeout_s: float = TURN_TIMEOUT_S) -> Iterator[None]:

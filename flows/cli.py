@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from flows import cli_models, cli_ratings, cli_runs
+from runtime.disk import FULL, MAKE_ROOM
 from schemas.errors import RegionwiseError
 
 INTERRUPTED = 130
@@ -44,10 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except MemoryError:
         _fail(1, "the command", "ran out of memory", "give it more and start again: what is done is kept", as_json)
     except OSError as error:
-        thing = str(error.filename or "file system")
-        _fail(
-            1, thing, error.strerror or type(error).__name__, "mend it and start again: what is done is kept", as_json
-        )
+        thing, fault = str(error.filename or "file system"), error.strerror or type(error).__name__
+        remedy = MAKE_ROOM if error.errno in FULL else "mend it and start again"
+        _fail(1, thing, fault, f"{remedy}: what is done is kept", as_json)
     sys.exit(0)
 
 

@@ -15,7 +15,8 @@ from annotation.store import AnnotationStore, open_store, store_path
 from flows.facts import show_facts
 from flows.run_tasks import read_gated
 from pipeline.dataset.consensus_files import AGREEMENT_FILE, RANKINGS_FILE, consensus_stage, write_consensus
-from pipeline.run.folder import read_kept
+from pipeline.run.folder import read_done, read_kept
+from runtime.disk import require_room
 from runtime.files import write_whole
 from runtime.locks import locked
 from schemas.agreement import GoldSummary
@@ -24,6 +25,8 @@ from schemas.score import Annotation
 
 #: From so many candidates the raters and their agreement are known; more would hardly move either.
 FIT_CANDIDATES = 20_000
+#: What a consensus takes on disk at least, and a candidate's part of it where images are small.
+LEAST_BYTES, ROW_BYTES = 65_536, 300
 
 
 def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS[0]) -> None:
@@ -31,10 +34,11 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
 
     The raters are known from up to `FIT_CANDIDATES` candidates, those of the lowest ids, which say nothing of them.
     Parts that are there, whole and the same stay. Raises: BadInput where the run has no annotations or not that
-    snapshot.
+    snapshot; RegionwiseError where the disk has no room for it, before anything is computed.
     """
     started = time.monotonic()
     info = read_gated(run)
+    _require_room(run, snapshot, info)
     with locked(run), open_store(store_path(run)) as store:
         known = store.snapshot(snapshot)
         annotations = store.count(known.high_water)
@@ -71,6 +75,14 @@ def consensus_run(run: Path, snapshot: str, as_json: bool, method: str = METHODS
         "seconds": round(time.monotonic() - started, 2),
     }
     show_facts(facts, as_json)
+
+
+def _require_room(run: Path, snapshot: str, info: BuildInfo) -> None:
+    """Raises: RegionwiseError where the disk has no room for the parts that are not there yet."""
+    stage = consensus_stage(snapshot)
+    missing = [part for part in range(info.n_parts) if read_done(run, stage, part) is None]
+    kept = sum(done.kept for part in missing if (done := read_done(run, "gates", part)))
+    require_room(run / stage, LEAST_BYTES + ROW_BYTES * kept)
 
 
 def _write_parts(

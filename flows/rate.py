@@ -9,11 +9,15 @@ from annotation.raters.simulated import Rater, SimulatedClient, panel
 from annotation.snapshots import check_snapshot_name
 from annotation.store import AnnotationStore, open_store, store_path
 from flows.facts import show_facts
-from flows.run_tasks import oracle_score, rating_tasks, read_gated
+from flows.run_tasks import n_kept, oracle_score, rating_tasks, read_gated
 from pipeline.run.folder import read_kept
+from runtime.disk import require_room
 from schemas.errors import BadInput
 from schemas.manifest import BuildInfo
 from schemas.record import canonical_json
+
+#: A store of answers to small images takes half as much again; what is needed at least is asked for beforehand.
+ANSWER_BYTES, LEAST_BYTES = 1_000, 65_536
 
 
 def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed: int, as_json: bool) -> None:
@@ -21,7 +25,8 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
 
     numbers: steady, random, copying and bimodal raters. Started again it adds only what is missing; a snapshot that
     these raters made stays as it is. Raises: BadInput where the run is not through the gates, no candidate has the
-    oracle's scores, or the snapshot's name is taken by other raters.
+    oracle's scores, or the snapshot's name is taken by other raters; RegionwiseError where the disk has no room
+    for the answers.
     """
     started = time.monotonic()
     info = read_gated(run)
@@ -34,6 +39,8 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
         taken = store.find_snapshot(snapshot)
         if taken and taken.origin != origin:
             raise BadInput(f"snapshot {snapshot}", "exists and is of other raters", "give another --snapshot")
+        if not taken:
+            require_room(store_path(run), _answers_bytes(n_kept(run, info) * len(raters) - store.count()))
         counts = Counter[str]() if taken else _rate_parts(run, info, raters, store)
         named = taken or store.take_snapshot(snapshot, origin)
         annotations = store.count(named.high_water)
@@ -48,6 +55,11 @@ def rate_run(run: Path, snapshot: str, numbers: tuple[int, int, int, int], seed:
         "seconds": round(time.monotonic() - started, 2),
     }
     show_facts(facts, as_json)
+
+
+def _answers_bytes(n_answers: int) -> int:
+    """What the store grows by at least with so many answers more."""
+    return LEAST_BYTES + ANSWER_BYTES * max(n_answers, 0)
 
 
 def _rate_parts(run: Path, info: BuildInfo, raters: tuple[Rater, ...], store: AnnotationStore) -> Counter[str]:

@@ -22,6 +22,12 @@ def read_gated(run: Path) -> BuildInfo:
     return info
 
 
+def n_kept(run: Path, info: BuildInfo) -> int:
+    """How many candidates the gates kept."""
+    found = (read_done(run, "gates", part) for part in range(info.n_parts))
+    return sum(done.kept for done in found if done)
+
+
 def oracle_score(sample: Sample) -> CandidateScore | None:
     """What the oracle says of a kept sample, None where it says nothing."""
     return next((score for score in sample.scores if score.rater.startswith(f"{ORACLE}:")), None)

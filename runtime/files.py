@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import get_native_id
 from typing import IO
 
+from runtime.disk import FULL
+
 TEMPORARY_PREFIX = ".tmp-"
 #: The file by which a folder is held (`runtime.locks.locked`).
 LOCK = ".lock"
@@ -22,7 +24,8 @@ LOCK = ".lock"
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file to write that takes the name `path` once the block ends without an error, and leaves nothing otherwise.
 
-    mode: its permissions from its first byte on, less the process's umask.
+    mode: its permissions from its first byte on, less the process's umask. Raises: OSError, which names the file, too,
+    where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}-{get_native_id()}"
@@ -34,6 +37,10 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:  # a write says no name
+            error.filename = str(path)
+        raise
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

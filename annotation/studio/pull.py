@@ -202,9 +202,8 @@ class Puller:
         try:
             return _Cursor(reads=READS) if cursor is None else _Cursor.model_validate_json(cursor)
         except ValidationError as error:
-            raise BadInput(
-                f"cursor of {self._project}", first_fault(error), "bring the store back from a copy"
-            ) from None
+            remedy = "update regionwise where a later one wrote it; the answers in the store are whole, keep them"
+            raise BadInput(f"cursor of {self._project}", first_fault(error), remedy) from None
 
     def _page(
         self,

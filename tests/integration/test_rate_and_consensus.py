@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -313,3 +315,23 @@ def test_everything_of_a_consensus_is_written_by_who_holds_the_run(
         store.take_snapshot("ranked")
     assert _run(capsys, "consensus", "--run", rated_run, "--snapshot", "ranked")[0] == 0
     assert written == [AGREEMENT_FILE, RANKINGS_FILE]
+
+
+def test_a_full_disk_is_told_before_the_work_and_with_room_the_same_command_goes_on(
+    capsys: pytest.CaptureFixture[str], small_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files() -> set[Path]:
+        return {path for path in small_run.rglob("*") if path.name not in (".lock", ".lock.json")}
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=20_000))
+    for command, place in (("rate", store_path(small_run)), ("consensus", small_run / consensus_stage("s"))):
+        before = files()
+        code, said = _run(capsys, command, "--run", small_run, "--snapshot", "s")
+        assert (code, said["thing"]) == (1, str(place))
+        assert re.match(r"[\d,]+ bytes are needed and 20,000 are free", said["fault"])
+        assert said["remedy"].startswith("make room and start again")
+        assert files() | {store_path(small_run)} == before | {store_path(small_run)}
+        with monkeypatch.context() as room:
+            room.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+            assert _run(capsys, command, "--run", small_run, "--snapshot", "s")[0] == 0
+    assert _run(capsys, "rate", "--run", small_run, "--snapshot", "s")[0] == 0  # nothing is to be written

@@ -1,5 +1,6 @@
 """The command line: exit codes, one-line errors, and settings that a file and flags give."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -231,3 +232,18 @@ def test_an_instruction_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, "left cup: recolour" in out, "unread  Frobnicate wildly" in out) == (0, True, True)
     code, error = _json(capsys, "parse", "把左边的杯子变成红色")
     assert (code, error["code"], "not_english" in error["fault"]) == (2, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "make room and start"), (errno.EACCES, "mend it and start")]
+)
+def test_a_disk_that_is_full_is_told_by_the_file_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def fails(*_arguments: object) -> None:
+        raise OSError(number, "it said", "there")
+
+    monkeypatch.setattr("flows.rate.rate_run", fails)
+    said = _json(capsys, "rate", "--run", tmp_path, "--snapshot", "s")
+    told = {"code": 1, "thing": "there", "fault": "it said", "remedy": f"{remedy} again: what is done is kept"}
+    assert said == (1, told)

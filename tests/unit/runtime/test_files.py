@@ -1,5 +1,6 @@
 """A file exists only when it is whole."""
 
+import errno
 import os
 from pathlib import Path
 from threading import Thread, get_native_id
@@ -89,3 +90,11 @@ def test_a_link_is_the_same_file_or_a_copy_of_its_bytes(tmp_path: Path, monkeypa
         link_or_copy(tmp_path / "one", tmp_path / "three")
     assert (tmp_path / "three").read_bytes() == b"bytes"
     assert not (tmp_path / "three").samefile(tmp_path / "one")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_is_full_in_the_middle_of_a_file_names_the_file(tmp_path: Path, number: int) -> None:
+    with pytest.raises(OSError, match=r"out\.bin") as caught, whole_file(tmp_path / "out.bin"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.filename == str(tmp_path / "out.bin")
+    assert list(tmp_path.iterdir()) == []
