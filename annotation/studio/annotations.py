@@ -34,6 +34,8 @@ from annotation.studio.items import (
     comment_of,
     is_drawn,
     lead_time_s,
+    once,
+    part_of,
     read_received,
     usable,
     utc,
@@ -47,6 +49,7 @@ from schemas.score import LEVEL_SCORES, Annotation, CandidateScore, Issue, Regio
 LEVELS = {str(level): score for level, score in enumerate(LEVEL_SCORES)}
 ISSUES: tuple[Issue, ...] = get_args(Issue)
 MAX_EXTRAS = 1_000
+DRAWN = ("brushlabels", "rectanglelabels")
 
 
 def read_annotation(
@@ -59,8 +62,16 @@ def read_annotation(
     dropped: list[Dropped] = []
     received, items = read_received(raw, task, dropped)
     names = frozenset(region.name for region in sent.regions)
+    items = once(items, dropped)
+    repeated = {drop.part for drop in dropped if drop.reason == "doubled_id"}
     items = usable(items, lambda item: check_item(item, controls, names), dropped)
-    answers = _Answers(items, sent, controls, dropped)
+    read = repeated | {item.part for item in items}
+    unknown = [
+        place
+        for place, one in enumerate(received.result)
+        if part_of(place) not in read and _may_be_new(one, controls, sent)
+    ]
+    answers = _Answers(items, unknown, sent, controls, dropped)
     texts = [item for item in items if controls[item.from_name].kind == "textarea"]
     try:
         annotation = Annotation(
@@ -82,15 +93,21 @@ def read_annotation(
 class _Answers:
     """The checked items of one annotation, by region. What does not make one whole goes to `dropped`.
 
-    Raises: Unreadable where it is not clear whether it can be judged. masks: of every region that is drawn.
+    unknown: places of items that may have been new regions. masks: of every region that is drawn.
+    Raises: Unreadable where it is not clear whether it can be judged.
     """
 
     def __init__(
-        self, items: Sequence[Item], sent: SentTask, controls: Mapping[str, Control], dropped: list[Dropped]
+        self,
+        items: Sequence[Item],
+        unknown: Sequence[int],
+        sent: SentTask,
+        controls: Mapping[str, Control],
+        dropped: list[Dropped],
     ) -> None:
         self._sent, self._dropped = sent, dropped
-        drawn = _once([item for item in items if is_drawn(item, controls)], dropped)
-        pieces = _by_region(drawn, sent, dropped)
+        drawn = [item for item in items if is_drawn(item, controls)]
+        pieces = _by_region(drawn, unknown, sent, dropped)
         self.masks = tuple(self._masks(pieces))
         seen = {mask.region for mask in self.masks} | {region.region for region in sent.regions}
         self._keys = _keys_by_id({key: found for key, found in pieces.items() if key in seen}, sent)
@@ -172,21 +189,18 @@ class _Answers:
         return bool(self._given.get(("", "cannot_judge")))
 
 
-def _once(drawn: Sequence[Item], dropped: list[Dropped]) -> list[Item]:
-    """The drawn items without those that repeat another word for word."""
-    found: list[Item] = []
-    by_id: dict[str, list[Item]] = {}
-    for item in drawn:
-        same_id = by_id.setdefault(item.id, [])
-        if any(other.model_copy(update={"place": item.place}) == item for other in same_id):
-            dropped.append(item.dropped(Unreadable("doubled_id", f"is region {item.id!r} once more")))
-        else:
-            same_id.append(item)
-            found.append(item)
-    return found
+def _may_be_new(raw: Any, controls: Mapping[str, Control], sent: SentTask) -> bool:
+    """Whether an item that was left out may have been a new region: those behind it keep their number."""
+    if not isinstance(raw, dict) or raw.get("id") in [region.region for region in sent.regions]:
+        return False
+    name = raw.get("from_name")
+    control = controls.get(name) if isinstance(name, str) else None
+    return (control.kind if control else raw.get("type")) in DRAWN
 
 
-def _by_region(drawn: Sequence[Item], sent: SentTask, dropped: list[Dropped]) -> dict[str, list[Item]]:
+def _by_region(
+    drawn: Sequence[Item], unknown: Sequence[int], sent: SentTask, dropped: list[Dropped]
+) -> dict[str, list[Item]]:
     """The drawn items of every region by its key: by their names, and new ones as the next free `extra-n`."""
     keys = {region.name: region.region for region in sent.regions}
     pieces: dict[str, list[Item]] = {}
@@ -194,13 +208,13 @@ def _by_region(drawn: Sequence[Item], sent: SentTask, dropped: list[Dropped]) ->
         if (name := _name(item)) != NEW_REGION:
             pieces.setdefault(keys[name], []).append(item)
     free = (f"extra-{n}" for n in range(MAX_EXTRAS) if f"extra-{n}" not in keys.values())
-    for item in drawn:
-        if _name(item) == NEW_REGION:
-            key = next(free, None)
-            if key is None:
-                dropped.append(item.dropped(Unreadable("too_many", f"is beyond the first {MAX_EXTRAS} new regions")))
-            else:
-                pieces[key] = [item]
+    new = {item.place: item for item in drawn if _name(item) == NEW_REGION}
+    for place in sorted({*new, *unknown}):
+        key, found = next(free, None), new.get(place)
+        if key is not None and found is not None:
+            pieces[key] = [found]
+        elif found is not None:
+            dropped.append(found.dropped(Unreadable("too_many", f"is beyond the first {MAX_EXTRAS} new regions")))
     return pieces
 
 

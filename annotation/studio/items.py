@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from annotation.studio.controls import Control
 from schemas.record import first_fault
 
 MAX_ITEMS = 5_000
 MAX_COMMENT_CHARS = 10_000
+MAX_ID_CHARS = 100
 #: How far beyond 0..100 % a box may lie, from rounding or a hasty hand, before it means another place; it is cut there.
 PERCENT_SLACK = 0.05
 #: The control whose answer says what the others count for.
@@ -33,6 +34,11 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
+def part_of(place: int) -> str:
+    """The item at that place of a result, among the parts of its annotation."""
+    return f"result[{place}]"
+
+
 @dataclass(frozen=True)
 class Dropped:
     """A part of an annotation that cannot be used. part: `result[N]` or the name of a field; reason: as of a reject."""
@@ -42,13 +48,20 @@ class Dropped:
     detail: str
 
 
+def _id(given: object) -> str:
+    return given if isinstance(given, str) and len(given) <= MAX_ID_CHARS and _is_text(given) else ""
+
+
 class Item(BaseModel):
-    """One item of an annotation's result. place: where it stands there, from 0; sizes: as they came, 32.0 is 32."""
+    """One item of an annotation's result. place: where it stands there, from 0; sizes: as they came, 32.0 is 32.
+
+    id: '' where it has none that is one; what is drawn is known by its label all the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     place: int = 0
-    id: Annotated[str, Field(max_length=100)] = ""
+    id: Annotated[str, BeforeValidator(_id)] = ""
     type: Annotated[str, Field(max_length=40)]
     from_name: Annotated[str, Field(max_length=100)] = ""
     to_name: Annotated[str, Field(max_length=100)] = ""
@@ -59,7 +72,12 @@ class Item(BaseModel):
 
     def dropped(self, fault: Unreadable) -> Dropped:
         """What is kept of it where it is left out."""
-        return Dropped(f"result[{self.place}]", fault.reason, str(fault))
+        return Dropped(self.part, fault.reason, str(fault))
+
+    @property
+    def part(self) -> str:
+        """What it is called among the parts of its annotation."""
+        return part_of(self.place)
 
 
 class Received(BaseModel):
@@ -93,8 +111,8 @@ def read_received(raw: Any, task: str, dropped: list[Dropped]) -> tuple[Received
             items.append(Item.model_validate({**one, "place": place} if isinstance(one, dict) else one))
         except (ValidationError, RecursionError) as error:
             fault = _malformed(error)
-            dropped.append(Dropped(f"result[{place}]", fault.reason, str(fault)))
-    return received, [item for item in items if item.type != "relation"]
+            dropped.append(Dropped(part_of(place), fault.reason, str(fault)))
+    return received, [item for item in items if item.type != "relation" or item.from_name]
 
 
 def _malformed(error: ValidationError | RecursionError) -> Unreadable:
@@ -195,9 +213,32 @@ def words(item: Item) -> list[str]:
     """The lines of a text field. Raises: Unreadable."""
     text = item.value.get("text", [])
     lines = [text] if isinstance(text, str) else text
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+    if not isinstance(lines, list) or not all(isinstance(line, str) and _is_text(line) for line in lines):
         raise Unreadable("bad_value", f"{item.from_name} holds no text")
     return lines
+
+
+def _is_text(line: str) -> bool:
+    """Whether it can be written: JSON may hold one half of a letter of two."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def once(items: Sequence[Item], dropped: list[Dropped]) -> list[Item]:
+    """The items without those that repeat another of their id word for word, which go to `dropped`."""
+    found: list[Item] = []
+    by_id: dict[str, list[Item]] = {}
+    for item in items:
+        same_id = by_id.setdefault(item.id, [])
+        if any(other.model_copy(update={"place": item.place}) == item for other in same_id):
+            dropped.append(item.dropped(Unreadable("doubled_id", f"is {item.from_name} of {item.id!r} once more")))
+        else:
+            same_id.append(item)
+            found.append(item)
+    return found
 
 
 def comment_of(items: Sequence[Item], dropped: list[Dropped]) -> str:

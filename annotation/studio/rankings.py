@@ -23,6 +23,7 @@ from annotation.studio.items import (
     comment_of,
     control_of,
     lead_time_s,
+    once,
     read_received,
     usable,
     utc,
@@ -60,7 +61,7 @@ def read_ranking(
     received, items = read_received(raw, task, dropped)
     rankers = frozenset(name for name, control in controls.items() if control.kind == "ranker")
     others = [item for item in items if item.from_name not in rankers]
-    others = usable(others, lambda item: check_item(item, controls, frozenset()), dropped)
+    others = usable(once(others, dropped), lambda item: check_item(item, controls, frozenset()), dropped)
     state = _state(received.was_cancelled, others, controls)
     ranked = [item for item in items if item.from_name in rankers]
     order = _one_order(ranked, controls, sent) if state == "submitted" else ()

@@ -71,11 +71,19 @@ DROPPED: dict[str, tuple[Bend, list[str], bool]] = {
     "an answer about no region": (_more(choice("region_success", "1", id_="gone")), ["no_region"], False),
     "a number for an item": (lambda result: result.append(7), ["malformed"], False),  # type: ignore[arg-type]
     "a comment of numbers": (_more(item("comment", "textarea", {"text": [1]})), ["bad_value"], False),
+    "a comment of half a letter": (_more(item("comment", "textarea", {"text": ["\ud800"]})), ["bad_value"], False),
+    "an answer that says it is a relation": (
+        _more(choice("nosuch", "1") | {"type": "relation"}),
+        ["unknown_control"],
+        False,
+    ),
     "a comment of a novel's length": (_more(item("comment", "textarea", TALL)), ["long_comment"], False),
 }
 KEPT: dict[str, Bend] = {
     "a width of 32.0": _set(MASK, original_width=32.0),
     "an id of another region": _set(MASK, id=whole_result(studio_case(1))[OTHER_MASK]["id"]),
+    "an id that is none": _set(MASK, id=7),
+    "no id": _set(OTHER_MASK, id=None),
     "a rotation of a choice's image": _set(0, image_rotation=90),
 }
 
@@ -183,6 +191,24 @@ def test_answers_about_a_new_region_that_nobody_can_see_go_with_it_and_other_new
     assert [(score.region, score.success) for score in found.scores.regions][2:] == [("extra-1", 13)]
     assert [mask.region for mask in found.masks][2:] == ["extra-1"]
     assert [drop.reason for drop in store.dropped(client.project)] == ["wrong_size", "no_region"]
+
+
+def test_new_regions_keep_their_number_beside_one_whose_label_cannot_be_read(
+    server: StudioServer, store: AnnotationStore
+) -> None:
+    bad = [brush("u", "new region", ring()) | {"value": {}}, brush("v", "new region", ring()) | {"to_name": 7}]
+    planned, new = whole_result(studio_case(1))[MASK], brush("n", "new region", ~ring())
+    more = [*bad, planned | {"value": {}}, new, new, brush("s", "new region", ring())]
+    client, (_, found) = _collected(server, store, [_more(*more)])
+    assert [mask.region for mask in found.masks][2:] == ["extra-2", "extra-3"]
+    assert {drop.reason for drop in store.dropped(client.project)} == {"bad_value", "malformed", "doubled_id"}
+
+
+def test_words_that_came_twice_are_said_once(server: StudioServer, store: AnnotationStore) -> None:
+    words = item("comment", "textarea", {"text": ["odd"]})
+    client, (_, found) = _collected(server, store, [_more(words, words)])
+    assert found.comment == "odd"
+    assert [drop.reason for drop in store.dropped(client.project)] == ["doubled_id"]
 
 
 def test_an_id_that_two_regions_have_says_nothing_of_either(server: StudioServer, store: AnnotationStore) -> None:
