@@ -1,7 +1,7 @@
 """What a trained policy and its training under way keep as files; `training.checkpoint` writes, reads and checks them.
 
 <folder>/policy.json           schema, base policy, config, updates done, revision; written last
-<folder>/adapter.safetensors   the averaged adapter (EMA) that tests and editors use
+<folder>/adapter.safetensors   the averaged adapter (EMA) that tests and editors use; for diffusers see `lora_file`
 <folder>/training/             a training under way: update, history, trials; adapter, its average, moments
 """
 

@@ -34,6 +34,7 @@ from training.policy.config import PolicyConfig, load_config
 from training.policy.data import load_cases
 from training.policy.edit_cases import PolicyCase
 from training.policy.held_out_evaluation import column, edited, judged
+from training.policy.lora_file import add_lora
 from training.policy.loss_metrics import clip_fractions, mean_figures
 from training.policy.processes.exchange import gathered, gathered_rows, sum_gradients
 from training.policy.processes.memory import keep_memory
@@ -82,6 +83,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     state = read_state(out, config)
     if state is not None and (state["update"] >= config.updates or state["stopped"]):
+        if main:
+            add_lora(out, config.lora_rank, config.lora_alpha)
         return outcome(state)
 
     # 2. Requests, reward, policy.
