@@ -13,15 +13,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from runtime.locks import locked
@@ -36,7 +37,7 @@ from training.policy.edit_cases import PolicyCase
 from training.policy.held_out_evaluation import column, edited, judged
 from training.policy.lora_file import add_lora
 from training.policy.loss_metrics import clip_fractions, mean_figures
-from training.policy.processes.exchange import gathered, gathered_rows, sum_gradients
+from training.policy.processes.exchange import gathered, gathered_rows, longest_wait, sum_gradients
 from training.policy.processes.memory import keep_memory
 from training.policy.registry import make_policy
 from training.policy.results import draw_curves, outcome, write_policy
@@ -77,7 +78,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     # 1. The same numbers every time.
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    waiting = InitProcessGroupKwargs(timeout=longest_wait(config))
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[waiting])
     if accelerator.device.type == "cpu":
         keep_memory()
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
@@ -314,8 +316,14 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, Tensor]) -> It
             parameter.data.copy_(now[name])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The process: says on one line what came of it. Returns: exit code."""
+def main(
+    arguments: list[str] | None = None,
+    joined: Callable[[timedelta], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> int:
+    """The process: says on one line what came of it. Returns: exit code.
+
+    joined: the group of the training's processes while it is open, told how long one waits for the others.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.policy.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the policy")
     parser.add_argument("--config", type=Path, default=None, help="TOML file of settings")
@@ -325,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(message)s")
     try:
         config = load_config(given.config, dict(setting(text) for text in given.set))
-        with locked(given.out) if main_process else nullcontext():
+        with joined(longest_wait(config)), locked(given.out) if main_process else nullcontext():
             result = train_policy(config, given.out)
         if main_process:
             print(json.dumps(result))
