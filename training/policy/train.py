@@ -25,10 +25,10 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-from runtime.locks import locked
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.checkpoint import write_file
+from training.output_folder import bytes_of, held, look_for_room
 from training.pictures.sheets import sheet, sheet_png
 from training.policy.checkpoint import check_same_base, read_state, restore_state, write_state
 from training.policy.config import PolicyConfig, load_config
@@ -113,6 +113,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         seed=config.seed,
     )
     trained = policy.trained()
+    if main:
+        look_for_room(out, 10 * bytes_of(trained))  # two adapters, a checkpoint of four such, and the one before
     average = {name: parameter.detach().clone() for name, parameter in trained.items()}
     optimizer = torch.optim.AdamW(
         trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -333,7 +335,7 @@ def main(
     logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(message)s")
     try:
         config = load_config(given.config, dict(setting(text) for text in given.set))
-        with joined(longest_wait(config)), locked(given.out) if main_process else nullcontext():
+        with joined(longest_wait(config)), held(given.out) if main_process else nullcontext():
             result = train_policy(config, given.out)
         if main_process:
             print(json.dumps(result))

@@ -294,7 +294,7 @@ def test_whatever_file_cannot_be_written_is_named(
     if name == "curves.png":
         monkeypatch.setattr(results, "curves", lambda _, path, **__: path.write_bytes(b""))
     (tmp_path / name / "in its way").mkdir(parents=True)
-    with pytest.raises(CheckpointFailed, match=rf"{name}: cannot be written: .*; make room and start again"):
+    with pytest.raises(CheckpointFailed, match=rf"{name}: cannot be written: .*; make it writable and start again"):
         train_policy(brief(plain_dataset, random_policy, updates=1), tmp_path)
 
 
