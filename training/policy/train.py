@@ -25,6 +25,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
+from runtime.child import end_with
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.checkpoint import write_file
@@ -331,6 +332,8 @@ def main(
     parser.add_argument("--config", type=Path, default=None, help="TOML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting over the file's")
     given = parser.parse_args(arguments)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with(os.getppid())  # a torchrun that is killed ends none of its processes; the folder would stay in use
     main_process = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(message)s")
     try:

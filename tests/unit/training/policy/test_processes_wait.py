@@ -25,6 +25,18 @@ def test_the_wait_is_for_every_batch_that_a_process_may_ask_for() -> None:
     assert wait(reward_timeout_s=1.0) == SLACK + 9 * timedelta(seconds=1)
 
 
+def test_a_process_of_torchrun_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parents: list[int] = []
+    monkeypatch.setattr(train, "end_with", parents.append)
+    monkeypatch.setattr(train, "train_policy", lambda *_: {})
+    arguments = ["--out", str(tmp_path / "out"), "--set", "dataset=d"]
+    assert train.main(arguments) == 0
+    assert parents == []
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert train.main(arguments) == 0
+    assert parents == [os.getppid()]
+
+
 def test_a_rank_joins_a_group_that_waits_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[timedelta] = []
 
