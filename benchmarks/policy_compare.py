@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.result import row, write_result
 from runtime.checkout import CHECKOUT
+from runtime.child import child_command
 from schemas.record import short_hash
 from training.pictures.curves import Arm, band, comparison_plot
 from training.policy.held_out_evaluation import CaseResult, column
@@ -75,12 +76,12 @@ def train(arm: str, seed: int, dataset: Path, out: Path, config: Path) -> int:
     method, control = ARMS[arm]
     place = out / folder(arm, seed)
     place.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-W", "ignore", "-m", "training.policy.train", "--out", str(place.resolve())]
+    command = child_command("training.policy.train", "--out", str(place.resolve()))
     command += ["--config", str(config.resolve())]
     settings = {"dataset": str(dataset.resolve()), "method": method, "control": control, "seed": seed, "threads": 1}
     for name, value in settings.items():
         command += ["--set", f"{name}={json.dumps(value)}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     with (place / "log.txt").open("ab") as said:
         code = subprocess.run(command, cwd=CHECKOUT, env=environment, stdout=said, stderr=said, check=False).returncode
     log.info("%s, seed %d: %s", arm, seed, "done" if code == 0 else f"exit code {code}, see {place.name}/log.txt")

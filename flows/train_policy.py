@@ -1,7 +1,6 @@
 """`regionwise train-policy`: processes of its own, whose log goes on as it comes; this one knows no torch."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from rich.table import Table
 
 from flows.train_reward import TrainingFailed
 from pipeline.dataset.shards import read_manifest
-from runtime.checkout import CHECKOUT
-from runtime.child import child_command
+from runtime.child import child_command, child_environment
 from runtime.processes import interrupt_on_sigterm, running
 from schemas.edit_benchmarks import PolicyEvaluation
 from schemas.errors import BadInput, printable
@@ -71,9 +69,7 @@ def follow(command: Sequence[str], folder: Path, say: Callable[[str], None]) -> 
     It runs where this process runs, so that relative paths in its settings mean what they mean here.
     Raises: TrainingFailed; KeyboardInterrupt.
     """
-    path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **child_environment(), "TQDM_DISABLE": "1"}
     with running(command, environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         said = _report_log(process.stderr or (), say)
         code = process.wait()

@@ -1,7 +1,6 @@
 """`regionwise train-reward` and `evaluate`: processes of their own, for this one knows no torch."""
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.dataset.shards import read_manifest
-from runtime.checkout import CHECKOUT
-from runtime.child import child_command
+from runtime.child import child_command, child_environment
 from runtime.processes import end_at_once, running
 from schemas.errors import BadInput, RegionwiseError
 from training.reward.config import load_config
@@ -83,12 +81,13 @@ def _command(run: Path, out: Path, without: str | None, training: RewardTraining
 def outputs(work: Sequence[tuple[Path, list[str]]]) -> list[str]:
     """What processes print, by (what they make, command) and side by side; none outlives this call.
 
+    They run where this process runs, so that a relative path means the same in every command.
     Raises: TrainingFailed, naming what the first that failed should have made, once all have ended.
     """
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **child_environment()}
     with ExitStack() as stack:
         processes = [
-            stack.enter_context(running(command, environment, folder=CHECKOUT, stdout=subprocess.PIPE, end=end_at_once))
+            stack.enter_context(running(command, environment, stdout=subprocess.PIPE, end=end_at_once))
             for _, command in work
         ]
         printed = [process.communicate()[0].decode() for process in processes]

@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from runtime.checkout import CHECKOUT
+
 LOOK_S = 0.2
 GRACE_S = 10.0
 #: New objects between two collections. Importing torch and diffusers makes half a million that stay; at the usual 700
@@ -45,6 +47,15 @@ def _end(wait: Callable[[], None]) -> None:
 def child_command(module: str, *arguments: str) -> list[str]:
     """The command that runs a module as a child of this process."""
     return [sys.executable, "-m", "runtime.child", str(os.getpid()), module, *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, in which a child finds the checkout's modules from whatever folder it runs in.
+
+    So a child can run where its parent does, and a relative path means the same to both.
+    """
+    path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def main(arguments: list[str]) -> None:

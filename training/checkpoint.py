@@ -11,6 +11,7 @@ checked whole before any of it is used: schema, fields, settings, and of every t
 What tensors and fields a trainer keeps is its own business (`training.*.checkpoint`).
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -83,7 +84,8 @@ def reported_as_failed(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make room and start again: it goes on from the last checkpoint"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = f"make {'room' if full else 'it writable'} and start again: it goes on from the last checkpoint"
         raise CheckpointFailed(str(path), f"cannot be written: {error.strerror or error}", remedy) from None
 
 

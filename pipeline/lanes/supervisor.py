@@ -19,8 +19,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from pipeline.lanes.remote import FAULT, SOCKET, LaneChannel
-from runtime.checkout import CHECKOUT
-from runtime.child import child_command
+from runtime.child import child_command, child_environment
 from runtime.files import write_whole
 from runtime.processes import Process, end_group_at_once, ready, running, tail
 
@@ -93,8 +92,7 @@ class Lanes:
             descriptors = (self._listener.fileno(), writing)
             arguments = (str(self._run), work.device, *map(str, descriptors))
             command = child_command("pipeline.lanes.process", *arguments)
-            path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
-            environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "TQDM_DISABLE": "1"}
+            environment = {**child_environment(), "TQDM_DISABLE": "1"}
             end = end_group_at_once
             with (
                 log.open("wb" if work.starts == 1 else "ab") as output,

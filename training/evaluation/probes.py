@@ -6,7 +6,7 @@
 | source_dropped | a grey source | loses what needs the source: missed edits, spill, drift |
 | instruction_swapped | another request's instruction | loses wrong attributes |
 | masks_permuted | the regions' masks change places | its scores follow the masks |
-| mirrored | both images and all masks flipped | loses nothing |
+| mirrored | both images and all masks flipped, left and right exchanged in the words | loses nothing |
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,7 @@ from schemas.reward import BACKGROUND, ProbeRow
 from training.evaluation.localisation import Localisation, pairs_of
 from training.evaluation.localisation_cases import DefectCase
 from training.predictions import ask, phi_of
+from training.reward.augmentation import mirrored_words, shows_lettering
 from training.reward_protocol import Prediction, Reward, RewardQuery
 
 GREY = 128
@@ -30,11 +31,11 @@ def drop_source(query: RewardQuery) -> RewardQuery:
 
 
 def mirror(query: RewardQuery) -> RewardQuery:
-    """`query` with both images and all masks flipped left to right; the instruction stays."""
+    """`query` with both images and all masks flipped left to right, and its words with them."""
     return RewardQuery(
         source=np.ascontiguousarray(query.source[:, ::-1]),
         edited=np.ascontiguousarray(query.edited[:, ::-1]),
-        instruction=query.instruction,
+        instruction=mirrored_words(query.instruction),
         masks={key: np.ascontiguousarray(mask[:, ::-1]) for key, mask in query.masks.items()},
     )
 
@@ -87,6 +88,11 @@ def _other_instruction(case: DefectCase, other: DefectCase) -> RewardQuery | Non
     return replace(case.query, instruction=other.query.instruction)
 
 
+def _mirrored(cases: Sequence[DefectCase]) -> Tampered:
+    index = [number for number, case in enumerate(cases) if not shows_lettering(case.query.instruction)]
+    return Tampered(index, [mirror(cases[number].query) for number in index])
+
+
 def _permuted(cases: Sequence[DefectCase]) -> Tampered:
     found = [(number, made) for number, case in enumerate(cases) if (made := permute_masks(case.query))]
     return Tampered([n for n, _ in found], [made[0] for _, made in found], [made[1] for _, made in found])
@@ -97,7 +103,7 @@ PROBES: dict[str, Callable[[Sequence[DefectCase]], Tampered]] = {
     "source_dropped": lambda cases: _each(cases, drop_source),
     "instruction_swapped": lambda cases: _swapped(cases, _other_instruction),
     "masks_permuted": _permuted,
-    "mirrored": lambda cases: _each(cases, mirror),
+    "mirrored": _mirrored,
 }
 
 

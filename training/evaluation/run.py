@@ -14,6 +14,7 @@ from schemas.reward import RewardMetrics
 from training.evaluation.examples import write_examples
 from training.evaluation.localisation_cases import HELD_OUT_SEED, scene_cases
 from training.evaluation.reward_metrics import evaluate, read_photos, write_metrics
+from training.output_folder import look_for_room
 from training.reward_protocol import Reward
 from training.reward_registry import make_reward
 
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--extras", action="store_true", help="show the reward the masks of unplanned regions, too")
     given = parser.parse_args(arguments)
     try:
+        look_for_room(given.out, 0)
         rivals = {name: make_reward(spec) for name, spec in map(_rival, given.rival)}
         settings = {"left_out": given.left_out, "sources": given.sources, "extras": given.extras, "seed": given.seed}
         metrics = write_tests(given.out, make_reward(given.reward), rivals, **settings)

@@ -1,7 +1,7 @@
 """What a trained policy and its training under way keep as files; `training.checkpoint` writes, reads and checks them.
 
 <folder>/policy.json           schema, base policy, config, updates done, revision; written last
-<folder>/adapter.safetensors   the averaged adapter (EMA) that tests and editors use
+<folder>/adapter.safetensors   the averaged adapter (EMA) that tests and editors use; for diffusers see `lora_file`
 <folder>/training/             a training under way: update, history, trials; adapter, its average, moments
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from schemas.errors import BadInput, RunConflict
 from training import checkpoint
 from training.checkpoint import StateFormat
-from training.policy.config import PolicyConfig
+from training.policy.config import PolicyConfig, with_absolute_folders
 from training.policy.files import check_base
 
 SCHEMA, VERSION = "policy", 1
@@ -68,7 +68,7 @@ def read_state(out: Path, config: PolicyConfig) -> dict[str, Any] | None:
     """
     state = checkpoint.read_state(out / "training", STATE)
     if state is not None:
-        checkpoint.check_same_config(out, state["config"], config, STATE)
+        checkpoint.check_same_config(out, with_absolute_folders(state["config"]), config, STATE)
         if not state["trials"]:
             fault = "is damaged: field trials is empty"
             raise BadInput(str(out / "training" / checkpoint.STATE_FILE), fault, _DOCUMENT_REMEDY)

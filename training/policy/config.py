@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from runtime.specs import absolute_spec
 from schemas.errors import BadInput
 from schemas.record import first_fault
 from training.settings import read_toml
@@ -13,6 +14,8 @@ Method = Literal["spatial", "global"]
 Control = Literal["none", "permuted-masks", "permuted-advantages"]
 AdvantageForm = Literal["floor", "group", "global"]
 KlForm = Literal["gaussian", "flow-grpo"]
+#: Setting -> the names of its specs whose places are folders.
+_FOLDERS = {"policy": ("tiny", "klein")} | dict.fromkeys(("reward", "second_reward"), ("region", "untrained"))
 Spec = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
@@ -109,10 +112,20 @@ class PolicyConfig(BaseModel):
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> PolicyConfig:
-    """The config in a TOML file with `overrides` over it. Raises: BadInput, naming the file or the setting."""
-    settings = read_toml(path)
+    """The config in a TOML file with `overrides` over it; relative folders are the current one's, and become absolute.
+
+    Raises: BadInput, naming the file or the setting.
+    """
+    settings = read_toml(path) | overrides
     try:
-        return PolicyConfig.model_validate(settings | overrides)
+        return PolicyConfig.model_validate(with_absolute_folders(settings))
     except ValidationError as error:
         remedy = "see training/policy/config.py"
         raise BadInput(str(path) if path else "settings", first_fault(error), remedy) from None
+
+
+def with_absolute_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as `load_config` makes them: a policy's files are read from other folders than it was trained in."""
+    given = {name: settings.get(name) for name in _FOLDERS}
+    here = {name: absolute_spec(s, _FOLDERS[name], Path()) for name, s in given.items() if isinstance(s, str)}
+    return settings | here

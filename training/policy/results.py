@@ -15,6 +15,7 @@ from training.pictures.curves import curves
 from training.policy.checkpoint import SCHEMA, VERSION
 from training.policy.config import PolicyConfig
 from training.policy.held_out_evaluation import CaseResult, progress, summary
+from training.policy.lora_file import write_lora
 from training.policy.protocol import Policy
 
 
@@ -24,6 +25,7 @@ def write_policy(
     """Writes the policy as it is by now and its figures; the tensors first, then the JSON."""
     base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
     write_tensors(out / "adapter.safetensors", average)
+    write_lora(out, average, config.lora_rank, config.lora_alpha)
     document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
     document["stopped"] = kept["stopped"]
     write_json(out / "policy.json", document | {"config": config.model_dump(mode="json")})

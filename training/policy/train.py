@@ -13,29 +13,32 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-from runtime.locks import locked
+from runtime.child import end_with
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.checkpoint import write_file
+from training.output_folder import bytes_of, held, look_for_room
 from training.pictures.sheets import sheet, sheet_png
 from training.policy.checkpoint import check_same_base, read_state, restore_state, write_state
 from training.policy.config import PolicyConfig, load_config
 from training.policy.data import load_cases
 from training.policy.edit_cases import PolicyCase
 from training.policy.held_out_evaluation import column, edited, judged
+from training.policy.lora_file import add_lora
 from training.policy.loss_metrics import clip_fractions, mean_figures
-from training.policy.processes.exchange import gathered, gathered_rows, sum_gradients
+from training.policy.processes.exchange import gathered, gathered_rows, longest_wait, sum_gradients
 from training.policy.processes.memory import keep_memory
 from training.policy.registry import make_policy
 from training.policy.results import draw_curves, outcome, write_policy
@@ -76,12 +79,15 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     # 1. The same numbers every time.
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    waiting = InitProcessGroupKwargs(timeout=longest_wait(config))
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[waiting])
     if accelerator.device.type == "cpu":
         keep_memory()
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     state = read_state(out, config)
     if state is not None and (state["update"] >= config.updates or state["stopped"]):
+        if main:
+            add_lora(out, config.lora_rank, config.lora_alpha)
         return outcome(state)
 
     # 2. Requests, reward, policy.
@@ -108,6 +114,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         seed=config.seed,
     )
     trained = policy.trained()
+    if main:
+        look_for_room(out, 10 * bytes_of(trained))  # two adapters, a checkpoint of four such, and the one before
     average = {name: parameter.detach().clone() for name, parameter in trained.items()}
     optimizer = torch.optim.AdamW(
         trained.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -311,18 +319,26 @@ def averaged(trained: dict[str, nn.Parameter], average: dict[str, Tensor]) -> It
             parameter.data.copy_(now[name])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The process: says on one line what came of it. Returns: exit code."""
+def main(
+    arguments: list[str] | None = None,
+    joined: Callable[[timedelta], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> int:
+    """The process: says on one line what came of it. Returns: exit code.
+
+    joined: the group of the training's processes while it is open, told how long one waits for the others.
+    """
     parser = argparse.ArgumentParser(prog="python -m training.policy.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the policy")
     parser.add_argument("--config", type=Path, default=None, help="TOML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting over the file's")
     given = parser.parse_args(arguments)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with(os.getppid())  # a torchrun that is killed ends none of its processes; the folder would stay in use
     main_process = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(message)s")
     try:
         config = load_config(given.config, dict(setting(text) for text in given.set))
-        with locked(given.out) if main_process else nullcontext():
+        with joined(longest_wait(config)), held(given.out) if main_process else nullcontext():
             result = train_policy(config, given.out)
         if main_process:
             print(json.dumps(result))

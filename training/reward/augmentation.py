@@ -1,6 +1,6 @@
 """Variations of a training item: its mirror image, another wording of its instruction, another instruction.
 
-Mirrored items say "left" where they said "right"; those with lettering are not mirrored.
+Mirrored items say "left" where they said "right", in their labels, too; those with lettering are not mirrored.
 """
 
 import re
@@ -13,26 +13,45 @@ from training.reward.data import TrainingItem
 from training.reward.instruction_variants import SWAP_SHARE, Swap
 
 _MIRRORED = {"left": "right", "right": "left"}
-_MIRRORED_WORDS = re.compile(r"\b(left|right)\b")
+#: Whole words as `text_encoding` has them.
+_DIRECTION = re.compile(r"(?<![a-z0-9])(left|right)(?=(most|wards?|hand|)(?![a-z0-9]))", re.IGNORECASE)
+#: What is written in a picture stands in one of these, and does not read backwards.
+_QUOTES = frozenset('"\u201c\u201d\u201e\u00ab\u00bb')
+
+
+def mirrored_words(text: str) -> str:
+    """An instruction, or a label, of what it says seen in a mirror; letters keep their case."""
+    return _DIRECTION.sub(_other_side, text)
+
+
+def _other_side(word: re.Match[str]) -> str:
+    said = word.group()
+    other = _MIRRORED[said.lower()]
+    return other.upper() if said.isupper() else other.capitalize() if said[0].isupper() else other
+
+
+def shows_lettering(text: str) -> bool:
+    """Whether an instruction is about something written, which a mirror would make unreadable."""
+    return not _QUOTES.isdisjoint(text)
 
 
 def mirrored(item: TrainingItem) -> TrainingItem:
-    """`item` seen in a mirror, its instruction too; an item with lettering is returned as it is."""
+    """`item` seen in a mirror, its words too; an item with lettering is returned as it is."""
     features = item.features
-    if '"' in features.instruction:
+    if shows_lettering(features.instruction):
         return item
     geometry = features.geometry.copy()
     geometry[:, 0] *= -1
     seen = replace(
         features,
-        instruction=_MIRRORED_WORDS.sub(lambda word: _MIRRORED[word.group()], features.instruction),
+        instruction=mirrored_words(features.instruction),
         source=features.source[:, ::-1],
         edited=features.edited[:, ::-1],
         maps=features.maps[:, ::-1],
         places=features.places[..., ::-1],
         geometry=geometry,
     )
-    return replace(item, features=seen)
+    return replace(item, features=seen, labels=tuple(map(mirrored_words, item.labels)))
 
 
 def varied(item: TrainingItem, rng: np.random.Generator) -> TrainingItem:

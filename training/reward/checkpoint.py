@@ -16,7 +16,7 @@ from torch import nn
 from schemas.errors import BadInput
 from training import checkpoint
 from training.checkpoint import StateFormat
-from training.reward.config import RewardConfig
+from training.reward.config import RewardConfig, kept_config
 from training.reward.network import ARCHITECTURE
 from training.reward.objective import Parts
 
@@ -89,7 +89,7 @@ def read_state(out: Path, config: RewardConfig) -> dict[str, Any] | None:
         return None
     path = out / "training" / checkpoint.STATE_FILE
     check_architecture(path, state)
-    checkpoint.check_same_config(out, state["config"], config, STATE)
+    checkpoint.check_same_config(out, kept_config(state["config"]), config, STATE)
     sums = state.get("sums")
     whole = isinstance(sums, list) and [type(number) for number in sums] == [float] * len(Parts._fields)
     if not state["finished"] and not whole:

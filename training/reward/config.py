@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
 from schemas.record import first_fault
 from training.settings import read_toml
@@ -72,6 +73,20 @@ def parse_config(settings: dict[str, Any], thing: str) -> RewardConfig:
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> RewardConfig:
-    """The config in a TOML file with `overrides` over it. Raises: BadInput, naming the file or the setting."""
-    settings = read_toml(path)
-    return parse_config(settings | overrides, str(path) if path else "settings")
+    """The config in a TOML file with `overrides` over it; a relative backbone is the current folder's.
+
+    Raises: BadInput, naming the file or the setting.
+    """
+    settings = with_absolute_backbone(read_toml(path) | overrides, Path())
+    return parse_config(settings, str(path) if path else "settings")
+
+
+def kept_config(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in a reward's files; a relative backbone is of an earlier version, which trained in the checkout."""
+    return with_absolute_backbone(settings, CHECKOUT)
+
+
+def with_absolute_backbone(settings: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Settings with the folder of their backbone below `base` where it is relative."""
+    backbone = settings.get("backbone")
+    return settings | {"backbone": str(base.absolute() / backbone)} if isinstance(backbone, str) else settings

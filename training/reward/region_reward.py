@@ -17,7 +17,7 @@ from training.checkpoint import write_json, write_tensors
 from training.reward.batches import features_to_inputs
 from training.reward.calibration import Calibration, as_json
 from training.reward.checkpoint import SCHEMA, VERSION, read_reward, read_weights
-from training.reward.config import RewardConfig, parse_config
+from training.reward.config import RewardConfig, kept_config, parse_config
 from training.reward.features import Features, features_of
 from training.reward.network import ARCHITECTURE, NetworkConfig, RegionNet
 from training.reward.network_io import NetworkOutputs
@@ -126,7 +126,7 @@ def load(path: Path) -> RegionReward:
     Raises: BadInput for another architecture or schema, naming it, or where files are missing or damaged; NewerSchema.
     """
     document = read_reward(path / "reward.json", "train one: `regionwise train-reward`")
-    config = parse_config(document.get("config") or {}, str(path / "reward.json"))
+    config = parse_config(kept_config(document.get("config") or {}), str(path / "reward.json"))
     network = make_network(config)
     read_weights(path / "reward.safetensors", network)
     calibrations = {name: Calibration(*values) for name, values in document["calibration"].items()}

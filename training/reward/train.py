@@ -26,6 +26,7 @@ from pipeline.dataset.shards import read_manifest
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX
 from training.checkpoint import write_json
+from training.output_folder import bytes_of, held, look_for_room
 from training.reward.batches import RewardBatch, by_request, collate, training_batches
 from training.reward.calibration import Calibration, coverage, curve, expected_calibration_error, fit
 from training.reward.checkpoint import read_metrics, read_state, restore_state, write_state
@@ -50,7 +51,8 @@ def train_reward(
     max_minutes: at most so long for this call's steps; where it ends early the reward is written as it is by then, the
     metrics say `stopped: time`, and the next call goes on.
     on_step: called after each step with the number of steps done.
-    Raises: RunConflict where `out` was trained with another config; BadInput where it is of another architecture, or
+    Raises: RunConflict where `out` was trained with another config; CheckpointFailed where it cannot be written or the
+    disk is full, at once where that is so from the start; BadInput where it is of another architecture, or
     nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
     """
     # 1. The same numbers every time.
@@ -60,6 +62,8 @@ def train_reward(
     state = read_state(out, config)
     if state is not None and state["finished"]:
         return read_metrics(out)
+    network = make_network(config)
+    look_for_room(out, 7 * bytes_of(network.state_dict()))  # the reward, a checkpoint with moments, and the one before
 
     # 2. Data: whole requests, all in memory.
     dataset = Path(config.dataset)
@@ -80,7 +84,6 @@ def train_reward(
     read_s = time.monotonic() - started
 
     # 3. Network and optimiser, fresh or from the last checkpoint.
-    network = make_network(config)
     if config.start == "shipped" and state is None:
         start_from_shipped(network, config)
     optimizer = torch.optim.AdamW(
@@ -266,7 +269,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
         settings = dict(setting(text) for text in given.set)
-        metrics = train_reward(load_config(given.config, settings), given.out, given.max_minutes)
+        config = load_config(given.config, settings)
+        with held(given.out):
+            metrics = train_reward(config, given.out, given.max_minutes)
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
         return error.exit_code

@@ -28,6 +28,7 @@ from runtime.masks import rle_to_mask
 from schemas.errors import RegionwiseError
 from schemas.region import ObservedMask
 from schemas.sample import Sample
+from training.output_folder import look_for_room
 from training.predictions import ask, in_chunks, usable
 from training.reward_protocol import Prediction, Reward, RewardQuery
 from training.reward_registry import make_reward
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file (JSONL)")
     given = parser.parse_args(arguments)
     try:
+        look_for_room(given.out.parent, 0)
         lines = list(values_of_run(given.run, make_reward(given.reward)))
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)

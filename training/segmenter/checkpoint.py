@@ -23,7 +23,7 @@ from schemas.record import short_hash
 from training import checkpoint
 from training.checkpoint import StateFormat
 from training.segmenter.config import SegmenterConfig
-from training.segmenter.data import Pool, make_pool
+from training.segmenter.data import SIZE_PX, Pool, make_pool
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -131,13 +131,22 @@ def pool_in(folder: Path, config: SegmenterConfig) -> Pool:
 
     Raises: BadInput for a damaged file; CheckpointFailed.
     """
-    path = folder / f"pool-{short_hash('segmenter pool', config.seed, config.pool)}.npz"
+    path = _pool_file(folder, config)
     if path.is_file():
         return _read_pool(path)
     pool = make_pool(config.seed, config.pool)
     with checkpoint.reported_as_failed(path), whole_file(path) as stream:
         np.savez(stream, images=pool.images_nhwc_u8, labels=pool.labels_nhw)
     return pool
+
+
+def missing_pool_bytes(folder: Path, config: SegmenterConfig) -> int:
+    """What `pool_in` would write; 0 where the pictures are there."""
+    return 0 if _pool_file(folder, config).is_file() else 4 * SIZE_PX * SIZE_PX * config.pool
+
+
+def _pool_file(folder: Path, config: SegmenterConfig) -> Path:
+    return folder / f"pool-{short_hash('segmenter pool', config.seed, config.pool)}.npz"
 
 
 def _read_pool(path: Path) -> Pool:

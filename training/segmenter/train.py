@@ -23,8 +23,16 @@ import torch
 from pipeline.models.sam_architectures import SamSizes
 from runtime.checkout import checkout_commit
 from schemas.errors import BadInput, RegionwiseError
+from training.output_folder import bytes_of, held, look_for_room
 from training.segmenter.batches import draw_batch
-from training.segmenter.checkpoint import Progress, pool_in, restore_state, write_state, write_weights
+from training.segmenter.checkpoint import (
+    Progress,
+    missing_pool_bytes,
+    pool_in,
+    restore_state,
+    write_state,
+    write_weights,
+)
 from training.segmenter.config import TINY, SegmenterConfig
 from training.segmenter.model import Parts, forward, new_sam, objective, parameter_groups
 from training.settings import setting
@@ -45,15 +53,18 @@ def train_segmenter(
 
     max_minutes: at most so long for this call's steps. on_step: told the number of steps done, after each.
     sizes: of the network.
-    Raises: RunConflict where `out` was trained with another config but its length; BadInput for a damaged checkpoint.
+    Raises: RunConflict where `out` was trained with another config but its length; BadInput for a damaged checkpoint;
+    CheckpointFailed where `out` cannot be written or the disk is full.
     """
-    # 1. Pictures, all in memory.
+    # 1. Network, and pictures, all in memory.
     torch.set_num_threads(config.threads)
+    sam = new_sam(sizes, config.seed)
+    needed = 9 * bytes_of(sam.state_dict())  # the weights, a checkpoint with average and moments, and the one before
+    look_for_room(out, needed + missing_pool_bytes(out, config))
     pool = pool_in(out, config)
     log.info("%d pictures", len(pool))
 
-    # 2. Network and optimiser, fresh or from the last checkpoint.
-    sam = new_sam(sizes, config.seed)
+    # 2. Optimiser, and where it stood: fresh or from the last checkpoint.
     optimizer = torch.optim.AdamW(
         parameter_groups(sam, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
     )
@@ -133,7 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
-        done = train_segmenter(_config(given.set), given.out, given.max_minutes)
+        config = _config(given.set)
+        with held(given.out):
+            done = train_segmenter(config, given.out, given.max_minutes)
     except RegionwiseError as error:
         print(f"regionwise: {error}", file=sys.stderr)
         return error.exit_code

@@ -29,6 +29,7 @@ from training.policy.checkpoint import put_adapter, read_adapter
 from training.policy.config import PolicyConfig
 from training.policy.data import load_cases
 from training.policy.edit_cases import PolicyCase
+from training.policy.lora_file import LORA_FILE
 from training.policy.registry import make_policy
 from training.policy.rewards import RegionRewards, RewardQueue, nothing_known
 from training.policy.rollouts import Rollout, roll_out_requests
@@ -63,6 +64,10 @@ def test_the_average_follows_the_weights_at_the_pace_of_ema(
         torch.testing.assert_close(average[name], tensor + 0.25 * (now[name] - tensor), atol=1e-8, rtol=1e-5)
     kept = load_file(tmp_path / "adapter.safetensors")
     assert all(torch.equal(kept[name], average[name]) for name in start)
+    lora = (tmp_path / LORA_FILE).read_bytes()
+    (tmp_path / LORA_FILE).unlink()  # as an earlier version left it
+    train_policy(config, tmp_path)
+    assert (tmp_path / LORA_FILE).read_bytes() == lora
 
 
 def test_tests_see_the_average_and_leave_the_weights_as_they_were(random_policy: Path) -> None:
@@ -280,14 +285,16 @@ def test_an_adapter_of_another_model_is_refused_by_the_first_tensor_that_does_no
     assert all(torch.equal(p, before[name]) for name, p in policy.trained().items())
 
 
-@pytest.mark.parametrize("name", ["adapter.safetensors", "figures.jsonl", "curves.png", "training/state.json"])
+@pytest.mark.parametrize(
+    "name", ["adapter.safetensors", LORA_FILE, "figures.jsonl", "curves.png", "training/state.json"]
+)
 def test_whatever_file_cannot_be_written_is_named(
     plain_dataset: Path, random_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     if name == "curves.png":
         monkeypatch.setattr(results, "curves", lambda _, path, **__: path.write_bytes(b""))
     (tmp_path / name / "in its way").mkdir(parents=True)
-    with pytest.raises(CheckpointFailed, match=rf"{name}: cannot be written: .*; make room and start again"):
+    with pytest.raises(CheckpointFailed, match=rf"{name}: cannot be written: .*; make it writable and start again"):
         train_policy(brief(plain_dataset, random_policy, updates=1), tmp_path)
 
 

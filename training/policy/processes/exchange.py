@@ -5,11 +5,29 @@ Every process calls these with rows of its own, and all get the same.
 
 import json
 from collections.abc import Iterable
+from datetime import timedelta
+from math import ceil
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+
+from training.policy.config import PolicyConfig
+
+#: What one process may be behind the others besides its rewards; gloo's default for all.
+SLACK = timedelta(minutes=30)
+
+
+def longest_wait(config: PolicyConfig) -> timedelta:
+    """How long a process waits for the others before it takes them for lost: longer than they may wait for rewards.
+
+    A slow reward is missing in the end, and the training goes on. Counted for a process that has all requests, each of
+    a token grid of its own, in an update that is tested.
+    """
+    sampled = config.requests * ceil(config.group / config.sample_batch)
+    tested = ceil(config.evaluation_requests / config.sample_batch) * (2 if config.second_reward else 1)
+    return SLACK + (sampled + tested) * timedelta(seconds=config.reward_timeout_s)
 
 
 def gathered(accelerator: Accelerator, tensor: Tensor, filler: float) -> tuple[Tensor, slice]:

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -75,13 +76,20 @@ def train_rank(arguments: list[str]) -> int:
     gpus = torch.cuda.device_count()
     if gpus and n_processes > gpus:
         raise BadInput(f"{n_processes} processes", f"are more than there are GPUs ({gpus})", "ask for fewer")
-    store = torch.distributed.FileStore(os.environ[STORE], n_processes)  # type: ignore[attr-defined]
-    backend = "nccl" if gpus else "gloo"
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=n_processes)
-    try:
-        return train(arguments)
-    finally:
-        torch.distributed.destroy_process_group()
+
+    @contextmanager
+    def joined(longest_wait: timedelta) -> Iterator[None]:
+        store = torch.distributed.FileStore(os.environ[STORE], n_processes)  # type: ignore[attr-defined]
+        backend = "nccl" if gpus else "gloo"
+        torch.distributed.init_process_group(
+            backend, timeout=longest_wait, store=store, rank=rank, world_size=n_processes
+        )
+        try:
+            yield
+        finally:
+            torch.distributed.destroy_process_group()
+
+    return train(arguments, joined)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -29,6 +29,7 @@ from training.evaluation.probes import PROBES, drop_source, mirror, permute_mask
 from training.evaluation.ranking_calibration import calibration, ranking, reliability
 from training.evaluation.reward_metrics import evaluate, photo_row, write_metrics
 from training.predictions import ask, mean_reward, phi_of, usable
+from training.reward.augmentation import mirrored_words
 from training.reward.pixel_difference import PixelDifference
 from training.reward_protocol import Predicted, Prediction, RegionPrediction, RewardQuery
 
@@ -249,12 +250,15 @@ def test_probes_do_what_they_say(cases: list[DefectCase]) -> None:
                 "source_dropped": (True, False, False),
                 "instruction_swapped": (False, True, False),
                 "masks_permuted": (False, False, False),
-                "mirrored": (True, False, True),
+                "mirrored": (True, mirrored_words(case.query.instruction) != case.query.instruction, True),
             }[name]
             assert (source, words, edited) == wanted, name
     assert (drop_source(query).source == 128).all()
     assert (mirror(mirror(query)).edited == query.edited).all()
     assert (mirror(query).edited[:, 0] == query.edited[:, -1]).all()
+    assert mirror(replace(query, instruction="Left, then right")).instruction == "Right, then left"
+    written = [replace(cases[0], query=replace(query, instruction='write "HI"')), cases[1]]
+    assert PROBES["mirrored"](written).index == [1]
 
 
 def test_permuted_masks_go_round() -> None:

@@ -11,7 +11,7 @@ import torch
 from pipeline.dataset.shards import read_dataset
 from schemas.errors import BadInput, TooManyRejected
 from schemas.region import region_id
-from training.reward.augmentation import mirrored, swapped
+from training.reward.augmentation import mirrored, mirrored_words, swapped
 from training.reward.batches import by_request, collate, training_batches
 from training.reward.data import Counts, TrainingItem, check_counts, count_scores, item_of, load_items
 from training.reward.instruction_variants import OPERATIONS
@@ -102,8 +102,37 @@ def test_a_mirror_turns_pixels_places_and_words(items: list[TrainingItem]) -> No
     assert np.array_equal(again.maps, item.features.maps)
 
 
-def test_lettering_is_not_mirrored(items: list[TrainingItem]) -> None:
-    item = replace(items[0], features=replace(items[0].features, instruction='Write "HI" on the left disc.'))
+def worded(item: TrainingItem, instruction: str, *labels: str) -> TrainingItem:
+    return replace(item, features=replace(item.features, instruction=instruction), labels=labels or item.labels)
+
+
+def test_a_mirror_turns_labels_with_the_instruction_so_that_they_still_name_their_region(
+    items: list[TrainingItem],
+) -> None:
+    turned = mirrored(worded(items[0], "Left mug: paint it. LEFT!", "left mug", *items[0].labels[1:]))
+    assert turned.features.instruction == "Right mug: paint it. RIGHT!"
+    assert turned.labels[0] == "right mug"
+    named = collate([turned]).named[0, 0]
+    assert named.nonzero().flatten().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "turned"),
+    [
+        ("the leftmost cup", "the rightmost cup"),
+        ("Move it rightwards, then leftward", "Move it leftwards, then rightward"),
+        ("the left-hand side, upper_left", "the right-hand side, upper_right"),
+        ("a bright, leftover frightened thing", "a bright, leftover frightened thing"),
+    ],
+)
+def test_a_mirror_turns_whole_words_of_direction(given: str, turned: str) -> None:
+    assert mirrored_words(given) == turned
+    assert mirrored_words(turned) == given
+
+
+@pytest.mark.parametrize("text", ['Write "HI" on it.', "Write \u201cHI\u201d on it.", "Write \u00abHI\u00bb on it."])
+def test_lettering_is_not_mirrored(items: list[TrainingItem], text: str) -> None:
+    item = worded(items[0], text)
     assert mirrored(item) is item
 
 

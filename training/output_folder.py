@@ -1,0 +1,72 @@
+"""The folder that a training writes into: held by one process, and looked at before the work begins.
+
+A training may take hours before it first writes, so that it cannot write is to be known at its start.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from shutil import disk_usage
+from tempfile import TemporaryFile
+
+from torch import Tensor
+
+from runtime.locks import locked
+from training.checkpoint import CheckpointFailed, reported_as_failed
+
+#: What else a training writes: settings, figures, some pictures.
+MARGIN_BYTES = 4 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What a file system says that cannot keep room for a file.
+_CANNOT_SAY = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Holds a training's folder, so that no second training writes into it.
+
+    Raises: RunInUse, naming the process that holds it; CheckpointFailed where it cannot be written.
+    """
+    with ExitStack() as stack:
+        with reported_as_failed(out):
+            stack.enter_context(locked(out))
+        yield
+
+
+def bytes_of(*groups: Mapping[str, Tensor]) -> int:
+    """The bytes of all these tensors."""
+    return sum(tensor.nbytes for tensors in groups for tensor in tensors.values())
+
+
+def look_for_room(out: Path, n_bytes: int) -> None:
+    """Looks whether `out`, which need not be there yet, takes `n_bytes` and `MARGIN_BYTES` more; nothing is left there.
+
+    Raises: CheckpointFailed, naming what is in the way and what to do.
+    """
+    wanted = n_bytes + MARGIN_BYTES
+    try:
+        place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+        with TemporaryFile(dir=place) as file:
+            _keep_room(file.fileno(), place, wanted)
+    except OSError as error:
+        if error.errno not in _FULL:
+            remedy = "make it writable, or train into another folder"
+            raise CheckpointFailed(str(out), f"cannot be written: {error.strerror or error}", remedy) from None
+        fault = f"has no room for {-(-wanted >> 20)} MiB of checkpoints: {error.strerror}"
+        raise CheckpointFailed(str(out), fault, "make room and start again") from None
+
+
+def _keep_room(descriptor: int, place: Path, n_bytes: int) -> None:
+    """Keeps room for an open file. Raises: OSError where there is not so much."""
+    if sys.platform != "linux":
+        if disk_usage(place).free < n_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    except OSError as error:
+        if error.errno not in _CANNOT_SAY:
+            raise
