@@ -1,7 +1,7 @@
 """The fields of a request line from its text: JSON of a bounded length and depth, or the cells of a table's row.
 
-In a table lists are JSON in their cell, and an empty cell is a field that is not given. `source` is one path; `label`,
-`role`, `operation` and `box` make the one target of a request.
+In a table lists are JSON in their cell, and an empty cell is a field that is not given. `source` is one path; `label`
+and the other `TARGET_COLUMNS` make the one target of a request.
 """
 
 import json
@@ -27,8 +27,10 @@ JSON_CELLS = {
     "candidates": '[{"path": "edits/a.png"}]',
     "turns": '["Make it red", "Remove the cup"]',
     "box": "[1, 2, 30, 40]",
+    "destination": "[1, 2, 30, 40]",
+    "parameters": '{"color": "red"}',
 }
-TARGET_COLUMNS = ("label", "role", "operation", "box")
+TARGET_COLUMNS = ("label", "role", "operation", "parameters", "box", "destination")
 #: One column of each at least: no request does without.
 REQUIRED = (("id",), ("source", "sources"), ("instruction",))
 COLUMNS = (*RequestLine.model_fields, "source", *TARGET_COLUMNS)

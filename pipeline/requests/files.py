@@ -5,8 +5,9 @@ Lines go into the plan as they are; what is wrong with one becomes a reject in t
 relative to the file's folder and may not leave it; remote addresses are refused.
 """
 
+import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.requests.fields import LINE_MAX_BYTES, TOO_LONG, ReadLine, fields_of_text
 from pipeline.requests.tables import check_not_utf16, read_csv, read_parquet
@@ -89,7 +90,7 @@ def _outside_file(root: Path, path: str) -> Path:
     if "://" in path:
         raise BadImage("remote_refused", "remote sources are off; copy the file into the folder")
     try:
-        file = (root / path).resolve()
+        file = _as_spelt(root, path).resolve()
         inside = file.is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError) as error:
         raise BadImage("missing_file", f"{type(error).__name__}") from None
@@ -97,9 +98,26 @@ def _outside_file(root: Path, path: str) -> Path:
         raise BadImage("path_outside", "the path leaves the request file's folder")
     try:
         if not file.is_file():
-            raise BadImage("missing_file", "no such file")
+            raise BadImage("missing_file", f"no such file{_hint(root, path)}")
         if file.stat().st_size > MAX_FILE_BYTES:
             raise BadImage("too_large", f"the file has {file.stat().st_size} bytes")
     except OSError as error:
         raise BadImage("missing_file", f"{type(error).__name__}") from None
     return file
+
+
+def _as_spelt(root: Path, path: str) -> Path:
+    """`path` below `root`, or the file that people see by that name: in another Unicode form, / written as \\."""
+    if (root / path).exists():
+        return root / path
+    found = root
+    for part in PurePosixPath(path.replace("\\", "/")).parts:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        found = next((found / form for form in forms if (found / form).exists()), found / part)
+    return found if found.exists() else root / path
+
+
+def _hint(root: Path, path: str) -> str:
+    if path != path.strip() and _as_spelt(root, path.strip()).is_file():
+        return "; there is one without the spaces around its name"
+    return "; paths are relative to the request file's folder"
