@@ -29,7 +29,7 @@ MEANINGS = {
     "changed_all_over": "pixels changed nearly everywhere, not only where they should",
     "duplicate_across_sources": "a near copy of a candidate made from another source",
     "duplicate_id": "a request with that name came before",
-    "duplicate_request": "the same instruction on a near copy of another request's source",
+    "duplicate_request": "the same instruction and targets on a near copy of another request's source",
     "empty_file": "the image file has no bytes",
     "kills_worker": "a worker process ended three times while it worked on it",
     "missing_file": "a file that the request names is not there",
