@@ -1,12 +1,19 @@
-"""`regionwise trace`: what became of one request or candidate, stage by stage, up to the tar that holds it."""
+"""`regionwise trace`: what became of one request or candidate, stage by stage, up to the tar that holds it.
+
+A row that is in no tar was left out by the export, or not exported yet: which of them is said too.
+"""
 
 import json
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from pipeline.dataset.export import read_dropped
+from pipeline.dataset.plan import DroppedKey
 from pipeline.run.folder import STAGES, Row, read_build_info, read_done, read_rows
 from runtime.files import NotPlainTar, tar_members
 from schemas.errors import BadInput, printable
@@ -18,7 +25,9 @@ def trace_key(run: Path, key: str, as_json: bool) -> None:
     found = list(_facts(run, key))
     if not found:
         raise BadInput(f"key {key!r}", f"is in no stage of {run}", "give a request's id or name, or a sample's key")
-    tars = _tars_of(run, {fact["key"] for fact in found if fact["stage"] == STAGES[-1] and fact["kept"]})
+    kept = {fact["key"] for fact in found if fact["stage"] == STAGES[-1] and fact["kept"]}
+    tars = _tars_of(run, kept)
+    found += [_left_out(drop) for drop in read_dropped(run) if drop.key in kept - tars.keys()]
     if as_json:
         print(json.dumps({"key": key, "rows": found, "tars": tars}))
         return
@@ -26,8 +35,15 @@ def trace_key(run: Path, key: str, as_json: bool) -> None:
     for fact in found:
         line = f"{fact['stage']:<11}{fact['key']:<34}{'kept' if fact['kept'] else 'dropped':<8}{fact['what']}"
         console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
-    for sample, tar in tars.items():
+    dropped = {fact["key"] for fact in found if not fact["kept"]}
+    waiting = dict.fromkeys(sorted(kept - tars.keys() - dropped), "in no tar yet; write them with `regionwise export`")
+    for sample, tar in (tars | waiting).items():
         console.print(f"{'dataset':<11}{sample:<34}{tar}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _left_out(drop: DroppedKey) -> dict[str, Any]:
+    what = f"{drop.reason}: repeats {drop.same_as}"
+    return {"stage": "export", "part": None, "key": drop.key, "kept": False, "what": what, "record": asdict(drop)}
 
 
 def _facts(run: Path, key: str) -> Iterator[dict[str, Any]]:
@@ -42,8 +58,14 @@ def _facts(run: Path, key: str) -> Iterator[dict[str, Any]]:
 
 def _is_about(row: Row, key: str) -> bool:
     sample = row.sample if isinstance(row, Rejection) else row
-    ids = {sample.request.id, sample.request.name} if sample else {row.key}
-    return key in {row.key, *row.key.split("-"), *ids} or (isinstance(row, Rejection) and key == row.name)
+    names = {row.name} if isinstance(row, Rejection) else set[str]()
+    names |= {sample.request.id, sample.request.name} if sample else set()
+    return _composed(key) in map(_composed, {row.key, *row.key.split("-"), *names})
+
+
+def _composed(name: str) -> str:
+    """A name in one Unicode form: what is typed and what stands in a file may differ in theirs."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _fact(row: Row, stage: str, part: int) -> dict[str, Any]:

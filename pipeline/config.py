@@ -110,7 +110,11 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> BuildConfig:
     try:
         return BuildConfig.model_validate(settings | overrides)
     except ValidationError as error:
-        raise BadInput(str(path) if path else "settings", first_fault(error), "see `regionwise build --help`") from None
+        raise BadInput(
+            str(path) if path else "settings",
+            first_fault(error, BuildConfig.model_fields),
+            "see `regionwise build --help`",
+        ) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

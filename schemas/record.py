@@ -5,7 +5,8 @@ An older document is upgraded step by step through `UPGRADES`; a newer one is re
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Self
 
@@ -18,6 +19,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from schemas.errors import BadInput, NewerSchema
 
@@ -68,7 +70,9 @@ class Document(Record):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise BadInput(thing, first_fault(error), f"make it fit docs/schemas/{cls.schema_name}.json") from None
+            raise BadInput(
+                thing, first_fault(error, cls.model_fields), f"make it fit docs/schemas/{cls.schema_name}.json"
+            ) from None
 
     @classmethod
     def from_json(cls, text: str | bytes, *, thing: str) -> Self:
@@ -101,13 +105,35 @@ def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[st
     return fields
 
 
-def first_fault(error: ValidationError) -> str:
-    """The first fault of a validation error as `field: what is wrong`, on one line of at most 300 characters."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part)[:80] for part in fault["loc"])
-    what = fault["msg"].removeprefix("Value error, ")
+def ordered_faults(error: ValidationError) -> list[ErrorDetails]:
+    """The faults of a validation error, fields that are not known first: one that is missing is often one of them."""
+    faults = error.errors(include_url=False, include_input=False)
+    return sorted(faults, key=lambda fault: fault["type"] != "extra_forbidden")
+
+
+def first_fault(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """The first fault of a validation error as `field: what is wrong`, on one line of at most 300 characters.
+
+    known: the fields that there are; of an unknown one it says which was meant, these or those that are missing.
+    """
+    faults = ordered_faults(error)
+    place = ".".join(str(part)[:80] for part in faults[0]["loc"])
+    what = faults[0]["msg"].removeprefix("Value error, ")
+    if faults[0]["type"] == "extra_forbidden":
+        what += _meant(faults, known)
     more = f" (+{error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return " ".join(f"{place}{': ' if place else ''}{what}{more}".split())[:300]
+
+
+def _meant(faults: list[ErrorDetails], known: Iterable[str]) -> str:
+    """`, did you mean instruction?` where the first fault's field is near one that is known or missing beside it."""
+    *beside, name = faults[0]["loc"]
+    missing = [
+        str(fault["loc"][-1]) for fault in faults if fault["type"] == "missing" and [*fault["loc"][:-1]] == beside
+    ]
+    by_case = {field.casefold(): field for field in [*missing, *(known if not beside else ())]}
+    near = get_close_matches(str(name).strip().casefold(), by_case, n=1, cutoff=0.75)
+    return f", did you mean {by_case[near[0]]}?" if near else ""
 
 
 #: Kept, because `json.dumps` makes an encoder anew for each call, and ids are made by the hundred thousand.

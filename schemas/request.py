@@ -1,7 +1,8 @@
 """What is asked for: one edit request, of one or several sources, in one or several turns."""
 
+import math
 import unicodedata
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -84,11 +85,31 @@ def _check_structure(kind: RequestKind, n_sources: int, turns: tuple[str, ...], 
             raise ValueError(f"targets.{index}: reference to source {target.reference.source} does not exist")
 
 
+def _whole_pixels(box: Any) -> Any:
+    """A box as detectors give it, with fractions: its sides at the nearest pixels, one apart at least."""
+    numbers = isinstance(box, list | tuple) and all(type(side) in (int, float) and math.isfinite(side) for side in box)
+    if not numbers or len(box) != 4 or all(side == int(side) for side in box):
+        return box
+    x1, y1, x2, y2 = (math.floor(side + 0.5) for side in box)
+    return [x1, y1, max(x2, x1 + 1) if box[2] > box[0] else x2, max(y2, y1 + 1) if box[3] > box[1] else y2]
+
+
+def _target_as_meant(target: Any) -> Any:
+    """A target of a request file with whole pixels and the operation in our spelling."""
+    if not isinstance(target, dict):
+        return target
+    boxes = {name: _whole_pixels(target[name]) for name in ("box", "destination") if name in target}
+    if isinstance(reference := target.get("reference"), dict) and "box" in reference:
+        boxes["reference"] = reference | {"box": _whole_pixels(reference["box"])}
+    return target | boxes | ({"operation": "recolour"} if target.get("operation") == "recolor" else {})
+
+
 class RequestLine(Document):
     """One line of a user's request file: what a person or a program writes.
 
     sources: paths relative to the file's folder; the first is the canvas that is edited. id: the user's own name.
     source_group: requests of one group share a split: frames of a film, a stereo pair, shots of one object.
+    Boxes with fractions are rounded to whole pixels, `recolor` is `recolour`.
     """
 
     schema_name: ClassVar[str] = "request-line"
@@ -103,6 +124,12 @@ class RequestLine(Document):
     edit_type: Label | None = None
     split: Split | None = None
     source_group: ExternalName | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _targets_as_meant(cls, data: Any) -> Any:
+        targets = data.get("targets") if isinstance(data, dict) else None
+        return data | {"targets": [_target_as_meant(one) for one in targets]} if isinstance(targets, list) else data
 
     @model_validator(mode="after")
     def _structure(self) -> Self:

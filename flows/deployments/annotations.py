@@ -4,15 +4,17 @@ The token stands in the worker's environment, under the name that `token_env` gi
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from annotation.studio.http import StudioSettings
 from flows.collect import Watch, collect_run, watch_run
+from flows.deployments.parameters import RunFolder, checked
 from flows.push import push_run
 from flows.push_settings import TOKEN_ENV, PushSettings, push_settings
 from flows.studio_clients import studio_settings
@@ -36,8 +38,9 @@ def collect(run: Path, settings: StudioSettings, snapshot: str | None) -> dict[s
 
 
 @flow(name="push-annotations", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
+@checked
 def push_annotations(
-    run: str,
+    run: RunFolder,
     url: str | None = None,
     token_env: str = TOKEN_ENV,
     studio: str | None = None,
@@ -77,21 +80,22 @@ def push_annotations(
         batch: tasks in one import.
     """
     given = dict(locals())  # the parameters: no other name is there yet
-    settings = push_settings({name: value for name, value in given.items() if name != "run" and value != ""})
+    settings = push_settings({name: value for name, value in given.items() if name != "run"})
     folder = Path(run).resolve()
     facts = push(folder, settings)
     return _with_table(folder, "pushed", facts)
 
 
 @flow(name="collect-annotations", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
+@checked
 def collect_annotations(
-    run: str,
+    run: RunFolder,
     url: str | None = None,
     token_env: str = TOKEN_ENV,
     studio: str | None = None,
     snapshot: str | None = None,
-    looks: int = 1,
-    every_s: float = 30.0,
+    looks: Annotated[int, Field(ge=1)] = 1,
+    every_s: Annotated[float, Field(gt=0)] = 30.0,
 ) -> dict[str, Any]:
     """Reads what is new or changed in a run's Label Studio projects into its annotation store.
 
@@ -105,11 +109,11 @@ def collect_annotations(
         every_s: seconds between looks.
     """
     folder = Path(run).resolve()
-    settings, _ = studio_settings(folder, url or None, token_env, Path(studio) if studio else None)
+    settings, _ = studio_settings(folder, url, token_env, Path(studio) if studio else None)
     if looks > 1:
         logger = get_run_logger()
         watch_run(folder, settings, Watch(every_s, looks=looks - 1), lambda found: logger.info("%s", found))
-    facts = collect(folder, settings, snapshot or None)
+    facts = collect(folder, settings, snapshot)
     return _with_table(folder, "collected", facts)
 
 

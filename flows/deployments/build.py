@@ -18,9 +18,10 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.deployments.parameters import Processes, RunFolder, checked
 from pipeline.build import Invocation, check_reject_share, open_models, run_stage_part, stage_counts, stages_of
 from pipeline.build_models import LocalModels
-from pipeline.config import BuildConfig, load_config
+from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
 from pipeline.prepare import prepare_run, run_info
@@ -108,8 +109,13 @@ def _run_name() -> str:
 
 
 @flow(name="build-dataset", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
+@checked
 def build_dataset(
-    run: str, config: BuildConfig, workers: int = 2, model_workers: int | None = None, dask: str | None = None
+    run: RunFolder,
+    config: BuildConfig,
+    workers: Processes = 2,
+    model_workers: Processes | None = None,
+    dask: str | None = None,
 ) -> dict[str, Any]:
     """Builds a dataset, or goes on with one: requests, candidates, regions, gates, then tars, verify and report.
 
@@ -122,24 +128,19 @@ def build_dataset(
     """
     folder = Path(run).resolve()
     with locked(folder):
-        prepare_run(folder, _checked(config))
+        prepare_run(folder, config)
         with (
-            open_models(folder, _checked(config), model_workers or workers, dask or None) as (channel, _),
-            open_workers(workers, dask or None, folder) as executor,
+            open_models(folder, config, model_workers or workers, dask) as (channel, _),
+            open_workers(workers, dask, folder) as executor,
         ):
             _run_parts(str(folder), executor, workers, Invocation(channel=channel))
             info = read_build_info(folder)
             counts = stage_counts(folder, info.n_parts)
-            check_reject_share(folder, counts, _checked(config).max_reject_share)
+            check_reject_share(folder, counts, config.max_reject_share)
             manifest = export(str(folder), executor)
         check(str(folder))
         page = report(str(folder))
     return _show(folder, manifest, page)
-
-
-def _checked(config: BuildConfig | dict[str, Any]) -> BuildConfig:
-    """Prefect hands over JSON; checked here, a fault is one line. Raises: BadInput."""
-    return config if isinstance(config, BuildConfig) else load_config(None, config)
 
 
 def _run_parts(run: str, executor: Executor, workers: int, invocation: Invocation) -> None:

@@ -12,6 +12,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from flows.deployments.parameters import Processes, RunFolder, checked
 from flows.train_policy import PolicyTraining, figures, train_policy_of_run
 
 
@@ -27,12 +28,13 @@ def train(run: Path, training: PolicyTraining) -> dict[str, Any]:
 
 
 @flow(name="train-policy", flow_run_name=_run_name, validate_parameters=False, persist_result=False)
+@checked
 def train_policy(
-    run: str,
+    run: RunFolder,
     config: dict[str, Any] | None = None,
     config_file: str | None = None,
     name: str = "policy",
-    processes: int = 1,
+    processes: Processes = 1,
 ) -> dict[str, Any]:
     """Trains a policy on a run's dataset into RUN/policy/NAME; run again, it goes on from its last checkpoint.
 
@@ -45,7 +47,7 @@ def train_policy(
     """
     settings = tuple(f"{key}={json.dumps(value)}" for key, value in (config or {}).items())
     file = Path(config_file) if config_file else None
-    found = train(Path(run).resolve(), PolicyTraining(name, file, settings, int(processes)))
+    found = train(Path(run).resolve(), PolicyTraining(name, file, settings, processes))
     names = ("held-out requests", "before", "after", "difference")
     rows = [dict(zip(names, shown, strict=True)) for shown in figures(found)]
     said = f"{found['policy']} after {found['updates']} updates. {found['stopped']}".strip()

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,21 +14,22 @@ from pipeline.build import stage_counts
 from pipeline.dataset.card import write_card
 from pipeline.dataset.consensus_files import consensus_digests
 from pipeline.dataset.manifest import totals, with_digest
-from pipeline.dataset.plan import DatasetPlan, ShardPlan, plan_dataset
+from pipeline.dataset.plan import DatasetPlan, DroppedKey, ShardPlan, plan_dataset
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
 from pipeline.prepare import config_of
 from pipeline.run.folder import build_digest, is_whole, read_build_info, read_done, without_folders
 from runtime.files import link_or_copy, remove_folder, sha256_of_file, write_whole
 from schemas.dataset_row import DatasetRow
-from schemas.errors import BadInput
+from schemas.errors import BadInput, DamagedFile
 from schemas.json_schema import json_schema
 from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
-from schemas.record import Record, short_hash
+from schemas.record import Record, first_fault, short_hash
 
 #: Where a dataset is written, and where the one before waits to be removed.
 NEW, OLD = ".dataset-new", ".dataset-old"
 SHARD_PLAN = TypeAdapter(ShardPlan)
+DROPPED_KEY = TypeAdapter(DroppedKey)
 
 
 def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> Manifest:
@@ -89,6 +90,19 @@ def _scores_digest(run: Path, info: BuildInfo, scores: str) -> str:
 def _write_dropped(run: Path, plan: DatasetPlan) -> None:
     lines = (json.dumps(asdict(drop), sort_keys=True) + "\n" for drop in plan.dropped)
     write_whole(run / "export" / "dropped.jsonl", "".join(lines))
+
+
+def read_dropped(run: Path) -> Iterator[DroppedKey]:
+    """What the last export of a run left out; nothing before the first. Raises: DamagedFile."""
+    path = run / "export" / "dropped.jsonl"
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                yield DROPPED_KEY.validate_json(line)
+            except ValidationError as error:
+                raise DamagedFile(str(path), first_fault(error), "run `regionwise export`") from None
 
 
 def _check_done(run: Path, info: BuildInfo) -> None:

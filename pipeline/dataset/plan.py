@@ -4,8 +4,9 @@ A split is drawn for a whole cluster of near-duplicate sources, so no source and
 splits. Shards follow the parts' order, with the candidates of a request side by side.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -13,11 +14,12 @@ from typing import Literal
 import pandas as pd
 
 from pipeline.config import SplitShares
+from pipeline.dataset.asked import asks_the_same, read_requests
 from pipeline.gates.duplicates import HASH_BYTES, cluster
 from pipeline.run.folder import read_columns
 from schemas.errors import DamagedFile
 from schemas.record import short_hash
-from schemas.request import Split
+from schemas.request import EditRequest, Split
 
 COLUMNS = [
     "key",
@@ -72,7 +74,7 @@ def plan_dataset(run: Path, n_parts: int, shares: SplitShares, seed: int, shard_
     if rows.empty:
         return DatasetPlan((), ())
     rows = rows.join(source_clusters(rows), on="request")
-    kept, repeated = drop_repeated_requests(rows)
+    kept, repeated = drop_repeated_requests(rows, partial(read_requests, run))
     kept, collapsed = drop_same_edits(kept)
     splits = assign_splits(kept, shares, seed)
     return DatasetPlan(tuple(cut_shards(kept, splits, shard_samples)), (*repeated, *collapsed))
@@ -137,13 +139,38 @@ def _join(parent: dict[str, str], first: str, second: str) -> None:
     parent[high] = low
 
 
-def drop_repeated_requests(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
-    """Without requests that give an earlier one's instruction on a near-duplicate of its source."""
+def drop_repeated_requests(
+    rows: pd.DataFrame, read: Callable[[int, set[str]], dict[str, EditRequest]]
+) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:
+    """Without requests that ask what an earlier one asks, instruction and targets, of a near-duplicate of its source.
+
+    read: gives requests of a part by their ids; asked for those alone that share canvas and instruction with another.
+    """
+    alike = ["canvas", "instruction"]
     requests = rows.drop_duplicates(["part", "request"])
-    first = requests.groupby(["canvas", "instruction"], sort=False)[["part", "request"]].first()
-    marked = rows.merge(first, "left", left_on=["canvas", "instruction"], right_index=True, suffixes=("", "_first"))
-    keep = (marked["request"] == marked["request_first"]) & (marked["part"] == marked["part_first"])
+    suspects = requests[requests.duplicated(alike, keep=False)]
+    asked = {part: read(part, set(suspects["request"][suspects["part"] == part])) for part in set(suspects["part"])}
+    repeats: dict[tuple[int, str], str] = {}
+    for _, group in suspects.groupby(alike, sort=False):
+        places = list(zip(group["part"].tolist(), group["request"].tolist(), strict=True))
+        repeats |= _repeats([(place, asked[place[0]][place[1]]) for place in places])
+    firsts = [repeats.get(place) for place in zip(rows["part"].tolist(), rows["request"].tolist(), strict=True)]
+    marked = rows.assign(request_first=pd.Series(firsts, index=rows.index, dtype="object"))
+    keep = marked["request_first"].isna()
     return rows[keep], _dropped(marked[~keep], "duplicate_request", "request_first")
+
+
+def _repeats(requests: list[tuple[tuple[int, str], EditRequest]]) -> dict[tuple[int, str], str]:
+    """(part, id) -> id of the first request that asks the same, for those that are not the first."""
+    kept: list[EditRequest] = []
+    repeats: dict[tuple[int, str], str] = {}
+    for place, request in requests:
+        first = next((one for one in kept if asks_the_same(one, request)), None)
+        if first is None:
+            kept.append(request)
+        else:
+            repeats[place] = first.id
+    return repeats
 
 
 def drop_same_edits(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[DroppedKey, ...]]:

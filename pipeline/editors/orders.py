@@ -51,7 +51,9 @@ def order_of(target: Target, image: ImageU8, mask: MaskBool, rng: np.random.Gene
     if operation == "other":
         raise CannotEdit("unknown_operation", f"{target.label!r}: operation {operation!r} is none of {VOCABULARY}")
     if operation in ("move", "resize") and target.destination is None:
-        raise CannotEdit("no_destination", f"{target.label!r} shall {operation}, but has no destination")
+        raise CannotEdit(
+            "no_destination", f"{target.label!r} shall {operation}, but has no destination; give it a box there"
+        )
     target = target.model_copy(update={"operation": operation})
     here = mean_lab(image, mask)
     needed = _needed(operation, target)

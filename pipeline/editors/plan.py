@@ -101,7 +101,7 @@ def make_plan(request: EditRequest, sources: list[ImageU8]) -> Plan:
     Raises: CannotEdit with reason `no_target`, `no_target_box`, `bad_target_box`, `no_source`, or as `order_of`.
     """
     if not request.targets:
-        raise CannotEdit("no_target", "the request names no target")
+        raise CannotEdit("no_target", "the request names no target; give targets, or build with --detector")
     canvas = sources[0]
     steps: list[Step] = []
     image = canvas
@@ -124,14 +124,14 @@ def _mask(canvas: ImageU8, target: Target) -> MaskBool:
     if target.box is None and target.mask is None:
         if target.operation in GLOBAL_OPERATIONS and _means_everything(target.label):
             return np.ones(canvas.shape[:2], dtype=np.bool_)
-        raise CannotEdit("no_target_box", f"target {target.label!r} has neither box nor mask")
+        raise CannotEdit("no_target_box", f"target {target.label!r} has neither box nor mask; give it a box")
     try:
         mask = target_mask(canvas, target)
     except ValueError as error:
         raise CannotEdit("bad_target_box", str(error)) from None
     if mask.any():
         return mask
-    raise CannotEdit("bad_target_box", f"target {target.label!r} covers no pixel")
+    raise CannotEdit("bad_target_box", f"target {target.label!r} covers no pixel; give it a box inside the image")
 
 
 def carry_out(order: Order, image: ImageU8, thing: MaskBool, sources: list[ImageU8] | tuple[ImageU8, ...]) -> Painted:
@@ -167,7 +167,7 @@ def _colour(order: Order) -> Lab:
 
 def _box(order: Order, image: ImageU8) -> tuple[int, int, int, int]:
     if order.box is None:
-        raise CannotEdit("no_target_box", "something to be put in needs a box")
+        raise CannotEdit("no_target_box", "something to be put in needs a box; give it one")
     return clip_box(order.box, image.shape[1], image.shape[0])
 
 

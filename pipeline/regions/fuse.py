@@ -2,14 +2,15 @@
 
 Every pixel has at most one owner among the targets. A target's *core* is its mask (else its box) with its destination;
 its *reach* is its boxes and its core, grown by a margin. A pixel belongs to the target whose reach holds it and whose
-core is nearest; inside several cores to the smallest core; then to the first target. A target over the whole image owns
-what no other region took. Changed pixels without an owner become `extra-0`, `extra-1`, ... of their candidate.
+core is nearest; inside several cores to the smallest core; then to the first target. Targets of one place, as two
+words for one thing, own it together and have one mask. A target over the whole image owns what no other region took.
+Changed pixels without an owner become `extra-0`, `extra-1`, ... of their candidate.
 
 It does not look at pixels: what changed comes from a `pipeline.models.protocols.Segmenter`, and where a prompted
 segmenter outlined a target (`pipeline.regions.outline`), its outline is the target's exact mask.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
@@ -21,6 +22,7 @@ from scipy import ndimage
 
 from pipeline.regions.outline import Outline
 from pipeline.regions.planned import grown_box, planned_mask, target_boxes
+from pipeline.requests.instructions.choose import iou
 from runtime.images import box_mask, resize_mask
 from runtime.masks import MaskBool, mask_box, mask_to_rle, rle_to_mask
 from schemas.geometry import Box
@@ -51,6 +53,8 @@ class FusionSettings:
     """Unplanned changes below this share of the image's area are left to the background."""
     max_extras: int = 8
     """At most so many unplanned regions a candidate, biggest first."""
+    same_place_iou: float = 0.9
+    """Targets whose boxes and cores overlap at least so far (IoU) have one place."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_extras <= MAX_EXTRAS:
@@ -90,7 +94,7 @@ def fuse(
 
     Status `changed` (origin `fusion`), `unchanged` (origin `target`: the target's own mask or box; `segmenter`: its
     outline) or `unplanned` (origin `difference`). The masks are disjoint, except that an unchanged target that lies
-    wholly under other targets keeps its own place, and several targets over the whole image share one.
+    wholly under other targets keeps its own place, and targets of one place or over the whole image share a mask.
 
     shape: (H, W) of the candidate. outlines: of targets by their index, in the edited frame; the confidence of a region
     is that of the change times that of its outline. image_changed: the image as a whole differs from the source,
@@ -100,16 +104,16 @@ def fuse(
     if changed_mask.shape != shape:
         raise ValueError(f"changed_mask is {changed_mask.shape}, the candidate {shape}")
     places = [_place(request, region, shape, settings, outlines.get(region.target)) for region in planned]
-    owner = _owners(places, shape)
+    first = _first_of_place(places, settings.same_place_iou)
+    owner = _owners([places[index] for index in first], first, shape)
     found: dict[int, ObservedMask] = {}
     taken = np.zeros(shape, dtype=np.bool_)
-    for index, place in enumerate(places):
-        if not place.whole:
-            mask, status, confidence = _settle(place, owner == index, changed_mask, settings)
-            taken |= mask
-            found[index] = _observed(
-                candidate_id, place.region.id, status, mask, changed_mask, confidence, place.outline
-            )
+    for index, sharing in first.items():
+        mask, status, confidence = _settle(places[index], owner == index, changed_mask, settings)
+        taken |= mask
+        for one in sharing:
+            region, outline = places[one].region.id, places[one].outline
+            found[one] = _observed(candidate_id, region, status, mask, changed_mask, confidence, outline)
     for index, place in enumerate(places):
         if place.whole:
             mask = ~taken if not taken.all() else place.core
@@ -168,14 +172,38 @@ def _place(
     return _Place(region, core, exact, reach, whole, outline)
 
 
-def _owners(places: list[_Place], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """The index of the target that owns each pixel (H, W), -1 for none; see the module's docstring for the rule."""
+def _by_size(places: list[_Place]) -> list[int]:
+    """The indices of places, the smallest core first; then the first of them."""
+    return sorted(range(len(places)), key=lambda index: (int(places[index].core.sum()), index))
+
+
+def _first_of_place(places: list[_Place], least_iou: float) -> dict[int, list[int]]:
+    """The smallest target of each place -> all of that place, itself too; without those over the whole image."""
+    first: dict[int, list[int]] = {}
+    for index in _by_size(places):
+        if not places[index].whole:
+            same = next((one for one in first if _same_place(places[one], places[index], least_iou)), index)
+            first.setdefault(same, []).append(index)
+    return first
+
+
+def _same_place(one: _Place, other: _Place, least_iou: float) -> bool:
+    """Whether two targets lie in one place; where the exact pixels of one alone are known, its box says."""
+    if iou(one.region.box, other.region.box) < least_iou:
+        return False
+    if (one.exact is None) != (other.exact is None):
+        return True
+    return int((one.core & other.core).sum()) >= least_iou * int((one.core | other.core).sum())
+
+
+def _owners(places: list[_Place], indices: Iterable[int], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Which target owns each pixel (H, W), by its index in `indices`, -1 for none; the module's docstring has the rule.
+
+    places: the smallest core first.
+    """
     owner = np.full(shape, -1, dtype=np.int32)
     nearest = np.full(shape, np.inf, dtype=np.float32)
-    for index in sorted(range(len(places)), key=lambda i: (int(places[i].core.sum()), i)):
-        place = places[index]
-        if place.whole:
-            continue
+    for index, place in zip(indices, places, strict=True):
         outside = (~place.core).astype(np.uint8)
         distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         closer = place.reach & (distance < nearest)

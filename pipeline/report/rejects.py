@@ -1,12 +1,13 @@
 """What was dropped, for the report: counts by stage and reason with a few examples each, from the stages' tables."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.compute as pc
 
+from pipeline.dataset.export import read_dropped
 from pipeline.report.images import Pictures
 from pipeline.run.folder import read_columns, read_done
 from pipeline.run.image_store import read_image_bytes
@@ -28,7 +29,7 @@ MEANINGS = {
     "changed_all_over": "pixels changed nearly everywhere, not only where they should",
     "duplicate_across_sources": "a near copy of a candidate made from another source",
     "duplicate_id": "a request with that name came before",
-    "duplicate_request": "the same instruction on a near copy of another request's source",
+    "duplicate_request": "the same instruction and targets on a near copy of another request's source",
     "empty_file": "the image file has no bytes",
     "kills_worker": "a worker process ended three times while it worked on it",
     "missing_file": "a file that the request names is not there",
@@ -113,17 +114,12 @@ def _different(found: list[Rejection]) -> list[Rejection]:
 
 
 def _left_out(run: Path, reason: str) -> list[Rejection]:
-    """Samples that the export left out, from `export/dropped.jsonl`."""
-    path = run / "export" / "dropped.jsonl"
-    found: list[Rejection] = []
-    if path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            for drop in map(json.loads, lines):
-                if drop["reason"] == reason and len(found) < EXAMPLES:
-                    detail = f"repeats {drop['same_as']}"
-                    fields = {"key": drop["key"], "name": drop["name"], "reason": reason, "detail": detail}
-                    found.append(Rejection(stage="export", **fields))
-    return found
+    """Samples that the export left out."""
+    drops = islice((drop for drop in read_dropped(run) if drop.reason == reason), EXAMPLES)
+    return [
+        Rejection(stage="export", key=drop.key, name=drop.name, reason=reason, detail=f"repeats {drop.same_as}")
+        for drop in drops
+    ]
 
 
 def _example(run: Path, rejection: Rejection, pictures: Pictures) -> RejectView:

@@ -12,6 +12,7 @@ from pipeline.requests.scenes import scene_at
 from pipeline.run.plan import PlannedLine
 from runtime.images import MAX_REQUEST_PIXELS, BadImage, ImageU8
 from schemas.errors import BadInput, NewerSchema
+from schemas.record import ordered_faults
 from schemas.request import RequestLine
 
 
@@ -84,11 +85,11 @@ def parse_line(fields: dict[str, Any], place: str) -> RequestLine:
 
 
 def _reason(fields: dict[str, Any]) -> str:
-    """The reject's code for a line that does not fit: by the first field at fault."""
+    """The reject's code for a line that does not fit: by the field at fault that its detail names."""
     try:
         RequestLine.model_validate({name: value for name, value in fields.items() if name != "schema"})
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
+        fault = ordered_faults(error)[0]
         if fault["type"] == "extra_forbidden":
             return "unknown_field"
         if fault["loc"][:1] in {("instruction",), ("turns",)}:

@@ -42,7 +42,12 @@ def scene_lines(seed: int, count: int, size_px: int, renders: int = 1) -> Iterat
 
 
 def write_plan(run: Path, sources: Iterable[Iterable[PlannedLine]], part_requests: int) -> int:
-    """Writes every line into `plan/`, `part_requests` to a part, no part over two sources; returns the part count."""
+    """Writes every line into `plan/`, `part_requests` to a part, no part over two sources; returns the part count.
+
+    Parts that are there, of an attempt that a bad request file ended, are removed first.
+    """
+    for left in (run / "plan").glob("part-*.jsonl"):
+        left.unlink()
     places: dict[str, str] = {}
     part = 0
     for source in sources:

@@ -85,13 +85,18 @@ def _opened(
                 sample, source = _sample(opened, images, size_px, gates)
                 sample = _with_brought(sample, opened, images)
             if names.setdefault(sample.key, name) != name:
-                raise BadRequest("duplicate_request", f"asks what {names[sample.key]!r} asks, of the same source")
+                raise BadRequest("duplicate_request", _repeated(names[sample.key], opened))
         except (BadRequest, BadImage) as error:
             detail = printable(error.detail, DETAIL_CHARS)
             rejection = Rejection(key=name, name=name, stage=STAGE, reason=error.reason, detail=detail)
             yield planned.place, rejection, None
             continue
         yield planned.place, sample, source
+
+
+def _repeated(first: str, opened: OpenedRequest) -> str:
+    detail = f"asks what {first!r} asks, of the same source"
+    return f"{detail}; write its candidates into that request" if opened.line.candidates else detail
 
 
 def _sample(

@@ -1,5 +1,8 @@
 """Splits never share a source, shards never split a request, and repeats are left out."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,10 +10,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from pipeline.config import SplitShares
+from pipeline.config import BuildConfig, SplitShares
+from pipeline.dataset.asked import asks_the_same
+from pipeline.dataset.export import read_dropped
 from pipeline.dataset.plan import assign_splits, cut_shards, drop_repeated_requests, drop_same_edits, source_clusters
+from pipeline.dataset.shards import read_manifest
 from pipeline.gates.duplicates import perceptual_hash
+from runtime.masks import mask_to_rle
+from schemas.record import short_hash
+from schemas.request import EditRequest
+from tests.cases.builds import build
 from tests.cases.examples import few_examples
 
 _RNG = np.random.default_rng(5)
@@ -50,9 +61,92 @@ def test_the_same_instruction_on_a_copy_of_a_source_is_left_out() -> None:
         {"request": "c", "canvas": "x", "instruction": "another"},
         {"request": "d", "canvas": "y"},
     )
-    kept, dropped = drop_repeated_requests(rows)
+    read: list[set[str]] = []
+
+    def requests(part: int, ids: set[str]) -> dict[str, EditRequest]:
+        read.append(ids)
+        return {name: _request(name) for name in ids}
+
+    kept, dropped = drop_repeated_requests(rows, requests)
+    assert read == [{"a"}, {"b"}]
     assert kept["request"].tolist() == ["a", "a", "c", "d"]
-    assert [(drop.key, drop.reason, drop.same_as) for drop in dropped] == [("b-2", "duplicate_request", "a")]
+    assert [(drop.key, drop.reason, drop.same_as) for drop in dropped] == [
+        ("b-2", "duplicate_request", short_hash("a"))
+    ]
+
+
+CUP = {"label": "cup", "box": [10, 10, 50, 50]}
+#: As `CUP`, of a copy twice as large, a few pixels off.
+CUP_TWICE = CUP | {"label": "Cup", "box": [22, 20, 104, 98]}
+
+
+def _request(name: str, targets: Sequence[dict[str, Any]] = (), size_px: int = 100, other: str = "") -> EditRequest:
+    digests = [HASHES[0] * 8, *([other] if other else [])]
+    source = {"name": "a.png", "pixels_sha256": "0" * 64, "width_px": size_px, "height_px": size_px}
+    return EditRequest(
+        id=short_hash(name),
+        name=name,
+        kind="composition" if other else "single",
+        sources=[source | {"origin_sha256": digest[:64]} for digest in digests],
+        instruction="Make it red",
+        targets=list(targets),
+        edit_type="other",
+        synthetic=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"targets": [CUP]}, {"targets": [CUP]}, True),
+        ({"targets": [CUP]}, {"targets": [CUP_TWICE], "size_px": 200}, True),
+        ({"targets": [CUP]}, {"targets": [CUP_TWICE]}, False),
+        ({"targets": [CUP]}, {"targets": [CUP | {"box": [60, 60, 99, 99]}]}, False),
+        ({"targets": [CUP]}, {"targets": [CUP | {"label": "spoon"}]}, False),
+        ({"targets": [CUP]}, {"targets": [CUP | {"operation": "remove"}]}, False),
+        ({"targets": [CUP]}, {"targets": [CUP | {"parameters": {"color": "red"}}]}, False),
+        ({"targets": [CUP]}, {"targets": [CUP | {"destination": [60, 60, 99, 99]}]}, False),
+        ({"targets": [CUP]}, {"targets": [{"label": "cup"}]}, False),
+        ({"targets": [CUP]}, {"targets": [CUP, CUP]}, False),
+        ({"other": "1" * 64}, {"other": "1" * 64}, True),
+        ({"other": "1" * 64}, {"other": "2" * 64}, False),
+        (
+            {"other": "1" * 64, "targets": [CUP | {"reference": {"source": 1, "box": [0, 0, 9, 9]}}]},
+            {"other": "1" * 64, "targets": [CUP | {"reference": {"source": 1, "box": [20, 20, 40, 40]}}]},
+            False,
+        ),
+    ],
+)
+def test_what_is_asked_is_instruction_targets_and_other_sources(
+    one: dict[str, Any], other: dict[str, Any], same: bool
+) -> None:
+    first, second = _request("one", **one), _request("other", **other)
+    assert asks_the_same(first, second) == asks_the_same(second, first) == same
+
+
+def test_a_mask_says_its_place_where_there_is_no_box() -> None:
+    mask = np.zeros((100, 100), dtype=np.bool_)
+    mask[10:50, 10:50] = True
+    masked = {"label": "cup", "mask": mask_to_rle(mask).model_dump(mode="json")}
+    assert asks_the_same(_request("one", [CUP]), _request("other", [masked]))
+    elsewhere = masked | {"mask": mask_to_rle(mask[::-1]).model_dump(mode="json")}
+    assert not asks_the_same(_request("one", [CUP]), _request("other", [elsewhere]))
+
+
+def test_requests_of_one_photograph_for_other_boxes_are_all_exported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    photo = np.kron(rng.integers(40, 200, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    Image.fromarray(photo).resize((192, 192)).save(tmp_path / "copy.png")
+    boxes = {"left": [12, 12, 36, 36], "right": [60, 60, 84, 84]}
+    target = {"label": "cup", "operation": "recolour", "parameters": {"color": "red"}}
+    line = {"sources": ["a.png"], "instruction": "Make the cup red"}
+    lines = [line | {"id": name, "targets": [target | {"box": box}]} for name, box in boxes.items()]
+    again = {"id": "again", "sources": ["copy.png"], "targets": [target | {"box": [24, 24, 72, 73]}]}
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*lines, line | again]))
+    build(tmp_path / "run", BuildConfig(requests=(str(tmp_path / "r.jsonl"),), size_px=96, k=1, part_requests=2))
+    assert read_manifest(tmp_path / "run" / "dataset").requests == 2
+    assert [(drop.name, drop.reason) for drop in read_dropped(tmp_path / "run")] == [("again", "duplicate_request")]
 
 
 def test_the_same_edit_of_different_sources_is_left_out() -> None:

@@ -110,6 +110,38 @@ def test_inside_two_boxes_a_pixel_goes_to_the_smaller() -> None:
     assert not (rle_to_mask(shirt.mask) & rle_to_mask(logo.mask)).any()
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        target((10, 10, 30, 30)),
+        target((10, 10, 31, 30)),
+        target((10, 10, 30, 29)),
+        target((10, 10, 30, 30), role="add"),
+        target((10, 10, 30, 30), mask=mask_to_rle(filled((10, 10, 24, 30)))),
+        target(None, mask=mask_to_rle(filled((10, 10, 30, 30)))),
+    ],
+)
+@pytest.mark.parametrize("changed", [(12, 12, 28, 26), (0, 0, 0, 0)])
+def test_two_targets_of_one_place_share_its_mask(second: Target, changed: Box) -> None:
+    other = target((40, 40, 50, 50))
+    for targets in ([target((10, 10, 30, 30)), second, other], [second, target((10, 10, 30, 30)), other]):
+        first, twin, apart, *extras = fused(targets, filled(changed, (40, 40, 50, 50)))
+        assert [first.region, twin.region] == [region_id("0" * 16, index) for index in (0, 1)]
+        assert first.mask == twin.mask
+        assert first.status == twin.status == ("changed" if any(changed) else "unchanged")
+        assert (apart.status, apart.area_px, extras) == ("changed", 100, [])
+
+
+def test_masks_of_two_halves_of_one_box_are_two_places() -> None:
+    halves = [filled((10, 10, 20, 30)), filled((20, 10, 30, 30))]
+    targets = [target((10, 10, 30, 30), mask=mask_to_rle(half)) for half in halves]
+    found = fused(targets, filled((10, 10, 30, 30)))
+    assert [np.array_equal(rle_to_mask(region.mask), half) for region, half in zip(found, halves, strict=True)] == [
+        True,
+        True,
+    ]
+
+
 def test_an_exact_mask_that_changed_mostly_is_taken_whole() -> None:
     exact = filled((10, 10, 30, 30))
     (region,) = fused([target((10, 10, 30, 30), mask=mask_to_rle(exact))], filled((10, 10, 30, 25)))
@@ -171,7 +203,7 @@ def test_regions_never_overlap_and_hold_every_planned_id_once(places: list[Box],
     ids = [region.region for region in observed]
     assert ids[: len(targets)] == [region_id("0" * 16, index) for index in range(len(targets))]
     assert ids[len(targets) :] == [f"extra-{n}" for n in range(len(ids) - len(targets))]
-    moving = [rle_to_mask(region.mask) for region in observed if region.status != "unchanged"]
+    moving = [rle_to_mask(rle) for rle in {region.mask for region in observed if region.status != "unchanged"}]
     assert not moving or np.sum(moving, axis=0).max() <= 1
     assert all(region.area_px == rle_to_mask(region.mask).sum() > 0 for region in observed)
     assert observed == fused(targets, changed)

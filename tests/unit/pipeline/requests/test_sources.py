@@ -1,13 +1,15 @@
 """Request files as users write them, and the plan that they are cut into."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from pipeline.requests.files import LINE_MAX_BYTES, read_request_file, request_file
+from pipeline.requests.fields import LINE_MAX_BYTES
+from pipeline.requests.files import read_request_file, request_file
 from pipeline.run.plan import PlannedLine, read_plan, scene_lines, write_plan
 from schemas.errors import BadInput
 
@@ -45,7 +47,7 @@ def test_a_folder_means_the_request_file_in_it(tmp_path: Path) -> None:
     [
         ("r.jsonl", b"", "no requests"),
         ("r.xml", b"<a/>", "no known kind"),
-        ("r.csv", b"\xff\xfe\x00", "not CSV"),
+        ("r.csv", b"\xff\xfe\x00", "UTF-16"),
         ("r.parquet", b"PAR1 no", "not Parquet"),
     ],
 )
@@ -75,7 +77,7 @@ def test_a_plain_path_and_json_in_cells_are_taken(tmp_path: Path) -> None:
     pd.DataFrame(cells).to_parquet(tmp_path / "r.parquet")
     expected = {"id": "a", "sources": ["photos/cat.png"], "instruction": "x"}
     assert [line.line for kind in ("csv", "parquet") for line in _read(tmp_path / f"r.{kind}")] == [expected] * 2
-    (tmp_path / "bad.csv").write_text("id,targets\na,cup\n")
+    (tmp_path / "bad.csv").write_text("id,source,instruction,targets\na,a.png,x,cup\n")
     assert "the cell targets is not JSON" in (_read(tmp_path / "bad.csv")[0].fault or "")
 
 
@@ -105,3 +107,14 @@ def test_the_plan_cuts_parts_within_sources_and_marks_repeated_ids(tmp_path: Pat
 @pytest.mark.parametrize("name", [None, 7, [], {}])
 def test_an_id_that_is_no_text_does_not_stop_the_plan(tmp_path: Path, name: Any) -> None:
     assert write_plan(tmp_path, [iter([PlannedLine(place="r:1", line={"id": name})] * 2)], 8) == 1
+
+
+def test_a_plan_holds_nothing_of_an_attempt_that_a_bad_file_ended(tmp_path: Path) -> None:
+    def bad() -> Iterator[PlannedLine]:
+        yield from (PlannedLine(place=f"r:{n}", line={"id": str(n)}) for n in range(4))
+        raise BadInput("r", "is bad", "mend it")
+
+    with pytest.raises(BadInput):
+        write_plan(tmp_path, [bad()], 1)
+    assert write_plan(tmp_path, [iter([PlannedLine(place="r:1", line={"id": "a"})])], 1) == 1
+    assert [path.name for path in (tmp_path / "plan").iterdir()] == ["part-00000.jsonl"]

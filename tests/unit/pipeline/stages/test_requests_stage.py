@@ -4,8 +4,9 @@ import io
 import json
 import os
 import tracemalloc
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -101,6 +102,59 @@ def test_a_bad_request_is_one_reject_and_the_rest_goes_on(folder: Path, line: di
     assert bad.detail.isprintable()
     assert len(bad.detail) <= 500
     assert str(folder) not in bad.detail
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        (
+            {"id": "a", "sources": ["good.png"], "instrution": "x"},
+            "instrution: Extra inputs are not permitted, did you",
+        ),
+        (_line(Targets=[]), "did you mean targets?"),
+        (_line(targets=[{"lable": "cup"}]), "targets.0.lable: Extra inputs are not permitted, did you mean label?"),
+        ({"Id": "a", "sources": ["good.png"], "instruction": "x"}, "did you mean id?"),
+        (_line(wings=2), "wings: Extra inputs are not permitted"),
+    ],
+)
+def test_a_misspelt_field_is_named_even_where_one_is_missing(folder: Path, line: dict[str, Any], detail: str) -> None:
+    (bad,) = _opened(folder, line)
+    assert isinstance(bad, Rejection)
+    assert (bad.reason, detail in bad.detail) == ("unknown_field", True), bad.detail
+
+
+@pytest.mark.parametrize(
+    "path", ["bücher/schön.png", "bu\u0308cher/scho\u0308n.png", "bücher\\scho\u0308n.png", ".\\bücher\\schön.png"]
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_file_that_one_can_see_is_found(folder: Path, path: str, form: Literal["NFC", "NFD"]) -> None:
+    there = folder / unicodedata.normalize(form, "bücher")
+    there.mkdir()
+    _photo().save(there / unicodedata.normalize(form, "schön.png"))
+    (sample,) = _opened(folder, _line(sources=[path], candidates=[{"path": path}]))
+    assert isinstance(sample, Sample), sample.detail
+    assert len(sample.brought) == 1
+
+
+@pytest.mark.parametrize("path", ["..\\outside.png", "none\\..\\..\\outside.png"])
+def test_backslashes_do_not_leave_the_folder(folder: Path, path: str) -> None:
+    (row,) = _opened(folder, _line(sources=[path]))
+    assert isinstance(row, Rejection)
+    assert row.reason in ("path_outside", "missing_file")
+
+
+def test_a_name_with_a_backslash_is_itself_where_it_is_there(folder: Path) -> None:
+    _photo(seed=5).save(folder / "a\\b.png")
+    (folder / "a").mkdir()
+    _photo(seed=6).save(folder / "a" / "b.png")
+    first, second = _opened(folder, _line(sources=["a\\b.png"]), _line(id="b", sources=["a/b.png"]))
+    assert first.key != second.key
+
+
+def test_spaces_around_a_path_are_pointed_out(folder: Path) -> None:
+    (row,) = _opened(folder, _line(sources=[" good.png"]))
+    assert isinstance(row, Rejection)
+    assert row.detail.endswith("no such file; there is one without the spaces around its name")
 
 
 def test_too_many_pixels_together_are_refused_by_their_headers(folder: Path) -> None:
