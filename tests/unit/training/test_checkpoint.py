@@ -249,7 +249,7 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
         lambda: write_tensors(tmp_path / "a", {"x": torch.zeros(1)}),
         lambda: _open(tmp_path / "a"),
     ):
-        with pytest.raises(CheckpointFailed, match=r"a: cannot be written: .*; make room and start again"):
+        with pytest.raises(CheckpointFailed, match=r"a: cannot be written: .*; make it writable and start again"):
             write()
 
 

@@ -54,7 +54,7 @@ def sam_of(kind: str) -> tuple[Sam, SamSizes]:
     return checkpoint.sam, checkpoint.sizes
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", sams())
 def test_prompts_of_every_kind_give_the_masks_of_the_package(kind: str, count: int) -> None:
     """Ten prompts each on images of every size; slow are the 500."""

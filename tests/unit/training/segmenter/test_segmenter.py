@@ -173,7 +173,7 @@ def test_damaged_pictures_and_a_full_disk_are_one_clear_line(tmp_path: Path) -> 
         ):
             pool_in(tmp_path, QUICK)
     (tmp_path / "weights" / "in its way").mkdir(parents=True)
-    with pytest.raises(CheckpointFailed, match=r"weights: cannot be written: .*; make room and start again"):
+    with pytest.raises(CheckpointFailed, match=r"weights: cannot be written: .*; make it writable and start again"):
         write_weights(tmp_path / "weights", {}, TINY, {})
 
 
