@@ -26,8 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from runtime.disk import FULL, MAKE_ROOM
 from runtime.files import write_whole
 from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
+
+#: Of a file that may grow no more: the disk is full, or a limit of the process is reached.
+NO_ROOM = (*FULL, errno.EFBIG)
 
 Shape = tuple[int, ...]
 STATE_FILE = "state.json"
@@ -84,9 +88,9 @@ def reported_as_failed(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = f"make {'room' if full else 'it writable'} and start again: it goes on from the last checkpoint"
-        raise CheckpointFailed(str(path), f"cannot be written: {error.strerror or error}", remedy) from None
+        remedy = MAKE_ROOM if error.errno in NO_ROOM else "make it writable and start again"
+        fault = f"cannot be written: {error.strerror or error}"
+        raise CheckpointFailed(str(path), fault, f"{remedy}: it goes on from the last checkpoint") from None
 
 
 def read_json(path: Path, remedy: str) -> Any:

@@ -9,17 +9,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from shutil import disk_usage
 from tempfile import TemporaryFile
 
 from torch import Tensor
 
+from runtime.disk import MAKE_ROOM, free_bytes
 from runtime.locks import locked
-from training.checkpoint import CheckpointFailed, reported_as_failed
+from training.checkpoint import NO_ROOM, CheckpointFailed, reported_as_failed
 
 #: What else a training writes: settings, figures, some pictures.
 MARGIN_BYTES = 4 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What a file system says that cannot keep room for a file.
 _CANNOT_SAY = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -52,17 +51,17 @@ def look_for_room(out: Path, n_bytes: int) -> None:
         with TemporaryFile(dir=place) as file:
             _keep_room(file.fileno(), place, wanted)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in NO_ROOM:
             remedy = "make it writable, or train into another folder"
             raise CheckpointFailed(str(out), f"cannot be written: {error.strerror or error}", remedy) from None
         fault = f"has no room for {-(-wanted >> 20)} MiB of checkpoints: {error.strerror}"
-        raise CheckpointFailed(str(out), fault, "make room and start again") from None
+        raise CheckpointFailed(str(out), fault, MAKE_ROOM) from None
 
 
 def _keep_room(descriptor: int, place: Path, n_bytes: int) -> None:
     """Keeps room for an open file. Raises: OSError where there is not so much."""
     if sys.platform != "linux":
-        if disk_usage(place).free < n_bytes:
+        if free_bytes(place) < n_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return
     try:

@@ -1,6 +1,5 @@
 """The candidates stage: what an editor refuses, and candidates that requests bring along."""
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,26 +12,11 @@ from PIL import Image
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import CannotEdit, Edit, Editor
 from pipeline.gates.measures import GateSettings
-from pipeline.run.image_store import ImageTar
 from pipeline.run.plan import PlannedLine
-from pipeline.run.stage import PartImages
 from pipeline.stages.candidates import make_candidates
 from pipeline.stages.requests import open_requests
 from schemas.sample import Rejection, Sample
-
-
-class _InMemory(PartImages):
-    def __init__(self) -> None:
-        super().__init__(Path(), ImageTar(io.BytesIO(), "images/sources/part-00000.tar", "png"))
-        object.__setattr__(self, "kept", {})
-
-    def add(self, image_hwc_u8):  # type: ignore[no-untyped-def]
-        stored = super().add(image_hwc_u8)
-        self.kept[stored.ref.sha256] = stored.pixels
-        return stored
-
-    def read(self, ref):  # type: ignore[no-untyped-def]
-        return self.kept[ref.sha256]
+from tests.cases.part_images import InMemory
 
 
 def _photo(path: Path, seed: int) -> None:
@@ -44,7 +28,7 @@ def _made(
 ) -> list[Sample | Rejection]:
     _photo(folder / "a.png", 0)
     line = {"id": "a", "sources": ["a.png"], "instruction": "Make the cup red", **fields}
-    images = _InMemory()
+    images = InMemory()
     planned = [PlannedLine(place="r:1", root=str(folder), line=json.loads(json.dumps(line)))]
     opened = list(open_requests(planned, images, size_px=96, gates=GateSettings()))
     kept = [row for row in opened if isinstance(row, Sample)]

@@ -1,6 +1,5 @@
 """The regions stage on targets that mean the whole image."""
 
-import io
 import json
 from pathlib import Path
 
@@ -11,29 +10,12 @@ from PIL import Image
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.gates.measures import GateSettings
 from pipeline.regions.difference import DifferenceSegmenter
-from pipeline.run.image_store import ImageTar
 from pipeline.run.plan import PlannedLine
-from pipeline.run.stage import PartImages
 from pipeline.stages.candidates import make_candidates
 from pipeline.stages.regions import find_regions
 from pipeline.stages.requests import open_requests
 from schemas.sample import Sample
-
-
-class _Kept(PartImages):
-    """Images in memory, so that a test needs no run folder."""
-
-    def __init__(self) -> None:
-        super().__init__(Path(), ImageTar(io.BytesIO(), "images/sources/part-00000.tar", "png"))
-        object.__setattr__(self, "kept", {})
-
-    def add(self, image_hwc_u8):  # type: ignore[no-untyped-def]
-        stored = super().add(image_hwc_u8)
-        self.kept[stored.ref.sha256] = stored.pixels
-        return stored
-
-    def read(self, ref):  # type: ignore[no-untyped-def]
-        return self.kept[ref.sha256]
+from tests.cases.part_images import InMemory
 
 
 @pytest.mark.parametrize(("gain", "status"), [(1.0, "unchanged"), (1.35, "changed")])
@@ -45,7 +27,7 @@ def test_a_global_edit_is_changed_by_drift_and_not_by_a_codec(tmp_path: Path, ga
     Image.fromarray(edited).save(tmp_path / "b.jpg", quality=88)
     line = {"id": "a", "sources": ["a.png"], "instruction": "Brighten it", "candidates": [{"path": "b.jpg"}]}
     line["targets"] = [{"label": "everything", "operation": "relight", "parameters": {"gain": 1.35}}]
-    images = _Kept()
+    images = InMemory()
     planned = [PlannedLine(place="r:1", root=str(tmp_path), line=json.loads(json.dumps(line)))]
     rows = open_requests(planned, images, size_px=128, gates=GateSettings())
     rows = make_candidates(
