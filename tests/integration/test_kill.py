@@ -29,9 +29,12 @@ def units_done(run: Path) -> int:
 
 
 def worker_processes(process: psutil.Process) -> list[psutil.Process]:
-    """The pool's processes: children of the one that they are forked from."""
-    servers = [child for child in process.children() if any("forkserver" in word for word in child.cmdline())]
-    return [worker for server in servers for worker in server.children()]
+    """The pool's processes: children of the one that they are forked from; none where the build ends meanwhile."""
+    try:
+        servers = [child for child in process.children() if any("forkserver" in word for word in child.cmdline())]
+        return [worker for server in servers for worker in server.children()]
+    except psutil.NoSuchProcess:  # a zombie too
+        return []
 
 
 def kill_once(run: Path, parts: int, at_unit: int, chance: random.Random) -> str:

@@ -119,8 +119,8 @@ def test_a_killed_build_leaves_no_model_process(tmp_path: Path, notes: Path) -> 
         while not loads_noted(notes):
             assert started.poll() is None
         children = psutil.Process(started.pid).children(recursive=True)
+        assert any("pipeline.lanes.process" in child.cmdline() for child in children)
         started.kill()
-    assert any("pipeline.lanes.process" in child.cmdline() for child in children)
     _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
