@@ -101,13 +101,18 @@ compare: $(STAMP)  ## do regions help? Flow-GRPO, SpatialFlow-GRPO and two contr
 # One thread in every process of the tests: here, because a plugin of pytest imports NumPy before the first conftest.
 test unit integration browser slow gpu: export OMP_NUM_THREADS = 1
 test unit integration browser slow gpu: export OPENBLAS_NUM_THREADS = 1
+# Folders of tests lie in memory where there is room: tests write many small whole files, and a disk is waited for.
+IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
+ifneq ($(IN_MEMORY),)
+test unit integration browser gpu: export PYTEST_DEBUG_TEMPROOT ?= $(IN_MEMORY)
+endif
 # Byte code is kept, or every worker and every process that a test starts would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 # A file at a time on each core: what a file builds or starts is there once.
 BY_FILE := --dist loadfile --numprocesses
-# One more than cores, for these wait for servers; in the order given, which has the long files first.
-WITH_SERVERS := --no-loadscope-reorder $(BY_FILE) $(shell expr $(CORES) + 1) --durations 10
+# Two more than cores, for these wait for servers; in the order given, which has the long files first.
+WITH_SERVERS := --no-loadscope-reorder $(BY_FILE) $(shell expr $(CORES) + 2) --durations 10
 
 test: gpu unit chromium label-studio  ## all tests, as CI runs them
 	@$(BIN)/python -m pytest tests/browser tests/integration -m "not slow" $(WITH_SERVERS)
