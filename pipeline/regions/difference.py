@@ -164,8 +164,11 @@ def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEF
     shift = find_shift_px(_levels(source_rgb)[..., 0], after[..., 0], settings.max_shift_px)
     moved_rgb = move(source_rgb, shift)
     colour_map = fit_colours(moved_rgb, edited_rgb)
+    del source_rgb, edited_rgb
     moved = _levels(moved_rgb)
-    fitted = _levels(np.clip(cv2.transform(moved_rgb, colour_map), 0, 255, dtype=np.float32))
+    fitted = cast(Float32, cv2.transform(moved_rgb, colour_map))
+    del moved_rgb
+    fitted = _levels(np.clip(fitted, 0, 255, out=fitted))
     unseen = ~known_pixels((source.shape[0], source.shape[1]), shift)
     fitted[unseen] = after[unseen]
     return Comparison(moved, fitted, after, shift, float(norm(fitted - moved).mean()))

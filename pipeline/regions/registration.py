@@ -137,9 +137,17 @@ def equally_sharp(fitted: Float32, edited: Float32) -> tuple[Float32, Float32]:
     if abs(ratio - 1) < SHARPNESS_TOLERANCE:
         return fitted, edited
     sharp, soft = (fitted, edited) if ratio < 1 else (edited, fitted)
-    softened = [sharp, *(blurred(sharp, sigma_px) for sigma_px in BLUR_SIGMAS_PX)]
-    nearest = min(softened, key=lambda image: float(_cut_off(image[..., 0] - soft[..., 0]).mean()))
+    nearest, least = sharp, _mean_misfit(sharp, soft)
+    for sigma_px in BLUR_SIGMAS_PX:  # two at a time: together they would be the most memory that a comparison takes
+        softened = blurred(sharp, sigma_px)
+        if (misfit := _mean_misfit(softened, soft)) < least:
+            nearest, least = softened, misfit
     return (nearest, edited) if ratio < 1 else (fitted, nearest)
+
+
+def _mean_misfit(image: Float32, other: Float32) -> float:
+    """Mean cut-off difference of the lightness of two images (H, W, C)."""
+    return float(_cut_off(image[..., 0] - other[..., 0]).mean())
 
 
 def _small_colours(image: Float32) -> NDArray[np.float64]:
