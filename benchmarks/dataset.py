@@ -47,7 +47,7 @@ def seconds(work: Callable[[], Any]) -> float:
 def writing(run: Path, folder: Path) -> list[dict[str, Any]]:
     """Samples/s into tars, from a run's rows and images; the peer gets the members ready-made and checks nothing."""
     info = read_build_info(run)
-    config = config_of(info)
+    config = config_of(info, run)
     plan = plan_dataset(run, info.n_parts, config.splits, config.seed, config.shard_samples)
     shard = max(plan.shards, key=lambda shard: shard.samples)
     members = list(read_samples(run / "dataset" / shard.name))

@@ -60,7 +60,7 @@ def multi_region_cases(sources: int, cases_a_source: int, seed: int = HELD_OUT_S
 
 def textures_seen(run: Path) -> list[str]:
     """Which textures of the test scenes the run's own scenes have, too; none where it was built without them."""
-    return sorted(set(config_of(read_build_info(run)).scene_textures or TEXTURES) & set(HELD_OUT_TEXTURES))
+    return sorted(set(config_of(read_build_info(run), run).scene_textures or TEXTURES) & set(HELD_OUT_TEXTURES))
 
 
 def shares_of(reward: Reward, cases: Sequence[DefectCase], samples: int = BOOTSTRAP_SAMPLES) -> Figures:

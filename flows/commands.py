@@ -23,6 +23,7 @@ from pipeline.prepare import config_of, prepare_run
 from pipeline.report import write_report
 from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
+from pipeline.requests.presence import check_sources, try_missing_again
 from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.workers import at_once
 from pipeline.run.workers import workers as open_workers
@@ -53,9 +54,10 @@ def build_run(run: Path, config: BuildConfig, processes: Processes, as_json: boo
 def resume_run(run: Path, processes: Processes, as_json: bool) -> None:
     """Goes on with a run; what is damaged or missing is made anew."""
     info = read_build_info(run)
-    config = config_of(info)
+    config = config_of(info, run)
     with locked(run):
         check_models(run, info, config)
+        check_sources(run, info)
         _finish(run, processes, config, as_json)
 
 
@@ -63,6 +65,9 @@ def _finish(run: Path, processes: Processes, config: BuildConfig, as_json: bool)
     info = read_build_info(run)
     started = time.monotonic()
     worked = 0
+    again = try_missing_again(run, info)
+    if again and not as_json:
+        print(f"tried again: {again} requests lacked files that are there now", file=sys.stderr)
 
     def count(result: PartResult) -> None:
         nonlocal worked
@@ -88,7 +93,7 @@ def _finish(run: Path, processes: Processes, config: BuildConfig, as_json: bool)
             raise
         manifest = export_dataset(run, executor)
     seconds = time.monotonic() - started
-    _show_manifest(run, manifest, seconds, worked, as_json, devices)
+    _show_manifest(run, manifest, seconds, {"parts_made": worked, "tried_again": again}, as_json, devices)
 
 
 @contextmanager
@@ -115,11 +120,16 @@ def export_run(run: Path, scores: str | None, workers: int, dask: str | None, as
     started = time.monotonic()
     with locked(run), open_workers(workers, dask) as executor:
         manifest = export_dataset(run, executor, scores)
-    _show_manifest(run, manifest, time.monotonic() - started, 0, as_json)
+    _show_manifest(run, manifest, time.monotonic() - started, {"parts_made": 0}, as_json)
 
 
 def _show_manifest(
-    run: Path, manifest: Manifest, seconds: float, worked: int, as_json: bool, devices: Sequence[DeviceWork] = ()
+    run: Path,
+    manifest: Manifest,
+    seconds: float,
+    worked: dict[str, int],
+    as_json: bool,
+    devices: Sequence[DeviceWork] = (),
 ) -> None:
     facts: dict[str, Any] = {
         "dataset": str(run / "dataset"),
@@ -133,7 +143,7 @@ def _show_manifest(
         "unscored": manifest.unscored,
         "synthetic": manifest.synthetic,
         "digest": manifest.digest,
-        "parts_made": worked,
+        **worked,
         "seconds": round(seconds, 2),
     }
     if as_json:

@@ -26,10 +26,10 @@ from pipeline.lanes.remote import Channel, RemoteModels
 from pipeline.lanes.supervisor import DeviceWork, running_lanes
 from pipeline.models.devices import places_of
 from pipeline.prepare import run_info
+from pipeline.requests.presence import lines_to_open
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.folder import STAGES, read_done
 from pipeline.run.in_flight import in_flight
-from pipeline.run.plan import read_plan
 from pipeline.run.stage import Stage, run_part
 from pipeline.stages.candidates import make_candidates
 from pipeline.stages.gates import apply_gates
@@ -155,7 +155,9 @@ def run_stage_part(run: str, stage: str, part: int, invocation: Invocation = ALO
     stages = {stage.name: stage for stage in stages_of(config, info.model_revisions, models)}
     in_turn = _MODELS if model_roles(config) and not channel else nullcontext()
     with in_turn, in_flight(folder, stage, part, invocation.id) as at_work:
-        done, worked = run_part(folder, stages[stage], part, plan_rows=read_plan, in_flight=at_work)
+        done, worked = run_part(
+            folder, stages[stage], part, plan_rows=lambda _: lines_to_open(folder, info, part), in_flight=at_work
+        )
     return done.model_dump_json(), worked
 
 

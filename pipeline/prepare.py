@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from pipeline.build_models import check_models, embedded_revisions, identify_models, keep_models, revisions_of
 from pipeline.config import RUNTIME_SETTINGS, BuildConfig
 from pipeline.requests.files import read_request_file, request_file
+from pipeline.requests.presence import check_sources
 from pipeline.run.folder import NOT_IN_DIGEST, build_digest, read_build_info
+from pipeline.run.places import FROM_RUN, SPECS, found_path, found_places, kept_path, kept_places
 from pipeline.run.plan import PlannedLine, scene_lines, write_plan
 from runtime.checkout import checkout_commit
 from runtime.files import sha256_of_file, write_whole
@@ -31,15 +33,20 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     Raises: RunConflict, naming the setting, the file or the model that differs; BadInput.
     """
     files = [request_file(Path(path)) for path in config.requests]
-    inputs = {str(file): sha256_of_file(file) for file in files}
-    resolved = config.model_dump(mode="json")
+    inputs = {kept_path(str(file), run): sha256_of_file(file) for file in files}
+    resolved = kept_places(config.model_dump(mode="json"), run)
     if (run / "run.json").is_file():
         info = read_build_info(run)
         _check_same(run, info, resolved, inputs)
         check_models(run, info, config)
-        return _with_runtime(run, info, resolved)
+        info = _as_now(run, info, resolved, inputs)
+        check_sources(run, info)
+        return info
     found = identify_models(run, config)
-    sources: list[Iterator[PlannedLine]] = [read_request_file(file) for file in files]
+    numbers = {kept: number for number, kept in enumerate(inputs)}
+    sources: list[Iterator[PlannedLine]] = [
+        read_request_file(file, numbers[kept_path(str(file), run)]) for file in files
+    ]
     if config.scenes:
         sources.append(scene_lines(config.seed, config.scenes, config.scene_size_px, config.scene_renders))
     n_parts = write_plan(run, sources, config.part_requests)
@@ -58,32 +65,43 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         packages={name: version(name) for name in PACKAGES},
     )
     info = info.model_copy(update={"config_digest": build_digest(info)})
+    check_sources(run, info)
     write_whole(run / "run.json", info.model_dump_json(indent=1))
     return info
 
 
-def _with_runtime(run: Path, info: BuildInfo, resolved: dict[str, Any]) -> BuildInfo:
-    """The run's info with the device and batch size that are asked for now, which workers read from `run.json`."""
-    now = {name: resolved[name] for name in NOT_IN_DIGEST}
-    if {name: info.config.get(name) for name in now} == now:
+def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> BuildInfo:
+    """The run's info with what workers read of it as it is now: device, batch size, and places."""
+    now = {name: resolved[name] for name in (*NOT_IN_DIGEST, "requests", *SPECS)}
+    if {name: info.config.get(name) for name in now} == now and info.inputs == inputs:
         return info
-    info = info.model_copy(update={"config": info.config | now})
+    info = info.model_copy(update={"config": info.config | now, "inputs": inputs})
     write_whole(run / "run.json", info.model_dump_json(indent=1))
     return info
 
 
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:
-    before, now = _flat(info.config), _flat(resolved)
-    for name in sorted({*before, *now} - set(RUNTIME_SETTINGS)):
+    before, now = (_flat(_without_places(kept_places(config, run))) for config in (info.config, resolved))
+    for name in sorted({*before, *now} - {"requests", *RUNTIME_SETTINGS}):
         if before.get(name) != now.get(name):
             raise RunConflict(
                 str(run),
                 f"was made with {name} = {before.get(name)!r}, now it is {now.get(name)!r}",
                 "give another --run, or the same settings",
             )
-    for path, digest in inputs.items():
-        if info.inputs.get(path) != digest:
-            raise RunConflict(str(run), f"was made from another {path} (its bytes changed)", "give another --run")
+    if len(inputs) != len(info.inputs):
+        fault = f"was made from {len(info.inputs)} request files, now there are {len(inputs)}"
+        raise RunConflict(str(run), fault, "give another --run, or the same files")
+    for path, was, digest in zip(inputs, info.inputs.values(), inputs.values(), strict=True):
+        if was != digest:
+            fault = f"was made from another {found_path(path, run)} (its bytes changed)"
+            raise RunConflict(str(run), fault, "give another --run")
+
+
+def _without_places(kept: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the places of models: they may move, and `check_models` compares their bytes."""
+    specs = {name: kept[name].partition(FROM_RUN)[0] for name in SPECS if isinstance(kept.get(name), str)}
+    return kept | specs
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -94,10 +112,10 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def config_of(info: BuildInfo) -> BuildConfig:
-    """The config that a run was made with."""
+def config_of(info: BuildInfo, run: Path) -> BuildConfig:
+    """The config that a run was made with, with the places of now."""
     try:
-        return BuildConfig.model_validate(info.config)
+        return BuildConfig.model_validate(found_places(info.config, run))
     except ValidationError as error:
         raise BadInput(f"the config in {info.name}'s run.json", first_fault(error), "make the run anew") from None
 
@@ -115,4 +133,4 @@ def run_info(run: Path) -> tuple[BuildInfo, BuildConfig]:
 @lru_cache(maxsize=4)
 def _info_at(run: Path, _state: tuple[int, ...] | None) -> tuple[BuildInfo, BuildConfig]:
     info = read_build_info(run)
-    return info, config_of(info)
+    return info, config_of(info, run)

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from schemas.errors import BadInput
 
+#: The place of weights that come with the product, no path: `sam:tiny`.
+SHIPPED = "tiny"
+
 
 def parse_spec(spec: str, known: tuple[str, ...], what: str) -> tuple[str, str | None]:
     """(name, checkpoint) of a backend spec. Raises: BadInput for a name that is not known."""

@@ -26,6 +26,7 @@ from pipeline.dataset.export import export_dataset
 from pipeline.dataset.verify import verify
 from pipeline.prepare import prepare_run, run_info
 from pipeline.report import write_report
+from pipeline.requests.presence import try_missing_again
 from pipeline.run.folder import STAGES, is_whole, read_build_info, read_done
 from pipeline.run.stage import input_digest
 from pipeline.run.workers import workers as open_workers
@@ -128,7 +129,8 @@ def build_dataset(
     """
     folder = Path(run).resolve()
     with locked(folder):
-        prepare_run(folder, config)
+        if again := try_missing_again(folder, prepare_run(folder, config)):
+            get_run_logger().info("tried again: %d requests lacked files that are there now", again)
         with (
             open_models(folder, config, model_workers or workers, dask) as (channel, _),
             open_workers(workers, dask, folder) as executor,

@@ -43,7 +43,7 @@ def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> 
     _check_done(run, info)
     scores = scores or _last_scores(run)
     scores_digest = _scores_digest(run, info, scores)
-    config = config_of(info)
+    config = config_of(info, run)
     plan = plan_dataset(run, info.n_parts, config.splits, config.seed, config.shard_samples)
     if not plan.shards:
         raise BadInput(str(run), "has no sample that passed the gates", "read the rejects: `regionwise report`")

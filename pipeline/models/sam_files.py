@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from runtime.specs import SHIPPED
 from schemas.errors import BadInput
 
 #: The weights of `sam:tiny` that the project ships.
@@ -29,9 +30,9 @@ def checkpoint_path(place: str | None) -> Path:
             "does not say where its weights are, and nothing is downloaded",
             f"download {file} from {DOWNLOAD_PAGE} and write sam:FOLDER/{file}; sam:tiny needs no download",
         )
-    path = TINY_WEIGHTS if place == "tiny" else Path(place)
+    path = TINY_WEIGHTS if place == SHIPPED else Path(place)
     if not path.is_file():
-        remedy = MAKE_TINY if place == "tiny" else f"download a checkpoint from {DOWNLOAD_PAGE} and give its path"
+        remedy = MAKE_TINY if place == SHIPPED else f"download a checkpoint from {DOWNLOAD_PAGE} and give its path"
         raise BadInput(str(path), "does not exist" if not path.exists() else "is no file", remedy)
     if path.suffix not in SUFFIXES:
         raise BadInput(str(path), f"does not end in {', '.join(SUFFIXES)}", REMEDY)

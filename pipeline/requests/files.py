@@ -32,17 +32,20 @@ def request_file(path: Path) -> Path:
     return found[0]
 
 
-def read_request_file(path: Path) -> Iterator[PlannedLine]:
-    """The lines of a request file, bad ones with their fault. Raises: BadInput where the file as a whole is wrong."""
+def read_request_file(path: Path, number: int = 0) -> Iterator[PlannedLine]:
+    """The lines of a request file, the run's `number`th, bad ones with their fault.
+
+    Raises: BadInput where the file as a whole is wrong.
+    """
     readers = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise BadInput(str(path), "is of no known kind", f"give one of {', '.join(readers)}")
     root, name = str(path.resolve().parent), path.name.encode(errors="replace").decode()
     empty = True
-    for number, line, fault in reader(path):
+    for line_number, line, fault in reader(path):
         empty = False
-        yield PlannedLine(place=f"{name}:{number}", root=root, line=line, fault=fault)
+        yield PlannedLine(place=f"{name}:{line_number}", file=number, root=root, line=line, fault=fault)
     if empty:
         raise BadInput(str(path), "has no requests", "write one request per line")
 
@@ -83,6 +86,14 @@ def outside_pixels(root: Path, path: str) -> int:
             return pixel_count(file)
     except (BadImage, OSError):
         return 0
+
+
+def is_there(root: Path, path: str) -> bool:
+    """Whether a line's path below `root` is a file; of a remote address, which is no file's, it says so too."""
+    try:
+        return "://" in path or _as_spelt(root, path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _outside_file(root: Path, path: str) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.run.places import named_places
 from runtime.files import sha256_of_file, whole_file
 from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, DamagedFile
@@ -82,13 +83,12 @@ def read_build_info(run: Path) -> BuildInfo:
 
 def without_folders(info: BuildInfo) -> BuildInfo:
     """A build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
-    requests = [Path(path).name for path in info.config.get("requests", ())]
     inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
-    return info.model_copy(update={"config": info.config | {"requests": requests}, "inputs": inputs})
+    return info.model_copy(update={"config": named_places(info.config), "inputs": inputs})
 
 
 def build_digest(info: BuildInfo) -> str:
-    """sha256 over the settings and the inputs of a build, by the names of files, not by where they lay."""
+    """sha256 over the settings and the inputs of a build, by the names of files and models, not by where they lay."""
     facts = without_folders(info)
     settings = {name: value for name, value in facts.config.items() if name not in NOT_IN_DIGEST}
     return sha256(canonical_json([settings, facts.inputs])).hexdigest()

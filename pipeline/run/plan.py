@@ -4,28 +4,30 @@ Lines go into the plan as they came; what is wrong with one becomes a reject in 
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.run.folder import part_name
 from runtime.files import write_whole
-from schemas.errors import printable
+from schemas.errors import DamagedFile, printable
 
 NAME_CHARS = 200
 
 
 @dataclass(frozen=True)
 class PlannedLine:
-    """One line of the plan. place: for people, as `requests.jsonl:17`. root: the folder its paths are relative to.
+    """One line of the plan. place: for people, as `requests.jsonl:17`. file: which of the run's request files it is of.
 
     line: the fields as they came, or None with the `fault` that kept them from being read. scene: [seed, index,
-    size_px, render]. duplicate_of: the place of an earlier line with the same id.
+    size_px, render]. duplicate_of: the place of an earlier line with the same id. root: the folder that its paths are
+    relative to, where that is now; parts of the plan do not keep it, but those of earlier versions.
     """
 
     place: str
+    file: int | None = None
     root: str | None = None
     line: dict[str, Any] | None = None
     fault: str | None = None
@@ -53,10 +55,14 @@ def write_plan(run: Path, sources: Iterable[Iterable[PlannedLine]], part_request
     for source in sources:
         lines = (_marked(line, places) for line in source)
         while chunk := list(islice(lines, part_requests)):
-            text = "".join(json.dumps(asdict(line), ensure_ascii=True) + "\n" for line in chunk)
+            text = "".join(json.dumps(_kept(line), ensure_ascii=True) + "\n" for line in chunk)
             write_whole(run / "plan" / f"{part_name(part)}.jsonl", text)
             part += 1
     return part
+
+
+def _kept(line: PlannedLine) -> dict[str, Any]:
+    return {name: value for name, value in asdict(line).items() if name != "root"}
 
 
 def _marked(line: PlannedLine, places: dict[str, str]) -> PlannedLine:
@@ -65,7 +71,7 @@ def _marked(line: PlannedLine, places: dict[str, str]) -> PlannedLine:
     if not isinstance(name, str):
         return line
     first = places.setdefault(name, line.place)
-    return line if first == line.place else PlannedLine(**{**asdict(line), "duplicate_of": first})
+    return line if first == line.place else replace(line, duplicate_of=first)
 
 
 def line_name(planned: PlannedLine) -> str:
@@ -74,10 +80,17 @@ def line_name(planned: PlannedLine) -> str:
     return printable(name[:NAME_CHARS]) if isinstance(name, str) and name.strip() else planned.place[:NAME_CHARS]
 
 
-def read_plan(path: Path) -> Iterator[PlannedLine]:
-    """The lines of one part of the plan."""
+def read_plan(path: Path, folders: Sequence[Path] = ()) -> Iterator[PlannedLine]:
+    """The lines of one part of the plan. folders: of the run's request files, in their order. Raises: DamagedFile."""
     with path.open(encoding="utf-8") as file:
-        for text in file:
-            fields = json.loads(text)
-            scene = fields.pop("scene")
-            yield PlannedLine(**fields, scene=tuple(scene) if scene else None)
+        try:
+            yield from (_planned(json.loads(text), folders) for text in file)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            thing = f"plan/{path.name}"
+            raise DamagedFile(thing, f"is no part of a plan: {error}", "make the run anew in another folder") from None
+
+
+def _planned(fields: dict[str, Any], folders: Sequence[Path]) -> PlannedLine:
+    scene, number = fields.pop("scene"), fields.get("file")
+    root = fields.pop("root", None) if number is None else str(folders[number])
+    return PlannedLine(**fields, root=root, scene=tuple(scene) if scene else None)

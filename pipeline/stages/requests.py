@@ -10,6 +10,7 @@ from pipeline.models.protocols import Detector
 from pipeline.regions.targets import CHUNK_BYTES, CHUNK_ROWS, name_targets
 from pipeline.requests.edit_requests import edit_request
 from pipeline.requests.lines import BadRequest, OpenedRequest, open_line, printable
+from pipeline.requests.presence import MISSING
 from pipeline.requests.scaling import Size, scale_image, scale_targets, scale_to_source
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.faults import of_request
@@ -148,6 +149,7 @@ def _with_brought(sample: Sample, opened: OpenedRequest, images: PartImages) -> 
         good.append(brought)
         refs.append(images.add(image).ref)
     if bad and not good:
-        raise BadRequest("no_usable_candidate", f"none of {len(bad)} candidates can be used: {bad[0].detail}")
+        reason = MISSING if all(fault.reason == MISSING for fault in bad) else "no_usable_candidate"
+        raise BadRequest(reason, f"none of {len(bad)} candidates can be used: {bad[0].detail}")
     request = request.model_copy(update={"candidates": tuple(good)})
     return sample.model_copy(update={"request": request, "brought": tuple(refs), "brought_faults": tuple(bad)})

@@ -189,6 +189,16 @@ def _window(image: NDArray[Any], grid: TokenGrid) -> NDArray[Any]:
     return image[grid.top_px : grid.top_px + grid.height_px, grid.left_px : grid.left_px + grid.width_px]
 
 
+def _checked(cases: Sequence[PolicyCase], given: Sequence[RegionRewards]) -> list[RegionRewards]:
+    """What a reward answered. Raises: ValueError where it is not of these cases: all after it would be another's."""
+    if len(given) != len(cases):
+        raise ValueError(f"answered {len(given)} scores for {len(cases)} images")
+    for case, one in zip(cases, given, strict=True):
+        if lacking := sorted(case.masks.keys() - one.phi.keys()):
+            raise ValueError(f"answered no score for region {lacking[0]} of request {case.id}")
+    return list(given)
+
+
 @dataclass(frozen=True)
 class _Asked:
     """A batch of rollouts on its way to the reward, and the answer to come."""
@@ -238,7 +248,7 @@ class RewardQueue:
         while (asked := self._asked.get()) is not None:
             if asked.answer.set_running_or_notify_cancel():
                 try:
-                    asked.answer.set_result(self._reward.score(asked.cases, asked.images))
+                    asked.answer.set_result(_checked(asked.cases, self._reward.score(asked.cases, asked.images)))
                 except BaseException as error:  # raised where the answer is waited for
                     asked.answer.set_exception(error)
 

@@ -179,13 +179,26 @@ def test_one_missing_reward_is_counted_and_stops_nothing(
 
 
 def late(_: Sequence[PolicyCase]) -> list[RegionRewards]:
-    time.sleep(0.8)
+    time.sleep(60)
     return []
+
+
+def short(cases: Sequence[PolicyCase]) -> list[RegionRewards]:
+    return [nothing_known(case) for case in cases[1:]]
+
+
+def of_others(cases: Sequence[PolicyCase]) -> list[RegionRewards]:
+    return [replace(nothing_known(case), phi={"another": 1.0}) for case in cases]
 
 
 @pytest.mark.parametrize(
     ("act", "fault"),
-    [(refused, r"failed: \[Errno 111\] Connection refused"), (late, r"did not answer within 0\.5 s")],
+    [
+        (refused, r"failed: \[Errno 111\] Connection refused"),
+        (late, r"did not answer within 2 s"),
+        (short, r"failed: answered 1 scores for 2 images"),
+        (of_others, r"failed: answered no score for region \S+ of request \S+"),
+    ],
 )
 def test_a_reward_that_fails_now_and_then_is_counted_and_training_goes_on(
     plain_dataset: Path,
@@ -199,7 +212,7 @@ def test_a_reward_that_fails_now_and_then_is_counted_and_training_goes_on(
     bright({3: act})
     config = brief(plain_dataset, random_policy, updates=1, sample_batch=2, max_missing_share=0.5, reward_threads=2)
     with caplog.at_level(logging.WARNING):
-        train_policy(PolicyConfig.model_validate(config.model_dump() | {"reward_timeout_s": 0.5}), tmp_path)
+        train_policy(PolicyConfig.model_validate(config.model_dump() | {"reward_timeout_s": 2}), tmp_path)
     (row,) = json.loads((tmp_path / "training/state.json").read_bytes())["history"]
     assert row["reward_failures"] == 1
     assert 0.2 < row["missing_share"] < 0.5

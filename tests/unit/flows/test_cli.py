@@ -128,16 +128,16 @@ def test_a_request_file_that_changed_is_refused(tmp_path: Path, capsys: pytest.C
 
 
 def test_too_many_rejects_are_exit_code_3_and_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [{"id": str(n), "sources": ["none.png"], "instruction": "x"} for n in range(4)]
+    lines = [{"id": str(n), "sources": ["r.jsonl"], "instruction": "x"} for n in range(4)]
     (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = tmp_path / "run"
     code, facts = _json(capsys, "build", "--run", run, "--requests", tmp_path / "r.jsonl")
     assert code == 3
-    assert "missing_file" in facts["fault"]
+    assert "unreadable" in facts["fault"]
     code, facts = _json(capsys, "build", "--run", run, "--requests", tmp_path / "r.jsonl", "--max-reject-share", "1")
     assert (code, "no sample that passed" in facts["fault"]) == (2, True)
     code, traced = _json(capsys, "trace", run, "2")
-    assert [row["record"]["reason"] for row in traced["rows"]] == ["missing_file"]
+    assert [row["record"]["reason"] for row in traced["rows"]] == ["unreadable"]
 
 
 def _photo(path: Path, seed: int = 0) -> None:
@@ -213,7 +213,7 @@ def test_renders_of_a_scene_share_a_split(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_build_that_keeps_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "r.jsonl").write_text(json.dumps({"id": "a", "sources": ["none.png"], "instruction": "x"}) + "\n")
+    (tmp_path / "r.jsonl").write_text(json.dumps({"id": "a", "sources": ["r.jsonl"], "instruction": "x"}) + "\n")
     flags = ["--requests", tmp_path / "r.jsonl", "--max-reject-share", "1"]
     code, facts = _json(capsys, "build", "--run", tmp_path / "run", *flags)
     assert (code, "no sample that passed the gates" in facts["fault"]) == (2, True)

@@ -58,8 +58,8 @@ def test_a_row_that_waits_for_its_export_says_so(small_run: Path, capsys: pytest
 
 def test_a_name_is_found_in_either_unicode_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = unicodedata.normalize("NFD", "schön")
-    (tmp_path / "r.jsonl").write_text(json.dumps({"id": name, "sources": ["none.png"], "instruction": "x"}))
+    (tmp_path / "r.jsonl").write_text(json.dumps({"id": name, "sources": ["r.jsonl"], "instruction": "x"}))
     with pytest.raises(SystemExit):
         main(["build", "--run", str(tmp_path / "run"), "--requests", str(tmp_path / "r.jsonl"), "--json"])
     capsys.readouterr()
-    assert "missing_file" in _traced(capsys, tmp_path / "run", unicodedata.normalize("NFC", name))
+    assert "unreadable" in _traced(capsys, tmp_path / "run", unicodedata.normalize("NFC", name))

@@ -141,6 +141,7 @@ def test_a_source_path_of_any_kind_is_a_reject(tmp_path: Path, capsys: pytest.Ca
     deep: dict[str, Any] = {"id": "deep", "sources": ["a.png"], "instruction": "x"}
     for _ in range(300):
         deep = {"a": deep}
-    (tmp_path / "r.jsonl").write_text(json.dumps(line) + "\n" + json.dumps(deep) + "\n")
+    there = {"id": "there", "sources": ["r.jsonl"], "instruction": "x"}
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (line, deep, there)))
     code, error = _exit(capsys, "build", "--run", tmp_path / "run", "--requests", tmp_path / "r.jsonl", "--json")
     assert code == 3, error

@@ -38,7 +38,7 @@ def _gone_on_with(run: Path) -> tuple[Manifest, set[str]]:
     """The manifest, and the stages that were made anew."""
     results: list[PartResult] = []
     with locked(run), workers(1) as executor:
-        info = prepare_run(run, config_of(read_build_info(run)))
+        info = prepare_run(run, config_of(read_build_info(run), run))
         run_parts(run, info.n_parts, executor, results.append)
         return export_dataset(run, executor), {result.done.stage for result in results if result.worked}
 
