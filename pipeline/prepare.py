@@ -81,7 +81,8 @@ def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[s
 
 
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:
-    before, now = (_flat(_without_places(kept_places(config, run))) for config in (info.config, resolved))
+    kept = kept_places(info.config, run)
+    before, now = (_flat(config | _moved_models(kept, resolved)) for config in (kept, resolved))
     for name in sorted({*before, *now} - {"requests", *RUNTIME_SETTINGS}):
         if before.get(name) != now.get(name):
             raise RunConflict(
@@ -98,10 +99,11 @@ def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: di
             raise RunConflict(str(run), fault, "give another --run")
 
 
-def _without_places(kept: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the places of models: they may move, and `check_models` compares their bytes."""
-    specs = {name: kept[name].partition(FROM_RUN)[0] for name in SPECS if isinstance(kept.get(name), str)}
-    return kept | specs
+def _moved_models(kept: dict[str, Any], resolved: dict[str, Any]) -> dict[str, Any]:
+    """The settings that name the same kind of model at another place: `check_models` compares their bytes."""
+    named = {name: kept[name].partition(":") for name in SPECS if isinstance(kept.get(name), str)}
+    same = {name for name, (kind, _, _) in named.items() if resolved[name].partition(":")[0] == kind}
+    return {name: named[name][0] for name in same if named[name][2].startswith(FROM_RUN)}
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
