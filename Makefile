@@ -111,8 +111,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # A file at a time on each core: what a file builds or starts is there once.
 BY_FILE := --dist loadfile --numprocesses
-# Two more than cores, for these wait for servers; in the order given, which has the long files first.
-WITH_SERVERS := --no-loadscope-reorder $(BY_FILE) $(shell expr $(CORES) + 2) --durations 10
+# One more than cores, for these wait for servers; in the order given, which has the long files first.
+WITH_SERVERS := --no-loadscope-reorder $(BY_FILE) $(shell expr $(CORES) + 1) --durations 10
 
 test: gpu unit chromium label-studio  ## all tests, as CI runs them
 	@$(BIN)/python -m pytest tests/browser tests/integration -m "not slow" $(WITH_SERVERS)
