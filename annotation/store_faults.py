@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.disk import MAKE_ROOM, free_bytes
-from schemas.errors import DamagedFile, RegionwiseError, RunInUse
+from schemas.errors import DamagedFile, NoRoom, RegionwiseError, RunInUse
 
 
 @contextmanager
 def named_faults(path: Path, busy_timeout_s: float) -> Iterator[None]:
     """SQLite's errors as one line that names the file; only a damaged one is to be brought back from a copy.
 
-    Raises: DamagedFile, RunInUse after `busy_timeout_s`, and RegionwiseError for all else (a full disk, no right).
+    Raises: DamagedFile, RunInUse after `busy_timeout_s`, NoRoom, and RegionwiseError for all else (no right, say).
     """
     try:
         yield
@@ -32,7 +32,7 @@ def _fault(path: Path, error: sqlite3.DatabaseError, busy_timeout_s: float) -> R
         return DamagedFile(str(path), f"cannot be used: {error}", "bring it back from a copy")
     if code == sqlite3.SQLITE_FULL:
         fault = f"has no room left on its disk: {free_bytes(path):,} bytes are free"
-        return RegionwiseError(str(path), fault, f"{MAKE_ROOM}: what is in it is whole, keep it")
+        return NoRoom(str(path), fault, f"{MAKE_ROOM}: what is in it is whole, keep it")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         fault = f"may not be written, or its folder may not ({error})"
         return RegionwiseError(str(path), fault, "give yourself the right and start again: what is in it is whole")

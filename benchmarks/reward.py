@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import write_result
+from runtime.exits import failed
 from schemas.errors import RegionwiseError
 from training.reward.config import RewardConfig, load_config
 
@@ -53,14 +54,14 @@ def is_of(folder: Path, config: RewardConfig) -> bool:
     """Whether the reward in `folder` was trained with these settings, but for the number of threads."""
     from training.checkpoint import read_document
     from training.reward.checkpoint import SCHEMA, VERSION
-    from training.reward.config import parse_config
+    from training.reward.config import kept_settings, parse_config
 
     path = folder / "reward.json"
     if not path.is_file():
         return False
     document = read_document(path, SCHEMA, VERSION, "train it anew")
-    found = parse_config(document.get("config") or {}, str(path))
-    return found.model_copy(update={"threads": config.threads}) == config
+    found = parse_config(document.get("config") or {}, str(path)).model_copy(update={"threads": config.threads})
+    return found.model_dump(mode="json") == kept_settings(config.model_dump(mode="json"), folder)
 
 
 def measure_supervision(given: argparse.Namespace, config: RewardConfig, work: Path) -> None:
@@ -109,9 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         work = given.work or given.run / "reward-proofs" / given.part
         MEASURES[given.part](given, settings_of(given), work)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     return 0
 
 

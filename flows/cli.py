@@ -1,7 +1,7 @@
 """The command line, `regionwise`: the commands together, their exit codes and errors. Imports no Prefect.
 
-Exit code 0 done (rejects are fine), 1 failed, 2 bad input or settings, 3 more rejected than the allowed share,
-130 interrupted. An error is one line on stderr; with `--json` it is one object: code, thing, fault, remedy.
+Exit code 0 done (rejects are fine), 1 failed, 2 bad input or settings, or a full disk, 3 more rejected than the allowed
+share, 130 interrupted. An error is one line on stderr; with `--json` it is one object: code, thing, fault, remedy.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from flows import cli_models, cli_ratings, cli_runs
-from runtime.disk import FULL, MAKE_ROOM
+from runtime.disk import told
 from schemas.errors import RegionwiseError
 
 INTERRUPTED = 130
@@ -45,9 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except MemoryError:
         _fail(1, "the command", "ran out of memory", "give it more and start again: what is done is kept", as_json)
     except OSError as error:
-        thing, fault = str(error.filename or "file system"), error.strerror or type(error).__name__
-        remedy = MAKE_ROOM if error.errno in FULL else "mend it and start again"
-        _fail(1, thing, fault, f"{remedy}: what is done is kept", as_json)
+        said = told(error)
+        _fail(said.exit_code, said.thing, said.fault, said.remedy, as_json)
     sys.exit(0)
 
 

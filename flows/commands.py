@@ -27,9 +27,13 @@ from pipeline.requests.presence import check_sources, try_missing_again
 from pipeline.run.folder import STAGES, read_build_info, read_done
 from pipeline.run.workers import at_once
 from pipeline.run.workers import workers as open_workers
+from runtime.disk import require_folders, require_place
 from runtime.locks import locked
 from schemas.errors import BadInput, TooManyRejected, printable
 from schemas.manifest import Manifest, StageCount
+
+#: What the smallest build writes; the rest hangs on what its requests are worth.
+LEAST_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,9 @@ class Processes:
 
 def build_run(run: Path, config: BuildConfig, processes: Processes, as_json: bool) -> None:
     """Plans a run or takes it up, runs its stages, and writes its dataset."""
-    for path in config.requests:
-        request_file(Path(path))
+    files = [request_file(Path(path)) for path in config.requests]
+    planned = (run / "run.json").is_file()  # else the lines are copied into the plan
+    require_folders(run, LEAST_BYTES + (0 if planned else sum(file.stat().st_size for file in files)))
     with locked(run):
         prepare_run(run, config)
         _finish(run, processes, config, as_json)
@@ -55,6 +60,7 @@ def resume_run(run: Path, processes: Processes, as_json: bool) -> None:
     """Goes on with a run; what is damaged or missing is made anew."""
     info = read_build_info(run)
     config = config_of(info, run)
+    require_folders(run, LEAST_BYTES)
     with locked(run):
         check_models(run, info, config)
         check_sources(run, info)
@@ -117,6 +123,7 @@ def _progress(as_json: bool) -> Any:
 def export_run(run: Path, scores: str | None, workers: int, dask: str | None, as_json: bool) -> None:
     """Writes the dataset of a run whose stages are done, with the scores that are asked for."""
     read_build_info(run)
+    require_folders(run)
     started = time.monotonic()
     with locked(run), open_workers(workers, dask) as executor:
         manifest = export_dataset(run, executor, scores)
@@ -189,6 +196,7 @@ def verify_dataset(dataset: Path, quick: bool, expect: str | None, as_json: bool
 def report_run(run: Path, out: Path | None, max_requests: int, as_json: bool) -> None:
     """Writes the page of a run and says where it is."""
     read_build_info(run)
+    require_place(out or run / "report.html")
     path = write_report(run, out, max_requests=max_requests)
     size = path.stat().st_size
     print(json.dumps({"report": str(path), "bytes": size}) if as_json else f"report: {path} ({size / 1e6:.1f} MB)")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runtime.disk import require_place
 from runtime.files import write_whole
 from runtime.images import encode_image
 from schemas.errors import BadInput
@@ -39,9 +40,11 @@ def score_pairs(
 ) -> None:
     """Scores one pair or a list. out: JSONL of scores. picture: a PNG, or for a list the folder of its PNGs.
 
-    Raises: BadInput for anything that cannot be used; nothing is written then but the pictures of pairs before it.
+    Raises: BadInput for anything that cannot be used; nothing is written then but the pictures of pairs before it;
+    NoRoom, RegionwiseError where one of them cannot be written, before anything is asked.
     """
     _check(asked, picture)
+    _require_places(out, picture)
     chunks = _chunks(asked, size_px)
     first = next(chunks)
     reward = make_reward(spec)
@@ -77,6 +80,14 @@ def _check(asked: ScoreRequest, picture: Path | None) -> None:
         )
     if picture is not None and picture.suffix.lower() != ".png":
         raise BadInput(str(picture), "is no PNG name", "end the picture's name with .png")
+
+
+def _require_places(out: Path | None, picture: Path | None) -> None:
+    if out is not None and out.is_dir():
+        raise BadInput(str(out), "is a folder", "name a file for the scores")
+    for place in (out, picture):
+        if place is not None:
+            require_place(place)
 
 
 def _chunks(asked: ScoreRequest, size_px: int) -> Iterator[list[Pair]]:

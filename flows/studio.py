@@ -15,6 +15,7 @@ from annotation.studio.server import Studio, studio
 from flows.push import push_run
 from flows.push_settings import PushSettings
 from runtime.checkout import CHECKOUT
+from runtime.exits import failed
 from runtime.processes import interrupt_on_sigterm
 from schemas.errors import RegionwiseError
 
@@ -46,9 +47,8 @@ def main(run: Path, data: Path, port: int | None, database: str | None) -> None:
             _watch(running)
     except KeyboardInterrupt:
         print("stopped", flush=True)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except (RegionwiseError, OSError) as error:
+        sys.exit(failed(error))
 
 
 def _where(running: Studio, number: int) -> str:

@@ -1,21 +1,32 @@
-"""Files that exist only when they are whole: a temporary name in the same folder, fsync, rename."""
+"""Files that exist only when they are whole: a temporary name in the same folder, fsync, rename.
 
+Whoever writes a temporary file holds it (`flock`), so that it can be told from one that a killed process left. Where
+another machine writes into the same folder that lock may be none to this one: its files are left alone for a day.
+"""
+
+import fcntl
 import io
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from hashlib import file_digest
+from functools import cache, partial
+from hashlib import file_digest, sha256
 from pathlib import Path
-from threading import get_native_id
+from secrets import token_hex
 from typing import IO
 
-from runtime.disk import FULL
+from runtime.disk import FULL, no_room
+from schemas.errors import NoRoom
 
 TEMPORARY_PREFIX = ".tmp-"
+#: A temporary file of another machine that was not written to for so long is of no process any more.
+FORSAKEN_S = 86_400.0
+#: Bytes that a file's name may take.
+NAME_BYTES = 255
 #: The file by which a folder is held (`runtime.locks.locked`).
 LOCK = ".lock"
 
@@ -24,26 +35,57 @@ LOCK = ".lock"
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file to write that takes the name `path` once the block ends without an error, and leaves nothing otherwise.
 
-    mode: its permissions from its first byte on, less the process's umask. Raises: OSError, which names the file, too,
-    where the disk is full.
+    mode: its permissions from its first byte on, less the process's umask. Raises: NoRoom, naming the file, where the
+    disk is full; OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}-{get_native_id()}"
+    temporary = path.parent / _temporary_name(path.name)
     try:
-        temporary.unlink(missing_ok=True)  # one that is there already would keep its own permissions
-        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
+        with _held_file(temporary, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except NoRoom:
+        raise
     except OSError as error:
-        if error.errno in FULL and error.filename is None:  # a write says no name
+        if error.errno in FULL and error.filename in (None, str(temporary)):  # a write says no name
+            raise no_room(path, error) from None
+        if error.filename == str(temporary):
             error.filename = str(path)
         raise
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             temporary.unlink()
+
+
+def _temporary_name(name: str) -> str:
+    """A name that no other writer has, in whatever process of whatever machine; it says which machine."""
+    end = f".{_machine()}-{token_hex(8)}"
+    kept = name.encode(errors="surrogateescape")[: NAME_BYTES - len(TEMPORARY_PREFIX) - len(end)]
+    return f"{TEMPORARY_PREFIX}{kept.decode(errors='ignore')}{end}"
+
+
+@cache
+def _machine() -> str:
+    """Which kernel runs this process, the same in all its containers and another after a restart."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        boot = os.uname().nodename.encode()
+    return sha256(boot).hexdigest()[:8]
+
+
+def _held_file(path: Path, mode: int) -> IO[bytes]:
+    """A new file that this process holds as long as it is open."""
+    while True:
+        file = open(path, "xb", opener=partial(os.open, mode=mode))
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # who looks for what was left took it before it was held
 
 
 def write_whole(path: Path, data: bytes | str, mode: int = 0o666) -> None:
@@ -127,7 +169,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what a killed process left half written below `folder`; only while nobody else works there.
+    """Removes what killed processes left half written below `folder`, and nothing that is being written.
 
     Folders inside that have a lock of their own are left to those who hold it.
     """
@@ -135,7 +177,22 @@ def remove_temporaries(folder: Path) -> None:
         folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
         for name in files:
             if name.startswith(TEMPORARY_PREFIX):
-                Path(place, name).unlink(missing_ok=True)
+                _remove_left(Path(place, name))
+
+
+def _remove_left(path: Path) -> None:
+    """Removes a temporary file that no process holds."""
+    with suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:
+            known = False
+        else:
+            known = f".{_machine()}-" in path.name
+        if known or time.time() - path.stat().st_mtime > FORSAKEN_S:
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,15 +26,18 @@ def locked(folder: Path) -> Iterator[None]:
         folder / LOCK, lambda: RunInUse(str(folder), f"is in use by {_holder(holder)}", "wait for it or end it")
     ):
         remove_temporaries(folder)
-        write_whole(holder, json.dumps({"process": os.getpid(), "command": " ".join(sys.argv)[:300]}))
+        process = {"process": os.getpid(), "host": platform.node(), "command": " ".join(sys.argv)[:300]}
+        write_whole(holder, json.dumps(process))
         yield
 
 
 def _holder(path: Path) -> str:
     try:
         facts = json.loads(path.read_text())
-        return f"process {facts['process']} ({facts['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
+        host = facts.get("host", platform.node())
+        where = "" if host == platform.node() else f" on {host}"  # another container has a process of that number, too
+        return f"process {facts['process']}{where} ({facts['command']})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "another process"
 
 

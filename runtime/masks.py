@@ -13,7 +13,8 @@ MaskBool = NDArray[np.bool_]
 
 def mask_to_rle(mask_hw: MaskBool) -> CocoRle:
     """A mask (H, W, bool) as COCO's compressed RLE."""
-    encoded: Any = coco_mask.encode(np.asfortranarray(mask_hw, dtype=np.uint8))
+    columns = _transposed(np.ascontiguousarray(mask_hw, dtype=np.uint8))
+    encoded: Any = coco_mask.encode(columns.T)
     return CocoRle(size=(mask_hw.shape[0], mask_hw.shape[1]), counts=encoded["counts"].decode("ascii"))
 
 

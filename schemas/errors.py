@@ -6,6 +6,7 @@
     │   ├── RunConflict        a run folder made with another config
     │   └── MissingPackage     a backend's package is not installed
     ├── RunInUse               exit code 1: another process works on the run folder
+    ├── NoRoom                 exit code 2: a disk is full; with room the same command goes on
     ├── DamagedFile            exit code 1: a file that is not what its manifest says
     ├── OutOfMemory            exit code 1: a model needs more memory than there is
     ├── StageFailed            exit code 1: a stage ended with an error that nobody expected
@@ -14,6 +15,8 @@
 Each names the thing, what is wrong with it (the fault) and what to do (the remedy), on one line.
 A fault of one row is no error but a `schemas.sample.Rejection`.
 """
+
+from errno import ENOSPC
 
 
 class RegionwiseError(Exception):
@@ -56,6 +59,16 @@ class MissingPackage(BadInput):
 
 class RunInUse(RegionwiseError):
     """Another process works on the run folder."""
+
+
+class NoRoom(RegionwiseError, OSError):
+    """A disk that is full, or a share of it that is used up: what is done is kept, and the user makes room."""
+
+    exit_code = 2
+
+    def __init__(self, thing: str, fault: str, remedy: str) -> None:
+        super().__init__(thing, fault, remedy)
+        self.errno = ENOSPC
 
 
 class DamagedFile(RegionwiseError):

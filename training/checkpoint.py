@@ -21,17 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from runtime.disk import FULL, MAKE_ROOM
 from runtime.files import write_whole
-from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
+from schemas.errors import BadInput, NewerSchema, NoRoom, RegionwiseError, RunConflict
 
 #: Of a file that may grow no more: the disk is full, or a limit of the process is reached.
 NO_ROOM = (*FULL, errno.EFBIG)
+
+_GOES_ON = "it goes on from the last checkpoint"
 
 Shape = tuple[int, ...]
 STATE_FILE = "state.json"
@@ -41,6 +42,10 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 class CheckpointFailed(RegionwiseError):
     """A checkpoint could not be written; the one before it is whole."""
+
+
+class NoRoomForCheckpoint(CheckpointFailed, NoRoom):
+    """The disk is full."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,13 @@ def reported_as_failed(path: Path) -> Iterator[None]:
     """Around what writes a file of a model's folder. Raises: CheckpointFailed where the disk does not take it."""
     try:
         yield
+    except NoRoom as error:
+        raise NoRoomForCheckpoint(str(path), error.fault, f"{MAKE_ROOM}: {_GOES_ON}") from None
     except OSError as error:
-        remedy = MAKE_ROOM if error.errno in NO_ROOM else "make it writable and start again"
         fault = f"cannot be written: {error.strerror or error}"
-        raise CheckpointFailed(str(path), fault, f"{remedy}: it goes on from the last checkpoint") from None
+        if error.errno in NO_ROOM:
+            raise NoRoomForCheckpoint(str(path), fault, f"{MAKE_ROOM}: {_GOES_ON}") from None
+        raise CheckpointFailed(str(path), fault, f"make it writable and start again: {_GOES_ON}") from None
 
 
 def read_json(path: Path, remedy: str) -> Any:
@@ -127,19 +135,20 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
 def write_state(
     folder: Path,
     state_format: StateFormat,
-    config: BaseModel,
+    config: Mapping[str, Any],
     fields: Mapping[str, Any],
     tensors: Mapping[str, Tensor] | None,
 ) -> None:
     """Writes a checkpoint: tensors first, then the JSON that names them; older tensors go.
 
-    fields: counter and the trainer's own, in the order of the file. tensors: None where there is nothing to go on with.
+    config: settings as they are kept. fields: counter and the trainer's own, in the order of the file. tensors: None
+    where there is nothing to go on with.
     Raises: CheckpointFailed.
     """
     name = f"state-{fields[state_format.counter]:0{state_format.digits}d}.safetensors" if tensors is not None else None
     if name and tensors is not None:
         write_tensors(folder / name, tensors)
-    head = {"schema": f"{state_format.schema}/{state_format.version}", "config": config.model_dump(mode="json")}
+    head = {"schema": f"{state_format.schema}/{state_format.version}", "config": config}
     document = {**head, **fields, "tensors": name}
     write_json(folder / STATE_FILE, document, sort_keys=state_format.sort_keys)
     for older in folder.glob("state-*.safetensors"):
@@ -180,9 +189,8 @@ def check_fields(path: Path, document: Mapping[str, Any], fields: Mapping[str, t
             raise BadInput(str(path), f"is damaged: field {name} is {found}", remedy)
 
 
-def check_same_config(path: Path, before: Mapping[str, Any], config: BaseModel, state_format: StateFormat) -> None:
-    """Raises: RunConflict, naming the first setting in which a training under way differs from `config`."""
-    now = config.model_dump(mode="json")
+def check_same_config(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], state_format: StateFormat) -> None:
+    """Raises: RunConflict, naming the first setting in which a training under way differs from those of now."""
     for name in sorted({*before, *now} - state_format.free_settings):
         if before.get(name) != now.get(name):
             fault = f"was trained with {name} = {before.get(name)!r}, now it is {now.get(name)!r}"

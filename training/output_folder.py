@@ -3,24 +3,18 @@
 A training may take hours before it first writes, so that it cannot write is to be known at its start.
 """
 
-import errno
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from torch import Tensor
 
-from runtime.disk import MAKE_ROOM, free_bytes
+from runtime.disk import MAKE_ROOM, keep_room, place_of
 from runtime.locks import locked
-from training.checkpoint import NO_ROOM, CheckpointFailed, reported_as_failed
+from training.checkpoint import NO_ROOM, CheckpointFailed, NoRoomForCheckpoint, reported_as_failed
 
 #: What else a training writes: settings, figures, some pictures.
 MARGIN_BYTES = 4 << 20
-#: What a file system says that cannot keep room for a file.
-_CANNOT_SAY = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 @contextmanager
@@ -47,25 +41,10 @@ def look_for_room(out: Path, n_bytes: int) -> None:
     """
     wanted = n_bytes + MARGIN_BYTES
     try:
-        place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-        with TemporaryFile(dir=place) as file:
-            _keep_room(file.fileno(), place, wanted)
+        keep_room(place_of(out), wanted)
     except OSError as error:
         if error.errno not in NO_ROOM:
             remedy = "make it writable, or train into another folder"
             raise CheckpointFailed(str(out), f"cannot be written: {error.strerror or error}", remedy) from None
         fault = f"has no room for {-(-wanted >> 20)} MiB of checkpoints: {error.strerror}"
-        raise CheckpointFailed(str(out), fault, MAKE_ROOM) from None
-
-
-def _keep_room(descriptor: int, place: Path, n_bytes: int) -> None:
-    """Keeps room for an open file. Raises: OSError where there is not so much."""
-    if sys.platform != "linux":
-        if free_bytes(place) < n_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return
-    try:
-        os.posix_fallocate(descriptor, 0, n_bytes)
-    except OSError as error:
-        if error.errno not in _CANNOT_SAY:
-            raise
+        raise NoRoomForCheckpoint(str(out), fault, MAKE_ROOM) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from annotation.studio.account import USER, Account
 from annotation.studio.server_environment import studio_environment
 from runtime.checkout import CHECKOUT
+from runtime.exits import failed
 from runtime.files import whole_file, write_whole
 from runtime.locks import locked_file
 from runtime.processes import tail
@@ -122,5 +123,5 @@ def _run(command: list[str], log: Path, settings: dict[str, str], timeout_s: flo
 if __name__ == "__main__":
     try:
         set_up()
-    except RegionwiseError as error:
-        sys.exit(f"regionwise: {error}")
+    except (RegionwiseError, OSError) as error:
+        sys.exit(failed(error))

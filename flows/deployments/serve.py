@@ -17,6 +17,7 @@ import click
 import httpx
 
 from runtime.checkout import CHECKOUT
+from runtime.exits import failed
 from runtime.http import Bounds, parse_json, request_once
 from runtime.locks import locked
 from runtime.processes import HOST, Process, choose_port, interrupt_on_sigterm, process, wait_until
@@ -132,9 +133,8 @@ def main(data: Path, port: int | None) -> None:
             _watch(served, data)
     except KeyboardInterrupt:
         print("stopped", flush=True)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except (RegionwiseError, OSError) as error:
+        sys.exit(failed(error))
 
 
 def _watch(served: Served, data: Path) -> NoReturn:

@@ -15,10 +15,12 @@ from pipeline.dataset.card import write_card
 from pipeline.dataset.consensus_files import consensus_digests
 from pipeline.dataset.manifest import totals, with_digest
 from pipeline.dataset.plan import DatasetPlan, DroppedKey, ShardPlan, plan_dataset
+from pipeline.dataset.room import least_bytes
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
 from pipeline.prepare import config_of
 from pipeline.run.folder import build_digest, is_whole, read_build_info, read_done, without_folders
+from runtime.disk import require_room
 from runtime.files import link_or_copy, remove_folder, sha256_of_file, write_whole
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
@@ -36,8 +38,10 @@ def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> 
     """Writes `dataset/` of a run whose data stages are done; shards that are there and whole are kept.
 
     The new one is written beside the old one and takes its place once it is whole: an export that fails leaves the old.
+    The free disk is looked at first.
     scores: where the rows' scores come from, see `pipeline.dataset.scores`; None for those of the last export, or
-    `rows`. The caller holds the run's lock. Raises: BadInput where a part is not done yet or the scores are not there.
+    `rows`. The caller holds the run's lock. Raises: BadInput where a part is not done yet or the scores are not there;
+    NoRoom.
     """
     info = read_build_info(run)
     _check_done(run, info)
@@ -48,10 +52,14 @@ def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> 
     if not plan.shards:
         raise BadInput(str(run), "has no sample that passed the gates", "read the rejects: `regionwise report`")
     _settle(run)
+    units = list(_units(run, plan, scores, scores_digest))
+    missing = [
+        shard for shard, (*_, digest) in zip(plan.shards, units, strict=True) if not _is_there(run, shard, digest)
+    ]
     new = run / NEW
+    require_room(run / "dataset", least_bytes(run, missing))
     new.mkdir(exist_ok=True)
     _remove_others(new, plan)
-    units = _units(run, plan, scores, scores_digest)
     shards = tuple(executor.map(export_shard, *zip(*units, strict=True)))
     stages = stage_counts(run, info.n_parts)
     manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages, scores)
@@ -144,6 +152,22 @@ def _read_note(path: Path) -> ShardNote | None:
         return None
 
 
+def _current_note(run: Path, name: str, input_digest: str) -> ShardNote | None:
+    """The note of a shard where it was made from the same input."""
+    path = run / "export" / f"{name}.done.json"
+    note = _read_note(path) if path.is_file() else None
+    return note if note and note.input_digest == input_digest else None
+
+
+def _is_there(run: Path, plan: ShardPlan, input_digest: str) -> bool:
+    """Whether a shard is current and lies there in its size; whether it is whole is seen when it is taken over."""
+    note = _current_note(run, plan.name, input_digest)
+    places = [run / folder / plan.name for folder in (NEW, "dataset")]
+    return note is not None and any(
+        place.is_file() and place.stat().st_size == note.shard.size_bytes for place in places
+    )
+
+
 def _stands(run: Path, folder: str, shard: Shard) -> bool:
     path = f"{folder}/{shard.name}"
     return is_whole(run, [FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)])
@@ -163,12 +187,11 @@ def _taken_over(run: Path, shard: Shard) -> bool:
 def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
     """One shard, as a unit of work: its manifest entry as JSON. A shard that is there, whole and current is kept."""
     folder, shard_plan = Path(run), SHARD_PLAN.validate_json(plan)
-    done = folder / "export" / f"{shard_plan.name}.done.json"
-    if done.is_file():
-        note = _read_note(done)
-        if note and note.input_digest == input_digest and _taken_over(folder, note.shard):
-            return note.shard.model_dump_json()
+    note = _current_note(folder, shard_plan.name, input_digest)
+    if note and _taken_over(folder, note.shard):
+        return note.shard.model_dump_json()
     shard = write_shard(folder, folder / NEW, shard_plan, scores)
+    done = folder / "export" / f"{shard_plan.name}.done.json"
     write_whole(done, ShardNote(input_digest=input_digest, shard=shard).model_dump_json())
     return shard.model_dump_json()
 

@@ -40,3 +40,8 @@ def manifest_digest(document: Mapping[str, Any]) -> str:
 def with_digest(manifest: Manifest) -> Manifest:
     """The manifest that carries its digest."""
     return manifest.model_copy(update={"digest": manifest_digest(manifest.model_dump(mode="json"))})
+
+
+def shards_digest(shards: Iterable[Shard]) -> str:
+    """sha256 over names, splits and hashes of tars: the same rows have it, however often they are exported."""
+    return sha256(canonical_json([[shard.name, shard.split, shard.sha256] for shard in shards])).hexdigest()

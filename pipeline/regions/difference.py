@@ -184,8 +184,11 @@ def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> Ma
     weak = np.zeros(before.shape, dtype=np.bool_)
     for evidence, high, low, halo in _evidence(fitted, edited, np.abs(before - after), settings):
         floor = max(1.0, settings.noise_factor * min(_noise(evidence), settings.max_noise) / low)
-        strong |= evidence > high * floor + tolerance
-        weak |= evidence > np.maximum(low * floor + tolerance, halo)
+        limit = high * floor + tolerance
+        strong |= evidence > limit
+        np.add(low * floor, tolerance, out=limit)
+        weak |= evidence > np.maximum(limit, halo, out=limit)
+        del evidence, limit, halo  # before the next is made
     return _cleaned(_hysteresis(strong, weak | strong), settings)
 
 
@@ -201,7 +204,8 @@ def _evidence(fitted: Float32, edited: Float32, contrast: Float32, settings: Dif
         (settings.coarse_sigma_px, settings.coarse_strong, settings.coarse_weak, settings.coarse_halo_share),
     )
     for sigma_px, strong, weak, share in scales:
-        smooth = np.abs(blurred(fitted - edited, sigma_px))
+        smooth = blurred(fitted - edited, sigma_px)
+        np.abs(smooth, out=smooth)
         for values, factor in ((smooth[..., 0], 1.0), (norm(smooth[..., 1:]), settings.chroma_factor)):
             yield values, strong * factor, weak * factor, share * _largest(values, 3 * sigma_px)
     halo = settings.contrast_halo_share * _largest(contrast, 3 * settings.contrast_sigma_px)
@@ -221,7 +225,8 @@ def _levels(rgb: Float32) -> Float32:
 
 def norm(difference: Float32) -> Float32:
     """Length (H, W) of the last axis of (H, W, C)."""
-    return cast(Float32, np.sqrt(np.einsum("hwc,hwc->hw", difference, difference)))
+    squares = cast(Float32, np.einsum("hwc,hwc->hw", difference, difference))
+    return np.sqrt(squares, out=squares)
 
 
 def _pixel_difference(before: Float32, after: Float32, neighbour_share: float) -> Float32:
@@ -231,9 +236,20 @@ def _pixel_difference(before: Float32, after: Float32, neighbour_share: float) -
 
 def _outside_range(image: Float32, other: Float32, share: float) -> Float32:
     kernel = np.ones((3, 3), dtype=np.uint8)
-    low = other + share * (cv2.erode(other, kernel) - other)
-    high = other + share * (cv2.dilate(other, kernel) - other)
-    return cast(Float32, np.maximum(np.maximum(low - image, image - high), 0))
+    below = _drawn_to(other, cast(Float32, cv2.erode(other, kernel)), share)
+    below -= image
+    above = _drawn_to(other, cast(Float32, cv2.dilate(other, kernel)), share)
+    np.subtract(image, above, out=above)
+    np.maximum(below, above, out=below)
+    return np.maximum(below, 0, out=below)
+
+
+def _drawn_to(values: Float32, end: Float32, share: float) -> Float32:
+    """`values` moved by `share` of the way to `end`, which is written over: no third array is held."""
+    end -= values
+    end *= share
+    end += values
+    return end
 
 
 def _noise(feature: Float32) -> float:

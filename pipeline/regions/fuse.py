@@ -13,12 +13,11 @@ segmenter outlined a target (`pipeline.regions.outline`), its outline is the tar
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.regions.outline import Outline
 from pipeline.regions.planned import grown_box, planned_mask, target_boxes
@@ -204,11 +203,22 @@ def _owners(places: list[_Place], indices: Iterable[int], shape: tuple[int, int]
     owner = np.full(shape, -1, dtype=np.int32)
     nearest = np.full(shape, np.inf, dtype=np.float32)
     for index, place in zip(indices, places, strict=True):
+        window = _window(place.reach)
+        reach = place.reach[window]
+        if not any(other is not place and (other.reach[window] & reach).any() for other in places):
+            owner[window][reach] = index  # no other could be nearer
+            continue
         outside = (~place.core).astype(np.uint8)
-        distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        closer = place.reach & (distance < nearest)
-        owner[closer], nearest[closer] = index, distance[closer]
+        distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[window]
+        closer = reach & (distance < nearest[window])
+        owner[window][closer], nearest[window][closer] = index, distance[closer]
     return owner
+
+
+def _window(mask: MaskBool, margin_px: int = 0) -> tuple[slice, slice]:
+    """The rows and columns that hold all of a mask, and `margin_px` more on every side; none of an empty one."""
+    left, top, right, bottom = grown_box(mask_box(mask) or (0, 0, 0, 0), margin_px)
+    return slice(top, bottom), slice(left, right)
 
 
 def _settle(
@@ -234,21 +244,33 @@ def _settle(
 
 
 def _filled(mask: MaskBool, radius_px: float) -> MaskBool:
-    """`mask` with gaps up to twice `radius_px` closed."""
+    """`mask` with gaps up to twice `radius_px` closed.
+
+    Only about the mask: the time grows with the square of the radius. What a closing sees of a pixel is 2 radii around.
+    """
     side = 2 * round(radius_px) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return cast(MaskBool, cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(np.bool_))
+    filled, window = np.zeros_like(mask), _window(mask, side - 1)
+    if mask.any():
+        part = mask[window].astype(np.uint8)
+        filled[window] = cv2.morphologyEx(part, cv2.MORPH_CLOSE, kernel).astype(np.bool_)
+    return filled
 
 
 def _extras(
     candidate_id: str, unexplained: MaskBool, changed: MaskBool, settings: FusionSettings
 ) -> list[ObservedMask]:
     """The connected unplanned changes (8-neighbourhood), biggest first, then from top left; small ones left out."""
-    labels, _ = cast(tuple[NDArray[np.int32], int], ndimage.label(unexplained, structure=np.ones((3, 3))))
-    areas = np.bincount(labels.ravel())
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(unexplained.astype(np.uint8), connectivity=8)
+    areas, tops = stats[:, cv2.CC_STAT_AREA], stats[:, cv2.CC_STAT_TOP]
     smallest = max(1.0, settings.min_extra_share * unexplained.size)
     kept = [label for label in range(1, len(areas)) if areas[label] >= smallest]
-    kept = sorted(kept, key=lambda label: (-areas[label], label))[: settings.max_extras]
+
+    def order(label: int) -> tuple[int, int, int]:
+        top = int(tops[label])
+        return -int(areas[label]), top, int(np.argmax(labels[top] == label))
+
+    kept = sorted(kept, key=order)[: settings.max_extras]
     return [
         _observed(
             candidate_id, f"extra-{n}", "unplanned", labels == label, changed, float(1 - smallest / (2 * areas[label]))

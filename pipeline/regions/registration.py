@@ -38,9 +38,8 @@ def find_shift_px(source: Float32, edited: Float32, max_shift_px: int) -> tuple[
     margin = max_shift_px
     if min(source.shape) < 4 * margin:
         return 0.0, 0.0
-    steps = [(x, y) for y in range(-margin, margin + 1) for x in range(-margin, margin + 1)]
-    costs = {step: _misfit(before, after, step, margin) for step in steps}
-    best = min(steps, key=lambda step: (costs[step], abs(step[0]) + abs(step[1]), step))
+    costs = _misfits(before, after, margin)
+    best = min(costs, key=lambda step: (costs[step], abs(step[0]) + abs(step[1]), step))
     refined = _refined_shift(before, after, best)
     if max(abs(refined[0] - best[0]), abs(refined[1] - best[1])) > 1 or max(map(abs, refined)) < 0.04:
         refined = (float(best[0]), float(best[1]))
@@ -52,31 +51,50 @@ def _cut_off(difference: Float32) -> Float32:
     return cast(Float32, np.minimum(np.abs(difference), np.float32(OUTLIER_LEVELS)))
 
 
-def _misfit(before: Float32, after: Float32, step: tuple[int, int], margin: int) -> float:
-    """Mean cut-off difference, every other pixel, with `before` moved by whole pixels."""
-    (height, width), (x, y) = after.shape, step
-    there = after[margin : height - margin : 2, margin : width - margin : 2]
-    here = before[margin - y : height - margin - y : 2, margin - x : width - margin - x : 2]
-    return float(_cut_off(there - here).mean())
+def _misfits(before: Float32, after: Float32, margin: int) -> dict[tuple[int, int], float]:
+    """(x, y) -> mean cut-off difference, every other pixel, with `before` moved by so many whole pixels.
+
+    `before` is dealt into its even and odd rows and columns first: pixels that lie side by side are read much faster.
+    """
+    height, width = after.shape
+    there = np.ascontiguousarray(after[margin : height - margin : 2, margin : width - margin : 2])
+    dealt = [[np.ascontiguousarray(before[row::2, column::2]) for column in (0, 1)] for row in (0, 1)]
+    difference = np.empty_like(there)
+    costs = {}
+    for y in range(-margin, margin + 1):
+        for x in range(-margin, margin + 1):
+            (top, odd_row), (left, odd_column) = divmod(margin - y, 2), divmod(margin - x, 2)
+            here = dealt[odd_row][odd_column][top : top + there.shape[0], left : left + there.shape[1]]
+            cv2.absdiff(there, here, dst=difference)
+            np.minimum(difference, np.float32(OUTLIER_LEVELS), out=difference)
+            costs[x, y] = float(difference.mean())
+    return costs
 
 
 def _refined_shift(before: Float32, after: Float32, start: tuple[int, int]) -> tuple[float, float]:
     """A shift near `start` by Gauss-Newton on the pixels that agree."""
     x, y = float(start[0]), float(start[1])
     for _ in range(4):
-        moved = move(before, (x, y))
-        residual = moved - after
-        gradient_x, gradient_y = (
-            cv2.Sobel(moved, cv2.CV_32F, *order, ksize=3, scale=0.125) for order in ((1, 0), (0, 1))
-        )
-        weight = np.abs(residual) < OUTLIER_LEVELS
-        gx, gy, r = gradient_x[weight], gradient_y[weight], residual[weight]
+        gx, gy, r = _gradients_and_residual(move(before, (x, y)), after)
         normal = np.array([[gx @ gx, gx @ gy], [gx @ gy, gy @ gy]], dtype=np.float64) + 1e-3 * np.eye(2)
         step = np.linalg.solve(normal, np.array([gx @ r, gy @ r], dtype=np.float64))
         x, y = x + float(step[0]), y + float(step[1])
         if float(np.abs(step).max()) < 0.02:
             break
     return x, y
+
+
+def _gradients_and_residual(moved: Float32, after: Float32) -> tuple[Float32, Float32, Float32]:
+    """Gradients along x and y of `moved` and its difference from `after`, each (N,), where that is no outlier."""
+    residual = moved - after
+    agrees = (residual < OUTLIER_LEVELS) & (residual > -OUTLIER_LEVELS)
+    left = residual[agrees]
+    del residual
+    gradients = [
+        cv2.Sobel(moved, cv2.CV_32F, *order, ksize=3, scale=0.125)[agrees]  # one at a time, for memory
+        for order in ((1, 0), (0, 1))
+    ]
+    return cast(Float32, gradients[0]), cast(Float32, gradients[1]), left
 
 
 def move(image: Float32, shift_px: tuple[float, float]) -> Float32:
@@ -190,8 +208,11 @@ def _affine(
 
 def local_contrast(lightness: Float32, sigma_px: float) -> Float32:
     """Local standard deviation (H, W) of lightness, in its own unit."""
-    mean = blurred(lightness, sigma_px)
-    return cast(Float32, np.sqrt(np.maximum(blurred(lightness * lightness, sigma_px) - mean * mean, 0)))
+    contrast, mean = blurred(lightness * lightness, sigma_px), blurred(lightness, sigma_px)
+    np.multiply(mean, mean, out=mean)  # in place all through: new arrays of millions take longer than the sums
+    np.subtract(contrast, mean, out=contrast)
+    np.maximum(contrast, 0, out=contrast)
+    return np.sqrt(contrast, out=contrast)
 
 
 def blurred(values: Float32, sigma_px: float) -> Float32:

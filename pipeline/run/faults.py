@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.run.folder import part_name
+from runtime.disk import FULL, told
 from runtime.files import write_whole
 from runtime.memory import is_out_of_memory
 from schemas.errors import RegionwiseError, StageFailed
@@ -42,6 +43,8 @@ def of_part(run: Path, stage: str, part: int) -> Iterator[None]:
     except RegionwiseError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise told(error) from None
         with suppress(OSError):  # the error may be that the disk is full
             write_whole(report, "".join(traceback.format_exception(error)))
         raise _failed(stage, part, error, report) from error

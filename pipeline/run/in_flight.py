@@ -20,6 +20,7 @@ from threading import Lock
 from pipeline.run.dask_cluster import give_thread_up
 from pipeline.run.folder import STAGES, part_name, read_kept
 from pipeline.run.plan import PlannedLine, line_name
+from runtime.disk import FULL, no_room
 from schemas.errors import RegionwiseError
 from schemas.sample import Rejection, Sample
 
@@ -48,10 +49,10 @@ class Marker:
 
 
 class InFlight:
-    """The marker of a unit under way. deaths: those found at its begin, by key."""
+    """The marker of a unit under way, at `path`. deaths: those found at its begin, by key."""
 
-    def __init__(self, descriptor: int, invocation: str, deaths: dict[str, int]) -> None:
-        self._descriptor, self.deaths = descriptor, deaths
+    def __init__(self, path: Path, descriptor: int, invocation: str, deaths: dict[str, int]) -> None:
+        self._path, self._descriptor, self.deaths = path, descriptor, deaths
         lasting = {"invocation": invocation, "pid": os.getpid(), "deaths": deaths}
         self._head = json.dumps(lasting)[:-1] + ', "working": '
         self.working: tuple[str, ...] | None = None
@@ -69,7 +70,12 @@ class InFlight:
 
     def _write(self, working: tuple[str, ...] | None) -> None:
         text = f"{self._head}{json.dumps(working)}}}".encode()
-        os.pwrite(self._descriptor, text.ljust(self._size), 0)  # one call: a kill leaves the old text or the new
+        try:
+            os.pwrite(self._descriptor, text.ljust(self._size), 0)  # one call: a kill leaves the old text or the new
+        except OSError as error:
+            if error.errno in FULL:
+                raise no_room(self._path, error) from None
+            raise
         self.working, self._size = working, len(text)
 
 
@@ -89,7 +95,7 @@ def in_flight(run: Path, stage: str, part: int, invocation: str) -> Iterator[InF
     deaths = _deaths(read_marker(path), invocation)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
-        unit = InFlight(descriptor, invocation, deaths)
+        unit = InFlight(path, descriptor, invocation, deaths)
         with _in_turn() if deaths else nullcontext():
             _check_between_rows(run, stage, part, deaths)
             unit.begin()

@@ -327,7 +327,7 @@ def test_a_full_disk_is_told_before_the_work_and_with_room_the_same_command_goes
     for command, place in (("rate", store_path(small_run)), ("consensus", small_run / consensus_stage("s"))):
         before = files()
         code, said = _run(capsys, command, "--run", small_run, "--snapshot", "s")
-        assert (code, said["thing"]) == (1, str(place))
+        assert (code, said["thing"]) == (2, str(place))
         assert re.match(r"[\d,]+ bytes are needed and 20,000 are free", said["fault"])
         assert said["remedy"].startswith("make room and start again")
         assert files() | {store_path(small_run)} == before | {store_path(small_run)}

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from pipeline.editors.plugins import is_embedded, loaded_editor
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.editors.protocol import CannotEdit, Edit, Editor
+from runtime.exits import failed
 from runtime.files import write_whole
 from runtime.images import ImageU8, encode_image, pixels_sha256
 from schemas.edit_benchmarks import GeditResult, ImgeditResult, Interval, MultiEditResult
@@ -55,9 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         print(given.run_command(given))
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     return 0
 
 

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.editors.defects import DEFECT_KINDS
+from runtime.disk import require_place
+from runtime.exits import failed
 from schemas.errors import BadInput, RegionwiseError
 from schemas.reward import RewardMetrics
 from training.evaluation.examples import write_examples
 from training.evaluation.localisation_cases import HELD_OUT_SEED, scene_cases
 from training.evaluation.reward_metrics import evaluate, read_photos, write_metrics
-from training.output_folder import look_for_room
 from training.reward_protocol import Reward
 from training.reward_registry import make_reward
 
 SOURCES, CASES_A_SOURCE = 100, 3
+#: What the figures, the predictions and their pictures take at least.
+LEAST_BYTES = 1 << 17
 
 
 def write_tests(
@@ -61,13 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--extras", action="store_true", help="show the reward the masks of unplanned regions, too")
     given = parser.parse_args(arguments)
     try:
-        look_for_room(given.out, 0)
+        require_place(given.out, LEAST_BYTES)
         rivals = {name: make_reward(spec) for name, spec in map(_rival, given.rival)}
         settings = {"left_out": given.left_out, "sources": given.sources, "extras": given.extras, "seed": given.seed}
         metrics = write_tests(given.out, make_reward(given.reward), rivals, **settings)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     shown = {"n_pairs", "localisation_auroc", "rivals", "ranking_accuracy", "calibration_error", "coverage"}
     print(metrics.model_dump_json(include=shown))
     return 0

@@ -15,16 +15,19 @@ from torch import Tensor, nn
 from schemas.errors import BadInput, RunConflict
 from training import checkpoint
 from training.checkpoint import StateFormat
-from training.policy.config import PolicyConfig, with_absolute_folders
+from training.dataset_identity import check_same_dataset
+from training.policy.config import PolicyConfig, found_settings, kept_settings, with_absolute_folders
 from training.policy.files import check_base
 
 SCHEMA, VERSION = "policy", 1
+#: Version 2 says which dataset is learnt from.
+STATE_VERSION = 2
 _MISMATCH, _TRAIN_ANEW = "is an adapter of another model", "train the policy anew"
 _DOCUMENT_REMEDY = "train the policy, or give the folder of one"
-#: The free settings say what is written, not what is learnt.
+#: The free settings say what is written, not what is learnt; the dataset has a digest.
 STATE = StateFormat(
     schema="policy-training",
-    version=VERSION,
+    version=STATE_VERSION,
     counter="update",
     digits=6,
     fields={"stopped": str, "history": list, "trials": list},
@@ -33,6 +36,7 @@ STATE = StateFormat(
     remedy=_TRAIN_ANEW,
     free_settings=frozenset(
         {
+            "dataset",
             "updates",
             "tensorboard",
             "evaluate_every",
@@ -64,11 +68,14 @@ def put_adapter(path: Path, trained: Mapping[str, Tensor], tensors: Mapping[str,
 def read_state(out: Path, config: PolicyConfig) -> dict[str, Any] | None:
     """The training under way in `out`, None where there is none.
 
-    Raises: BadInput for a damaged one; NewerSchema; RunConflict for another config.
+    Raises: BadInput for a damaged one; NewerSchema; RunConflict for another config or dataset.
     """
     state = checkpoint.read_state(out / "training", STATE)
     if state is not None:
-        checkpoint.check_same_config(out, with_absolute_folders(state["config"]), config, STATE)
+        check_same_dataset(out, state, config.dataset, STATE)
+        before = with_absolute_folders(found_settings(state["config"], out))
+        now = config.model_dump(mode="json")
+        checkpoint.check_same_config(out, kept_settings(before, out), kept_settings(now, out), STATE)
         if not state["trials"]:
             fault = "is damaged: field trials is empty"
             raise BadInput(str(out / "training" / checkpoint.STATE_FILE), fault, _DOCUMENT_REMEDY)
@@ -93,9 +100,10 @@ def write_state(
     optimizer: torch.optim.Optimizer,
     kept: Mapping[str, Any],
 ) -> None:
-    """Writes a checkpoint. kept: updates done, why it stopped, history and trials. Raises: CheckpointFailed."""
+    """Writes a checkpoint. kept: updates done, why it stopped, history, trials, dataset. Raises: CheckpointFailed."""
     tensors = checkpoint.state_tensors({"adapter": trained, "average": average}, optimizer)
-    checkpoint.write_state(out / "training", STATE, config, kept, tensors)
+    settings = kept_settings(config.model_dump(mode="json"), out)
+    checkpoint.write_state(out / "training", STATE, settings, kept, tensors)
 
 
 def restore_state(

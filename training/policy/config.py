@@ -1,5 +1,6 @@
 """The settings of a policy's training, all in one place."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from runtime.specs import absolute_spec
 from schemas.errors import BadInput
 from schemas.record import first_fault
+from training.places import found_place, kept_place, of_place
 from training.settings import read_toml
 
 Method = Literal["spatial", "global"]
@@ -129,3 +131,22 @@ def with_absolute_folders(settings: dict[str, Any]) -> dict[str, Any]:
     given = {name: settings.get(name) for name in _FOLDERS}
     here = {name: absolute_spec(s, _FOLDERS[name], Path()) for name, s in given.items() if isinstance(s, str)}
     return settings | here
+
+
+def kept_settings(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings as the files of the policy in `folder` keep them: places in its run as paths from there."""
+    kept = {"dataset": kept_place(settings["dataset"], folder)} if isinstance(settings.get("dataset"), str) else {}
+    return settings | kept | _with_places(kept_place, settings, folder)
+
+
+def found_settings(kept: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Kept settings with the places of now; the dataset, of which a trained policy needs nothing, as it was kept.
+
+    Raises: BadInput where a place was in the run and the policy lies in none any more.
+    """
+    return kept | _with_places(found_place, kept, folder)
+
+
+def _with_places(change: Callable[[str, Path], str], settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    given = {name: settings.get(name) for name in _FOLDERS}
+    return {name: of_place(change, s, folder, _FOLDERS[name]) for name, s in given.items() if isinstance(s, str)}

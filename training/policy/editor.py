@@ -24,7 +24,7 @@ from schemas.errors import BadInput
 from schemas.record import Scalar, first_fault, short_hash
 from schemas.request import EditRequest
 from training.policy.checkpoint import read_adapter, read_policy
-from training.policy.config import PolicyConfig
+from training.policy.config import PolicyConfig, found_settings
 from training.policy.edit_cases import PolicyCase
 from training.policy.files import check_base
 from training.policy.protocol import Conditioning, Policy
@@ -44,7 +44,7 @@ def make_editor(place: str | None, device: str) -> "PolicyEditor":
     folder = Path(place)
     document = read_policy(folder / "policy.json")
     try:
-        config = PolicyConfig.model_validate(document.get("config"))
+        config = PolicyConfig.model_validate(found_settings(dict(document.get("config") or {}), folder))
     except ValidationError as error:
         raise BadInput(str(folder / "policy.json"), first_fault(error), "train the policy anew") from None
     check_base(folder, document, config.policy)

@@ -15,6 +15,7 @@ from pipeline.models.revisions import file_sha256
 from runtime.specs import parse_spec
 from schemas.errors import BadInput
 from schemas.record import short_hash
+from training.places import found_place, of_place
 
 POLICIES = ("tiny", "klein")
 #: The weights that come with the product.
@@ -95,4 +96,4 @@ def _base_spec(path: Path) -> tuple[str, dict[str, Any]]:
         raise BadInput(str(path), f"names no base policy: {type(error).__name__}", remedy) from None
     if not isinstance(spec, str):
         raise BadInput(str(path), f"names no base policy: {str(spec)[:40]}", remedy)
-    return spec, document
+    return of_place(found_place, spec, path.parent, POLICIES), document

@@ -13,7 +13,7 @@ from torch import Tensor
 from training.checkpoint import reported_as_failed, write_file, write_json, write_tensors
 from training.pictures.curves import curves
 from training.policy.checkpoint import SCHEMA, VERSION
-from training.policy.config import PolicyConfig
+from training.policy.config import PolicyConfig, kept_settings
 from training.policy.held_out_evaluation import CaseResult, progress, summary
 from training.policy.lora_file import write_lora
 from training.policy.protocol import Policy
@@ -23,12 +23,18 @@ def write_policy(
     out: Path, config: PolicyConfig, policy: Policy, average: dict[str, Tensor], kept: dict[str, Any]
 ) -> None:
     """Writes the policy as it is by now and its figures; the tensors first, then the JSON."""
-    base = {"policy": config.policy, "revision": policy.revision, "rank": config.lora_rank, "alpha": config.lora_alpha}
+    settings = kept_settings(config.model_dump(mode="json"), out)
+    base = {
+        "policy": settings["policy"],
+        "revision": policy.revision,
+        "rank": config.lora_rank,
+        "alpha": config.lora_alpha,
+    }
     write_tensors(out / "adapter.safetensors", average)
     write_lora(out, average, config.lora_rank, config.lora_alpha)
     document = {"schema": f"{SCHEMA}/{VERSION}", **base, "synthetic": policy.synthetic, "updates": kept["update"]}
     document["stopped"] = kept["stopped"]
-    write_json(out / "policy.json", document | {"config": config.model_dump(mode="json")})
+    write_json(out / "policy.json", document | {"config": settings})
     lines = [json.dumps(figures, sort_keys=True, allow_nan=False) + "\n" for figures in kept["history"]]
     write_file(out / "figures.jsonl", "".join(lines))
     write_json(out / "trials.json", {"schema": "policy-trials/1", "trials": kept["trials"]})

@@ -26,9 +26,11 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from runtime.child import end_with
+from runtime.exits import failed
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.checkpoint import write_file
+from training.dataset_identity import DIGEST_FIELD, dataset_digest
 from training.output_folder import bytes_of, held, look_for_room
 from training.pictures.sheets import sheet, sheet_png
 from training.policy.checkpoint import check_same_base, read_state, restore_state, write_state
@@ -72,8 +74,8 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     """Trains a policy into `out` and returns what came of it; a finished training of the same config is left alone.
 
     on_update: told the number of updates done, after each.
-    Raises: RunConflict where `out` was trained with another config or base policy; BadInput for data, rewards or a
-    policy that cannot be used; TooManyMissing where the reward fails too often (what was trained so far is kept);
+    Raises: RunConflict where `out` was trained with another config, dataset or base policy; BadInput for data, rewards
+    or a policy that cannot be used; TooManyMissing where the reward fails too often (what was trained so far is kept);
     Diverged where gradients are no numbers any more; CheckpointFailed where the disk is full.
     """
     # 1. The same numbers every time.
@@ -91,6 +93,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
         return outcome(state)
 
     # 2. Requests, reward, policy.
+    dataset = dataset_digest(Path(config.dataset))
     cases, left_out = load_cases(Path(config.dataset), "train")
     if left_out:
         log.info("requests left out: %s", ", ".join(f"{count} {why}" for why, count in sorted(left_out.items())))
@@ -152,7 +155,7 @@ def train_policy(config: PolicyConfig, out: Path, on_update: Callable[[int], Non
     def keep(done: int) -> None:
         """Writes the policy and a checkpoint after so many updates."""
         if main and done > 0:
-            kept = {"update": done, "stopped": stopped, "history": history, "trials": trials}
+            kept = {"update": done, "stopped": stopped, "history": history, "trials": trials, DIGEST_FIELD: dataset}
             write_policy(out, config, policy, average, kept)
             if is_shown(done):
                 draw_curves(out, policy.name, kept)
@@ -342,9 +345,8 @@ def main(
             result = train_policy(config, given.out)
         if main_process:
             print(json.dumps(result))
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     except KeyboardInterrupt:
         return 130
     return 0

@@ -16,21 +16,25 @@ from torch import nn
 from schemas.errors import BadInput
 from training import checkpoint
 from training.checkpoint import StateFormat
-from training.reward.config import RewardConfig, kept_config
+from training.dataset_identity import check_same_dataset
+from training.reward.config import RewardConfig, found_settings, kept_settings
 from training.reward.network import ARCHITECTURE
 from training.reward.objective import Parts
 
 SCHEMA, VERSION = "region-reward", 1
+#: Version 2 says which dataset is learnt from.
+STATE_VERSION = 2
 _MISMATCH, _TRAIN_ANEW = "holds weights of another network", "train the reward anew"
 STATE = StateFormat(
     schema="region-reward-training",
-    version=VERSION,
+    version=STATE_VERSION,
     counter="step",
     digits=7,
     fields={"history": list, "finished": bool},
     mismatch=_MISMATCH,
     document_remedy="remove the folder",
     remedy=_TRAIN_ANEW,
+    free_settings=frozenset({"dataset"}),
 )
 
 
@@ -73,23 +77,30 @@ def write_state(
     *,
     finished: bool,
 ) -> None:
-    """Writes a checkpoint. kept: step, history, sums of the losses since its last point. Raises: CheckpointFailed."""
+    """Writes a checkpoint. kept: step, history, sums of the losses since its last point, which dataset.
+
+    Raises: CheckpointFailed.
+    """
     fields = {"architecture": ARCHITECTURE, **kept, "finished": finished}
     tensors = None if finished else checkpoint.state_tensors({"weight": network.state_dict()}, optimizer)
-    checkpoint.write_state(out / "training", STATE, config, fields, tensors)
+    settings = kept_settings(config.model_dump(mode="json"), out)
+    checkpoint.write_state(out / "training", STATE, settings, fields, tensors)
 
 
 def read_state(out: Path, config: RewardConfig) -> dict[str, Any] | None:
     """The training under way in `out`, None where there is none.
 
-    Raises: BadInput for a damaged one, or of another architecture; NewerSchema; RunConflict for another config.
+    Raises: BadInput for a damaged one, or of another architecture; NewerSchema; RunConflict for another config or
+    dataset.
     """
     state = checkpoint.read_state(out / "training", STATE)
     if state is None:
         return None
     path = out / "training" / checkpoint.STATE_FILE
     check_architecture(path, state)
-    checkpoint.check_same_config(out, kept_config(state["config"]), config, STATE)
+    check_same_dataset(out, state, config.dataset, STATE)
+    before, now = found_settings(state["config"], out), config.model_dump(mode="json")
+    checkpoint.check_same_config(out, kept_settings(before, out), kept_settings(now, out), STATE)
     sums = state.get("sums")
     whole = isinstance(sums, list) and [type(number) for number in sums] == [float] * len(Parts._fields)
     if not state["finished"] and not whole:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from runtime.checkout import CHECKOUT
 from schemas.errors import BadInput
 from schemas.record import first_fault
+from training.places import found_place, kept_place
 from training.settings import read_toml
 
 Supervision = Literal["regions", "image"]
@@ -81,9 +82,22 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> RewardConfig:
     return parse_config(settings, str(path) if path else "settings")
 
 
-def kept_config(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings in a reward's files; a relative backbone is of an earlier version, which trained in the checkout."""
-    return with_absolute_backbone(settings, CHECKOUT)
+def kept_settings(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings as the files of the reward in `folder` keep them: places in its run as paths from there."""
+    given = {name: settings.get(name) for name in ("dataset", "backbone")}
+    return settings | {name: kept_place(place, folder) for name, place in given.items() if isinstance(place, str)}
+
+
+def found_settings(kept: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings in the files of the reward in `folder`, with the place of its backbone now.
+
+    A relative one is of an earlier version, which trained in the checkout. The dataset, of which a trained reward needs
+    nothing, stays as it was kept. Raises: BadInput where the backbone was in the run and the reward lies in none.
+    """
+    backbone = kept.get("backbone")
+    if not isinstance(backbone, str):
+        return kept
+    return with_absolute_backbone(kept | {"backbone": found_place(backbone, folder)}, CHECKOUT)
 
 
 def with_absolute_backbone(settings: dict[str, Any], base: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from training.checkpoint import write_json, write_tensors
 from training.reward.batches import features_to_inputs
 from training.reward.calibration import Calibration, as_json
 from training.reward.checkpoint import SCHEMA, VERSION, read_reward, read_weights
-from training.reward.config import RewardConfig, kept_config, parse_config
+from training.reward.config import RewardConfig, found_settings, kept_settings, parse_config
 from training.reward.features import Features, features_of
 from training.reward.network import ARCHITECTURE, NetworkConfig, RegionNet
 from training.reward.network_io import NetworkOutputs
@@ -108,12 +108,13 @@ class RegionReward:
         """Writes weights, then `reward.json`, which makes them exist. dtype: what the weights are stored in."""
         weights = {name: tensor.to(dtype) for name, tensor in self.network.state_dict().items()}
         write_tensors(folder / "reward.safetensors", weights)
+        settings = kept_settings(self.config.model_dump(mode="json"), folder)
         document = {
             "schema": f"{SCHEMA}/{VERSION}",
             "architecture": ARCHITECTURE,
-            "network": asdict(self.network.config),
-            "config": self.config.model_dump(mode="json"),
-            "config_digest": short_hash(self.config.model_dump(mode="json")),
+            "network": asdict(self.network.config) | {"backbone": settings["backbone"]},
+            "config": settings,
+            "config_digest": short_hash(settings),
             "calibration": as_json(self.calibrations),
             "revision": self.revision,
         }
@@ -126,7 +127,7 @@ def load(path: Path) -> RegionReward:
     Raises: BadInput for another architecture or schema, naming it, or where files are missing or damaged; NewerSchema.
     """
     document = read_reward(path / "reward.json", "train one: `regionwise train-reward`")
-    config = parse_config(kept_config(document.get("config") or {}), str(path / "reward.json"))
+    config = parse_config(found_settings(document.get("config") or {}, path), str(path / "reward.json"))
     network = make_network(config)
     read_weights(path / "reward.safetensors", network)
     calibrations = {name: Calibration(*values) for name, values in document["calibration"].items()}

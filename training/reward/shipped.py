@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.run.folder import read_build_info
+from runtime.exits import failed
 from schemas.errors import BadInput, RegionwiseError
 from training.checkpoint import write_json
 from training.reward.checkpoint import read_weights
@@ -89,9 +90,8 @@ def main() -> int:
     try:
         for folder in ship(parser.parse_args().run):
             print(folder.relative_to(WEIGHTS.parent))
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     return 0
 
 

@@ -23,9 +23,11 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from pipeline.dataset.shards import read_manifest
+from runtime.exits import failed
 from schemas.errors import BadInput, RegionwiseError
 from schemas.score import SCORE_MAX
 from training.checkpoint import write_json
+from training.dataset_identity import DIGEST_FIELD, dataset_digest
 from training.output_folder import bytes_of, held, look_for_room
 from training.reward.batches import RewardBatch, by_request, collate, training_batches
 from training.reward.calibration import Calibration, coverage, curve, expected_calibration_error, fit
@@ -51,9 +53,9 @@ def train_reward(
     max_minutes: at most so long for this call's steps; where it ends early the reward is written as it is by then, the
     metrics say `stopped: time`, and the next call goes on.
     on_step: called after each step with the number of steps done.
-    Raises: RunConflict where `out` was trained with another config; CheckpointFailed where it cannot be written or the
-    disk is full, at once where that is so from the start; BadInput where it is of another architecture, or
-    nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
+    Raises: RunConflict where `out` was trained with another config or dataset; CheckpointFailed where it cannot be
+    written or the disk is full, at once where that is so from the start; BadInput where it is of another architecture,
+    or nothing is left to train on; BadInput, TooManyRejected as `load_items` and `left_out_keys`.
     """
     # 1. The same numbers every time.
     started = time.monotonic()
@@ -67,6 +69,7 @@ def train_reward(
 
     # 2. Data: whole requests, all in memory.
     dataset = Path(config.dataset)
+    digest = dataset_digest(dataset)
     limits: dict[str, Any] = {"use_source": config.use_source, "max_missing_share": config.max_missing_share}
     left_out = left_out_keys(dataset, config.leave_out_sources, config.leave_out_defects)
     with threadpool_limits(1):  # small products: more threads only wait for one another
@@ -125,7 +128,7 @@ def train_reward(
             sums[:] = 0
             log.info("step %d of %d: loss %.4f", step, config.steps, history[-1]["total"])
         if step % config.checkpoint_steps == 0 and step < config.steps:
-            kept = {"step": step, "history": history, "sums": sums.tolist()}
+            kept = {"step": step, "history": history, "sums": sums.tolist(), DIGEST_FIELD: digest}
             write_state(out, config, network, optimizer, kept, finished=False)
         on_step(step)
     train_s = time.monotonic() - train_started
@@ -151,7 +154,7 @@ def train_reward(
     write_json(out / "training.json", metrics)
     curves = {"history": history, "calibration": metrics["calibration"], "start": config.start}
     write_json(out / "curves.json", {"schema": "training-curves/1", **curves})
-    kept = {"step": step, "history": history, "sums": sums.tolist()}
+    kept = {"step": step, "history": history, "sums": sums.tolist(), DIGEST_FIELD: digest}
     write_state(out, config, network, optimizer, kept, finished=step == config.steps)
     return metrics
 
@@ -272,9 +275,8 @@ def main(arguments: list[str] | None = None) -> int:
         config = load_config(given.config, settings)
         with held(given.out):
             metrics = train_reward(config, given.out, given.max_minutes)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     print(json.dumps({name: value for name, value in metrics.items() if name not in ("calibration", "ranking")}))
     return 0
 

@@ -22,13 +22,14 @@ from pathlib import Path
 
 from pipeline.run.folder import read_build_info, read_kept
 from pipeline.run.image_store import read_image
+from runtime.disk import require_place
+from runtime.exits import failed
 from runtime.files import write_whole
 from runtime.images import resize_image
 from runtime.masks import rle_to_mask
 from schemas.errors import RegionwiseError
 from schemas.region import ObservedMask
 from schemas.sample import Sample
-from training.output_folder import look_for_room
 from training.predictions import ask, in_chunks, usable
 from training.reward_protocol import Prediction, Reward, RewardQuery
 from training.reward_registry import make_reward
@@ -81,12 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the file (JSONL)")
     given = parser.parse_args(arguments)
     try:
-        look_for_room(given.out.parent, 0)
+        require_place(given.out)
         lines = list(values_of_run(given.run, make_reward(given.reward)))
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
-    write_whole(given.out, "".join(json.dumps(line) + "\n" for line in lines))
+        write_whole(given.out, "".join(json.dumps(line) + "\n" for line in lines))
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     known = sum(line["reward_std"] is not None for line in lines)
     print(json.dumps({"candidates": len(lines), "with_reward_std": known}))
     return 0

@@ -73,7 +73,7 @@ def write_state(folder: Path, config: SegmenterConfig, progress: Progress) -> No
     """Writes a checkpoint. Raises: CheckpointFailed."""
     tensors = checkpoint.state_tensors(progress.tensors(), progress.optimizer)
     fields = {"step": progress.step, "lengths": progress.lengths, "history": progress.history}
-    checkpoint.write_state(folder, STATE, config, fields, tensors)
+    checkpoint.write_state(folder, STATE, config.model_dump(mode="json"), fields, tensors)
 
 
 def restore_state(folder: Path, config: SegmenterConfig, progress: Progress) -> bool:
@@ -86,7 +86,7 @@ def restore_state(folder: Path, config: SegmenterConfig, progress: Progress) -> 
         progress.lengths = {"0": config.steps}
         return False
     path = folder / checkpoint.STATE_FILE
-    checkpoint.check_same_config(path, state["config"], config, STATE)
+    checkpoint.check_same_config(path, state["config"], config.model_dump(mode="json"), STATE)
     checkpoint.check_fields(path, state["lengths"], dict.fromkeys(state["lengths"], int), _REMEDY)
     checkpoint.restore_tensors(folder, STATE, state, progress.tensors(), progress.optimizer)
     progress.step, progress.history, progress.lengths = state["step"], state["history"], state["lengths"]

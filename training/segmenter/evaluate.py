@@ -22,6 +22,7 @@ from rich.table import Table
 
 from runtime.bootstrap import estimate, resamples, weighted_means
 from runtime.checkout import CHECKOUT
+from runtime.exits import failed
 from runtime.files import write_whole
 from runtime.images import ImageU8
 from runtime.masks import MaskBool, mask_box
@@ -226,12 +227,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cases = measure(Prompted(given.weights), held_out_examples(given.pictures))
         made = read_metadata(given.weights)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+        reached = _report(given, cases, made)
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
+    return 0 if reached >= GOAL else 1
+
+
+def _report(given: argparse.Namespace, cases: Sequence[ObjectResult], made: dict[str, str]) -> float:
+    """Prints and writes what was measured; returns the mean IoU."""
     rows = summary(cases)
     print_table(rows)
-    reached = rows[0]["mean_iou"]["sam:tiny"]["value"]
+    reached: float = rows[0]["mean_iou"]["sam:tiny"]["value"]
     document = {
         "schema": SCHEMA,
         "weights_sha256": sha256(given.weights.read_bytes()).hexdigest(),
@@ -254,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done, data = cv2.imencode(".png", np.ascontiguousarray(contact_sheet(cases)[:, :, ::-1]))
         assert done, "OpenCV writes PNG"
         write_whole(given.sheet, data.tobytes())
-    return 0 if reached >= GOAL else 1
+    return reached
 
 
 if __name__ == "__main__":

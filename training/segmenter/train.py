@@ -22,6 +22,7 @@ import torch
 
 from pipeline.models.sam_architectures import SamSizes
 from runtime.checkout import checkout_commit
+from runtime.exits import failed
 from schemas.errors import BadInput, RegionwiseError
 from training.output_folder import bytes_of, held, look_for_room
 from training.segmenter.batches import draw_batch
@@ -147,9 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = _config(given.set)
         with held(given.out):
             done = train_segmenter(config, given.out, given.max_minutes)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     print(json.dumps(done))
     return 0
 

@@ -144,7 +144,7 @@ def drop_average(out: Path) -> None:
             BadInput,
             "says schema 'none', expected policy-",
         ),
-        (lambda out: rewrite(out, lambda s: s.update(schema="policy-training/2")), NewerSchema, "this version reads"),
+        (lambda out: rewrite(out, lambda s: s.update(schema="policy-training/3")), NewerSchema, "this version reads"),
         (lambda out: rewrite(out, lambda s: s.update(trials=[])), BadInput, "is damaged: field trials is empty"),
         (lambda out: (out / "training/state-000004.safetensors").unlink(), BadInput, "does not exist"),
         (lambda out: (out / "training/state-000004.safetensors").write_bytes(b"{}" * 9), BadInput, "is no safetensors"),

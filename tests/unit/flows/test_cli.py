@@ -235,15 +235,25 @@ def test_an_instruction_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy"), [(errno.ENOSPC, "make room and start"), (errno.EACCES, "mend it and start")]
+    ("number", "code", "fault", "remedy"),
+    [
+        (errno.ENOSPC, 2, "cannot be written: it said", "make room and start"),
+        (errno.EACCES, 1, "it said", "mend it and start"),
+    ],
 )
 def test_a_disk_that_is_full_is_told_by_the_file_and_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    code: int,
+    fault: str,
+    remedy: str,
 ) -> None:
     def fails(*_arguments: object) -> None:
         raise OSError(number, "it said", "there")
 
     monkeypatch.setattr("flows.rate.rate_run", fails)
     said = _json(capsys, "rate", "--run", tmp_path, "--snapshot", "s")
-    told = {"code": 1, "thing": "there", "fault": "it said", "remedy": f"{remedy} again: what is done is kept"}
-    assert said == (1, told)
+    told = {"code": code, "thing": "there", "fault": fault, "remedy": f"{remedy} again: what is done is kept"}
+    assert said == (code, told)

@@ -9,6 +9,7 @@ import pytest
 
 from runtime.locks import locked, locked_file
 from schemas.errors import RunInUse
+from tests.unit.runtime.test_files import left_by_a_killed_process
 
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
@@ -16,6 +17,15 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_a_holder_in_another_container_is_named_with_it(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        holder = {"process": 17, "host": "elsewhere", "command": "regionwise build"}
+        (tmp_path / ".lock.json").write_text(json.dumps(holder))
+        words = r"in use by process 17 on elsewhere \(regionwise build\)"
+        with pytest.raises(RunInUse, match=words), locked(tmp_path):
+            pass
 
 
 def test_a_holder_that_cannot_be_read_is_another_process(tmp_path: Path) -> None:
@@ -26,9 +36,7 @@ def test_a_holder_that_cannot_be_read_is_another_process(tmp_path: Path) -> None
 
 
 def test_what_was_left_half_written_is_gone(tmp_path: Path) -> None:
-    left = tmp_path / "regions" / ".tmp-part-00000.parquet.1"
-    left.parent.mkdir()
-    left.write_text("half")
+    left = left_by_a_killed_process(tmp_path / "regions" / "part-00000.parquet")
     with locked(tmp_path):
         assert not left.exists()
         assert json.loads((tmp_path / ".lock.json").read_text())["process"] == os.getpid()

@@ -69,7 +69,7 @@ class Training:
 
     def write(self, folder: Path, step: int = 2, *, finished: bool = False) -> None:
         fields = {"step": step, "history": [], "finished": finished}
-        write_state(folder, FORMAT, Config(), fields, None if finished else self.tensors())
+        write_state(folder, FORMAT, Config().model_dump(mode="json"), fields, None if finished else self.tensors())
 
     def restore(self, folder: Path) -> None:
         state = read_state(folder, FORMAT)
@@ -215,14 +215,14 @@ def test_a_document_that_is_no_json_is_one_line(tmp_path: Path, content: bytes) 
 
 def test_a_setting_that_differs_is_named_whether_it_is_new_gone_or_changed() -> None:
     place, before = Path("out"), Config().model_dump()
-    check_same_config(place, before | {"steps": 9}, Config(), FORMAT)
+    check_same_config(place, before | {"steps": 9}, Config().model_dump(mode="json"), FORMAT)
     for other, fault in (
         (before | {"rate": 0.2}, r"out: was trained with rate = 0\.2, now it is 0\.1; give another folder"),
         (before | {"gone": 1}, "was trained with gone = 1, now it is None"),
         ({"steps": 3}, r"was trained with rate = None, now it is 0\.1"),
     ):
         with pytest.raises(RunConflict, match=fault):
-            check_same_config(place, other, Config(), FORMAT)
+            check_same_config(place, other, Config().model_dump(mode="json"), FORMAT)
 
 
 def test_weights_in_half_precision_are_put_back_whole_or_not_at_all() -> None:

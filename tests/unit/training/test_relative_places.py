@@ -13,7 +13,7 @@ from training.checkpoint import write_json
 from training.policy import checkpoint as policy_checkpoint
 from training.policy.config import load_config as policy_config
 from training.reward import checkpoint as reward_checkpoint
-from training.reward.config import RewardConfig, kept_config
+from training.reward.config import RewardConfig, found_settings
 from training.reward.config import load_config as reward_config
 from training.reward.network import ARCHITECTURE
 
@@ -65,7 +65,7 @@ def test_what_an_earlier_version_kept_relative_goes_on(elsewhere: Path) -> None:
 
 
 def test_an_earlier_rewards_relative_backbone_is_the_checkouts(elsewhere: Path) -> None:
-    assert kept_config({"backbone": "eyes"}) == {"backbone": str(CHECKOUT / "eyes")}
+    assert found_settings({"backbone": "eyes"}, elsewhere) == {"backbone": str(CHECKOUT / "eyes")}
     reward = RewardConfig(dataset="d", backbone=str(CHECKOUT / "eyes"))
     kept = reward.model_dump(mode="json") | {"backbone": "eyes"}
     state = {"schema": "region-reward-training/1", "architecture": ARCHITECTURE, "config": kept, "step": 1}

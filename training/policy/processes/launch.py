@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runtime.child import child_command
+from runtime.exits import failed
 from runtime.processes import Process, end_at_once, running
 from schemas.errors import BadInput, RegionwiseError
 
@@ -97,9 +98,8 @@ def main(arguments: Sequence[str]) -> int:
     first, rest = arguments[0], list(arguments[1:])
     try:
         return train_rank(rest) if first == "rank" else launch(int(first), rest)
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     except KeyboardInterrupt:
         return 130
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from runtime.exits import failed
 from runtime.files import write_whole
 from schemas.errors import BadInput, RegionwiseError
 from training.policy.files import WEIGHTS
@@ -52,9 +53,8 @@ def main() -> int:
     parser.add_argument("pretrained", type=Path, help="folder of a pretraining")
     try:
         print(json.dumps(ship(parser.parse_args().pretrained)["held_out"], indent=1))
-    except RegionwiseError as error:
-        print(f"regionwise: {error}", file=sys.stderr)
-        return error.exit_code
+    except (RegionwiseError, OSError) as error:
+        return failed(error)
     return 0
 
 

@@ -142,7 +142,7 @@ class _Listening(InFlight):
 def test_every_stage_says_each_row_before_it_touches_it(run: Path, tmp_path: Path) -> None:
     with (tmp_path / "marker").open("wb") as file:
         for stage in stages_of(SCENES, {}, LocalModels(SCENES)):
-            unit = _Listening(file.fileno(), "a", {})
+            unit = _Listening(Path(file.name), file.fileno(), "a", {})
             again = replace(stage, version=99)
             run_part(run, again, 0, plan_rows=read_plan, in_flight=unit)
             rows = read_kept(run, stage.after, 0) if stage.after else read_plan(run / "plan" / "part-00000.jsonl")
