@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.regions.outline import Outline
 from pipeline.regions.planned import grown_box, planned_mask, target_boxes
@@ -201,15 +202,15 @@ def _owners(places: list[_Place], indices: Iterable[int], shape: tuple[int, int]
     places: the smallest core first.
     """
     owner = np.full(shape, -1, dtype=np.int32)
-    nearest = np.full(shape, np.inf, dtype=np.float32)
+    nearest = np.full(shape, np.inf, dtype=np.float64)
     for index, place in zip(indices, places, strict=True):
         window = _window(place.reach)
         reach = place.reach[window]
         if not any(other is not place and (other.reach[window] & reach).any() for other in places):
             owner[window][reach] = index  # no other could be nearer
             continue
-        outside = (~place.core).astype(np.uint8)
-        distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[window]
+        # Exact, so that ties go to the first: OpenCV's differs in its last bit with where the mask lies in memory.
+        distance = ndimage.distance_transform_edt(~place.core[window])
         closer = reach & (distance < nearest[window])
         owner[window][closer], nearest[window][closer] = index, distance[closer]
     return owner

@@ -52,10 +52,9 @@ def test_pixels_are_owned_as_by_distances_over_the_whole_image(seed: int) -> Non
         left, top = (int(value) for value in rng.integers(0, 40, 2))
         box = box_mask((left, top, left + 30, top + 25), *shape)
         places.append(place_of(blobs(rng, *shape) & box, box_mask((left, top, left + 38, top + 30), *shape)))
-    owner, nearest = np.full(shape, -1, dtype=np.int32), np.full(shape, np.inf, dtype=np.float32)
+    owner, nearest = np.full(shape, -1, dtype=np.int32), np.full(shape, np.inf)
     for index, place in enumerate(places):
-        outside = (~place.core).astype(np.uint8)
-        distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distance = ndimage.distance_transform_edt(~place.core)
         closer = place.reach & (distance < nearest)
         owner[closer], nearest[closer] = index, distance[closer]
     assert np.array_equal(_owners(places, range(5), shape), owner)
@@ -126,3 +125,14 @@ def test_a_mask_is_encoded_as_its_columns(shape: tuple[int, int]) -> None:
     for given in (mask, mask[::-1, ::-1], np.asfortranarray(mask)):
         plain = coco_mask.encode(np.asfortranarray(given, dtype=np.uint8))["counts"].decode()
         assert mask_to_rle(given).counts == plain
+
+
+def test_pixels_as_near_to_two_targets_are_the_firsts_wherever_masks_lie_in_memory() -> None:
+    rng, shape, found, kept = np.random.default_rng(0), (41, 61), set[bytes](), list[object]()
+    cores = [np.asarray(blobs(rng, *shape, level=0.95)) for _ in range(2)]
+    whole = np.ones(shape, dtype=np.bool_)
+    for _ in range(100):
+        kept.append(np.empty(int(rng.integers(1, 5000)), dtype=np.uint8))
+        places = [place_of(core.copy(), whole.copy()) for core in (cores[0], cores[1], cores[1][::-1])]
+        found.add(_owners(places, range(3), shape).tobytes())
+    assert len(found) == 1
