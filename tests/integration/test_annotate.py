@@ -9,6 +9,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from runtime.checkout import CHECKOUT
 from schemas.agreement import Agreement
 from schemas.ranking import RankingConsensus
 from tests.cases.editor_plugin import offer
+from tests.cases.relay import Relay
 from tests.cases.tiny_policy import random_policy, random_tiny
+from tests.chaos.people import HELD_S, People, collect
+from tests.chaos.strikes import STRIKES, unharmed
 from tests.integration.builds import build, tars
 
 IMAGE_CONTROLS = ("background", "success", "overedit", "naturalness", "artifacts")
@@ -207,6 +211,16 @@ def test_what_people_ranked_comes_back_once_into_the_run(
     ranked = found[agreed["data"]["request"]].candidates
     assert [(one.candidate, one.mean_rank, one.wins) for one in ranked] == [(shown[1], 1.0, 2), (shown[0], 2.0, 0)]
     assert {(one.mean_rank, one.wins) for one in found[disputed["data"]["request"]].candidates} == {(1.5, 1)}
+
+
+def test_a_collect_that_is_killed_loses_no_answer_and_keeps_none_twice(running_studio: Studio, tmp_path: Path) -> None:
+    with Relay(running_studio.url, delay_s=HELD_S) as relay:
+        people = People(running_studio, relay, tmp_path)
+        answers = unharmed(collect(people), tmp_path / "unharmed")
+        struck = STRIKES["kill -9"](replace(collect(people), moments=(5,)), tmp_path / "struck")
+    assert isinstance(answers, list)
+    assert len(answers) == 12
+    assert struck[1] == answers
 
 
 def test_what_a_policy_edits_goes_to_people(

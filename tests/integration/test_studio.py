@@ -6,9 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -30,6 +28,7 @@ from benchmarks.mask_cases import mask_case
 from runtime.masks import rle_to_mask
 from runtime.processes import free_port
 from schemas.errors import BadInput
+from tests.cases.relay import Relay
 from tests.cases.studio_cases import box, brush, choice, ring, studio_case, whole_result
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -247,48 +246,8 @@ def test_a_call_of_the_server_wakes_the_poller(server: Server, store: Annotation
             assert server.ask("GET", f"/api/webhooks/?project={server.project}") == []
 
 
-class _Relay:
-    """Passes requests on to the server and loses the answers of the first imports."""
-
-    def __init__(self, url: str, lose: int) -> None:
-        relay = self
-        self.left = lose
-
-        class Handler(BaseHTTPRequestHandler):
-            def _pass_on(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                headers = {name: value for name, value in self.headers.items() if name not in ("Host", "Connection")}
-                answer = httpx.request(self.command, url + self.path, content=content, headers=headers, timeout=60)
-                self.close_connection = True
-                if "/import" in self.path and relay.left:
-                    relay.left -= 1
-                    return
-                self.send_response(answer.status_code)
-                self.send_header("Content-Length", str(len(answer.content)))
-                self.end_headers()
-                self.wfile.write(answer.content)
-
-            do_GET = do_POST = do_DELETE = _pass_on
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> "_Relay":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
 def test_lost_answers_make_no_second_tasks(server: Server, store: AnnotationStore) -> None:
-    with _Relay(server.url, lose=2) as relay:
+    with Relay(server.url, lose=2) as relay:
         client = server.client(store, url=relay.url)
         assert send(client, store, TASKS, settle_s=5, pause_s=0.1) == Sent(40, 0, 0)
         assert relay.left == 0
