@@ -29,6 +29,7 @@ class TrainingFailed(RegionwiseError):
     """
 
     def __init__(self, thing: str, code: int, said: str = "") -> None:
+        said = said.removeprefix(f"{thing}: ")
         super().__init__(
             thing, said or f"its process ended with exit code {code}", "" if said else "see its message above"
         )

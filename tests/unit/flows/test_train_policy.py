@@ -122,3 +122,8 @@ def test_processes_speak_on_loopback_and_meet_in_a_file(tmp_path: Path) -> None:
     assert (told["RANK"], told["LOCAL_RANK"], told["WORLD_SIZE"]) == ("1", "1", "2")
     assert {told["GLOO_SOCKET_IFNAME"], told["NCCL_SOCKET_IFNAME"]} == {LOOPBACK}
     assert told["REGIONWISE_STORE"] == str(tmp_path / "store")
+
+
+def test_the_folder_of_a_training_is_named_once() -> None:
+    said = TrainingFailed("runs/a/policy/x", 1, "runs/a/policy/x: is in use by process 7; wait for it or end it")
+    assert str(said) == "runs/a/policy/x: is in use by process 7; wait for it or end it"
