@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.masks import MaskBool
+
 Float32 = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
@@ -118,14 +120,19 @@ def known_pixels(shape: tuple[int, int], shift_px: tuple[float, float]) -> NDArr
     return known
 
 
-def fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
+def fit_colours(source: Float32, edited: Float32, where: MaskBool | None = None) -> NDArray[np.float64]:
     """The colour map (3, 4), matrix and offset, from the source's RGB to the edited RGB of the unchanged pixels.
+
+    where: mask (H, W) of the pixels to look at; None for all.
 
     Reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels: first a gain and an offset
     a channel, from a wide scale to a narrow one, so that rare colours have their say; then what mixes channels, drawn
     to that. The identity where the map is none of a drift: then the images have little in common.
     """
     x, y = (_small_colours(image) for image in (source, edited))
+    if where is not None:
+        seen = cv2.resize(where.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA).ravel() > 0.99
+        x, y = (x[seen], y[seen]) if seen.any() else (x, y)
     usable = ((np.minimum(x, y) > 2) & (np.maximum(x, y) < 253)).all(axis=1)
     if usable.mean() > 0.2:
         x, y = x[usable], y[usable]
