@@ -1,9 +1,9 @@
-"""Where an edited image shows what its source shows: an affine map, found on the detail that agrees, and how much does.
+"""Where an edited image shows what its source shows: an affine map, found on detail that agrees, and how much does.
 
-Editing models answer shifted, zoomed, turned, cropped and at other sizes. The map is found by Gauss-Newton steps on what
-is finer than a few pixels (Baker and Matthews, "Lucas-Kanade 20 years on", inverse compositional), from copies of 16 px
-to copies of 256 px and more, with Geman-McClure weights, so that neither drift nor edits pull it. Whether it is to be
-believed says how many of the cells with texture agree; unlike images agree in hardly any.
+Editing models answer shifted, zoomed, turned, cropped and at other sizes. The map is found by Gauss-Newton steps on
+what is finer than a few pixels (Baker and Matthews, "Lucas-Kanade 20 years on", inverse compositional), from copies of
+16 px to copies of 256 px and more, with Geman-McClure weights, so that neither drift nor edits pull it. How many cells
+with texture agree says whether it is to be believed: unlike images agree in hardly any.
 """
 
 from collections.abc import Iterator
@@ -216,7 +216,9 @@ def _stepped(level: _Level, found: Map, steps: int, *, affine: bool) -> Map | No
 
 #: What may change of (xx, xy, x, yx, yy, y): all, or what a shift, a zoom and a turn change.
 _AFFINE = np.eye(6)
-_SIMILARITY = np.array([[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float)
+_SIMILARITY = np.array(
+    [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float
+)
 
 
 def _gradients(before: Float32) -> Float32:
@@ -255,7 +257,9 @@ def _agreement(copies: _Copies, found: Map) -> tuple[float | None, float | None]
     seen = _cells(_seen_through(np.ones_like(level.after), small, (height, width), 0)) > 0.8
     if seen.mean() < MIN_SEEN_SHARE:
         return 0.0, None
-    before, after, both = (_cells(a * b) for a, b in ((level.before, level.before), (there, there), (level.before, there)))
+    before, after, both = (
+        _cells(a * b) for a, b in ((level.before, level.before), (there, there), (level.before, there))
+    )
     textured = seen & ((before > TEXTURE_LEVELS_2) | (after > TEXTURE_LEVELS_2))
     if textured.sum() < MIN_CELLS:
         return None, None

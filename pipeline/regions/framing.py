@@ -21,24 +21,19 @@ IDENTITY_PX = 0.2
 #: With less agreement both are different pictures: pairs of unlike ones stay below .1, true ones above .15.
 MIN_AGREEMENT = 0.12
 #: So far from where a map leads out of the edited image its pixels are of its edge: rung, mixed with a border.
-EDGE_PX = 3.0
+EDGE_PX = 4.0
 
 
 @dataclass(frozen=True)
 class Framed:
-    """image: HWC uint8 RGB in the source's frame. misplaced_share: how far its farthest corner lay off, over the longest
-    side. unseen: mask (H, W) of what of the source it does not show, None where it shows all.
+    """image: HWC uint8 RGB in the source's frame. misplaced_share: how far its farthest corner lay off, over the
+    longest side. unseen: mask (H, W) of what it does not show of the source, None where it shows all.
     """
 
     image: ImageU8
     alignment: Alignment
     misplaced_share: float
     unseen: MaskBool | None = None
-
-    @property
-    def aligned(self) -> bool:
-        """Whether image and source show the same; True where nothing in them has texture to tell by."""
-        return self.alignment.agreement is None or self.alignment.agreement >= MIN_AGREEMENT
 
 
 def frame(source: ImageU8, edited: ImageU8) -> Framed:
@@ -48,7 +43,8 @@ def frame(source: ImageU8, edited: ImageU8) -> Framed:
     expected = expected_maps(shape, (edited.shape[0], edited.shape[1]))
     misplaced = min(displacement_px(alignment, shape, one) for one in expected) / max(shape)
     found = Framed(sized, alignment, misplaced)
-    if not found.aligned or alignment.agreement is None or displacement_px(alignment, shape) <= IDENTITY_PX:
+    unlike = alignment.agreement is None or alignment.agreement < MIN_AGREEMENT
+    if unlike or displacement_px(alignment, shape) <= IDENTITY_PX:
         return found
     image, unseen = _brought_back(source, sized, alignment)
     return Framed(image, alignment, misplaced, unseen if unseen.any() else None)
@@ -74,4 +70,10 @@ def _inside(there: Map, height: int, width: int, margin_px: float) -> MaskBool:
     across, down = (there[row, 0] * x + there[row, 1] * y + there[row, 2] for row in (0, 1))
     inside = (across >= -0.5) & (across <= width - 0.5) & (down >= -0.5) & (down <= height - 0.5)
     side = 2 * round(margin_px) + 1
-    return cast(MaskBool, cv2.erode(inside.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
+    return cast(
+        MaskBool,
+        cv2.erode(
+            inside.astype(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+        )
+        > 0,
+    )
