@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.regions.registration import Float32, blurred
 from runtime.images import ImageU8, resize_image
+from runtime.masks import MaskBool
 from schemas.alignment import Alignment
 
 #: (2, 3), from (x, y) of the source to (x, y) of the edited image; the middle of the first pixel is (0, 0).
@@ -43,7 +44,9 @@ CELL_PX = 16
 TEXTURE_LEVELS_2 = 4.0
 AGREEING_CORRELATION = 0.6
 #: With fewer cells that have texture there is nothing to tell by.
-MIN_CELLS = 4
+MIN_CELLS = 6
+#: What is gained in agreement, or lost in residual (a share of it), by a map that is not the plainest.
+CLEARLY, LESS = 0.03, 0.15
 #: A source of which less is there is another image.
 MIN_SEEN_SHARE = 0.5
 #: Aspects that differ by more are those of a crop or a border; by less, of sizes that were rounded.
@@ -57,6 +60,23 @@ class _Level:
     before: Float32
     after: Float32
     factor: float
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How well a map fits: see `schemas.alignment.Alignment`."""
+
+    agreement: float | None
+    residual_levels: float | None
+
+    def better_than(self, plainer: "_Fit") -> bool:
+        """Whether more agrees than on a plainer map, or as much and clearly better."""
+        if self.agreement is None or self.residual_levels is None:
+            return False
+        if plainer.agreement is None or plainer.residual_levels is None:
+            return True
+        gained = self.agreement - plainer.agreement
+        return gained > CLEARLY or (gained >= -CLEARLY and self.residual_levels < (1 - LESS) * plainer.residual_levels)
 
 
 @dataclass
@@ -81,20 +101,21 @@ class _Copies:
         return self.made[side_px]
 
 
-def align(source: ImageU8, edited: ImageU8) -> Alignment:
-    """How `edited` (HWC uint8 RGB, any size) lies to `source`: the map on which most agrees, the plainest of equals.
+def align(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> Alignment:
+    """How `edited` (HWC uint8 RGB, any size) lies to `source`: by the map on which most agrees, the plainest of equals.
 
-    Where both have another aspect, `edited` may be the source's middle, or the source with a border.
+    Where both have another aspect, `edited` may be the source's middle, or the source with a border. free: mask (H, W)
+    of what may change in the source; it need not agree.
     """
     shape = (source.shape[0], source.shape[1])
     copies = _Copies(_lightness(source), _lightness(at_size_of(source, edited)))
     maps = list(expected_maps(shape, (edited.shape[0], edited.shape[1])))
     maps += [found for start in maps if (found := _found(copies, start)) is not None]
-    agreements = [_agreement(copies, one) for one in maps]
-    best = max(range(len(maps)), key=lambda index: (agreements[index][0] or 0.0, index))
-    if agreements[best][0] is None:
-        best = 0
-    return _alignment(maps[best], shape, *agreements[best])
+    fits = [_fit(copies, one, free) for one in maps]
+    best = 0
+    for index in range(1, len(maps)):
+        best = index if fits[index].better_than(fits[best]) else best
+    return _alignment(maps[best], shape, fits[best])
 
 
 def expected_maps(shape: tuple[int, int], edited_shape: tuple[int, int]) -> Iterator[Map]:
@@ -128,9 +149,9 @@ def displacement_px(alignment: Alignment, shape: tuple[int, int], expected: Map 
     return float(np.linalg.norm(there - wanted, axis=1).max())
 
 
-def _alignment(found: Map, shape: tuple[int, ...], agreement: float | None, residual: float | None) -> Alignment:
+def _alignment(found: Map, shape: tuple[int, int], fit: _Fit) -> Alignment:
     """The numbers of a map: turn, then size, aspect and shear (a QR decomposition)."""
-    linear, middle = found[:, :2], _middle((shape[0], shape[1]))
+    linear, middle = found[:, :2], _middle(shape)
     turn = np.arctan2(linear[1, 0], linear[0, 0])
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     upright = rotation @ linear
@@ -145,7 +166,7 @@ def _alignment(found: Map, shape: tuple[int, ...], agreement: float | None, resi
         "shear": upright[0, 1] / high,
     }
     rounded = {name: round(float(value), 6) + 0.0 for name, value in figures.items()}
-    return Alignment(**rounded, agreement=agreement, residual_levels=residual)
+    return Alignment(**rounded, agreement=fit.agreement, residual_levels=fit.residual_levels)
 
 
 def _middle(shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -178,7 +199,7 @@ def _plausible(linear: Map) -> bool:
     """Whether a map (its linear part) is one that an editing model may make unasked."""
     if not np.linalg.det(linear) > 0:
         return False
-    one = _alignment(np.column_stack([linear, [0, 0]]), (1, 1), None, None)
+    one = _alignment(np.column_stack([linear, [0, 0]]), (1, 1), _Fit(None, None))
     leaning = max(abs(one.shear), abs(float(np.log(one.aspect))))
     return SCALES[0] <= one.scale <= SCALES[1] and abs(one.degrees) <= MAX_DEGREES and leaning <= MAX_SHEAR
 
@@ -248,25 +269,25 @@ def _seen_through(image: Any, found: Map, shape: tuple[int, int], outside: float
     )
 
 
-def _agreement(copies: _Copies, found: Map) -> tuple[float | None, float | None]:
-    """(share of the cells with texture that agree, median difference in those that do), each None for want of cells."""
+def _fit(copies: _Copies, found: Map, free: MaskBool | None) -> _Fit:
+    """How well a map fits, in the cells with texture that have to agree."""
     level = copies.level(AGREEMENT_SIDE_PX)
     height, width = level.before.shape
     small = _scaled(found, level.factor)
     there = _seen_through(level.after, small, (height, width), 0)
     seen = _cells(_seen_through(np.ones_like(level.after), small, (height, width), 0)) > 0.8
     if seen.mean() < MIN_SEEN_SHARE:
-        return 0.0, None
-    before, after, both = (
-        _cells(a * b) for a, b in ((level.before, level.before), (there, there), (level.before, there))
-    )
+        return _Fit(0.0, None)
+    before, after, both = _cells(level.before**2), _cells(there**2), _cells(level.before * there)
     textured = seen & ((before > TEXTURE_LEVELS_2) | (after > TEXTURE_LEVELS_2))
+    if free is not None:
+        textured &= cv2.resize(free.astype(np.float32), before.shape[::-1], interpolation=cv2.INTER_AREA) < 0.5
     if textured.sum() < MIN_CELLS:
-        return None, None
+        return _Fit(None, None)
     agreeing = textured & (both / np.sqrt(before * after + 1) > AGREEING_CORRELATION)
     difference = _cells(np.abs(level.before - there))[agreeing]
     residual = round(float(np.median(difference)), 4) if agreeing.any() else None
-    return round(float(agreeing.sum() / textured.sum()), 4), residual
+    return _Fit(round(float(agreeing.sum() / textured.sum()), 4), residual)
 
 
 def _cells(values: Float32) -> Float32:

@@ -36,10 +36,13 @@ class Framed:
     unseen: MaskBool | None = None
 
 
-def frame(source: ImageU8, edited: ImageU8) -> Framed:
-    """`edited` (HWC uint8 RGB, any size) in the frame of `source`; as it came where nothing agrees."""
+def frame(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> Framed:
+    """`edited` (HWC uint8 RGB, any size) in the frame of `source`; as it came where nothing agrees.
+
+    free: mask (H, W) of what may change in the source.
+    """
     shape = (source.shape[0], source.shape[1])
-    alignment, sized = align(source, edited), at_size_of(source, edited)
+    alignment, sized = align(source, edited, free), at_size_of(source, edited)
     expected = expected_maps(shape, (edited.shape[0], edited.shape[1]))
     misplaced = min(displacement_px(alignment, shape, one) for one in expected) / max(shape)
     found = Framed(sized, alignment, misplaced)

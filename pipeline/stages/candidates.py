@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.protocol import CannotEdit, Edit, Editor, candidate_record
-from pipeline.gates.measures import GateResult, GateSettings, aligned, blank, misaligned, rejection
+from pipeline.gates.measures import GateSettings, aligned, blank, misaligned, rejection
 from pipeline.regions.alignment import at_size_of
-from pipeline.regions.framing import Framed, frame
+from pipeline.regions.framing import frame
 from pipeline.regions.planned import plan_regions, planned_mask
 from pipeline.requests.instructions.another_frame import asks_for_another_frame
 from pipeline.run.faults import of_request
@@ -24,8 +24,6 @@ from schemas.sample import Rejection, Sample
 from schemas.score import CandidateScore
 
 STAGE = "candidates"
-#: Where the planned regions cover more of the image, little is left that has to agree.
-MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -121,23 +119,17 @@ def _framed(
     """The row of one candidate in its source's frame, or why it cannot be brought there."""
     if asks_for_another_frame(row.request):
         return _sample(row, images, replace(made, image=at_size_of(source, made.image)), index, maker)
-    framed = frame(source, made.image)
+    shape = (source.shape[0], source.shape[1])
+    framed = frame(source, made.image, planned_mask(plan_regions(row.request, shape[1], shape[0]), shape))
     sample = _sample(row, images, replace(made, image=framed.image), index, maker)
     kept = images.add(made.image).ref if framed.image is not made.image else None
     unseen = mask_to_rle(framed.unseen) if framed.unseen is not None else None
     sample = sample.model_copy(update={"original": kept, "alignment": framed.alignment, "unseen": unseen})
-    failed = _misplaced(row, framed, gates) if blank(made.image, gates).passed else None  # blank ones go to that gate
-    return sample if failed is None else rejection(sample, STAGE, failed)
-
-
-def _misplaced(row: Sample, framed: Framed, gates: GateSettings) -> GateResult | None:
-    """The gate of place that a candidate does not pass, if any; what may change all over need not agree."""
-    canvas = row.request.sources[0]
-    planned = plan_regions(row.request, canvas.width_px, canvas.height_px)
-    if planned_mask(planned, (canvas.height_px, canvas.width_px)).mean() > MOSTLY:
-        return None
-    results = (aligned(framed.alignment.agreement, gates), misaligned(framed.misplaced_share, gates))
-    return next((result for result in results if not result.passed), None)
+    places = (aligned(framed.alignment.agreement, gates), misaligned(framed.misplaced_share, gates))
+    failed = next((place for place in places if not place.passed), None)
+    if failed is None or not blank(made.image, gates).passed:  # a blank one goes on to the gate for that
+        return sample
+    return rejection(sample, STAGE, failed)
 
 
 def _sample(row: Sample, images: PartImages, made: Edit, index: int, maker: _Maker) -> Sample:
