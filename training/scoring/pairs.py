@@ -12,10 +12,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pipeline.regions.difference import DifferenceSegmenter
-from pipeline.requests.files import read_outside_image
 from pipeline.regions.alignment import expected_maps
+from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.regions.framing import MIN_AGREEMENT, frame
+from pipeline.requests.files import read_outside_image
 from pipeline.requests.scaling import scale_to_cover
 from runtime.images import BadImage, ImageU8, box_mask, decode_image, fit_size_px, resize_image, resize_mask, scale_box
 from runtime.masks import MaskBool, mask_box

@@ -26,7 +26,7 @@ def _photo(path: Path, seed: int) -> None:
 def _edit(path: Path, seed: int) -> None:
     """`_photo` 0 with a patch."""
     edited = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-    edited[20:60, 20:60] = 40 * seed
+    edited[20:60, 20:60] = 20 * seed
     Image.fromarray(edited).save(path)
 
 
