@@ -59,13 +59,14 @@ _SAYS_SO = re.compile(
             r"\bcamera (?:angle|view|position|height|moves?|pans?|zooms?|tilts?|turns?|orbits?|back|closer)\b",
             r"\b(?:viewpoint|vantage point|point of view|viewing angle|field of view|pov)\b",
             r"\b(?:another|different|new|correct the|fix the|drone'?s?) (?:perspective|angle|view)\b",
-            r"\b(?:bird|worm)(?:'?s)?[- ]eye\b|\bfish-?eye\b|\bflat lay\b|\bthrough the eyes of\b|\bover the shoulder\b",
+            r"\b(?:bird|worm)(?:'?s)?[- ]eye\b|\bfish-?eye\b|\bflat lay\b",
+            r"\bthrough the eyes of\b|\bover the shoulder\b",
             r"\b(?:top[- ]down|aerial|wide[- ]angle|eye[- ]level|(?:low|high|dutch)[- ]angle|isometric|panoramic|macro)"
             r" (?:view|shot|angle|photo|perspective|image)\b|\bdutch angle\b",
-            r"\b(?:side|front|rear|back|three[- ]quarters?|first[- ]person|third[- ]person|full[- ]body|profile)[- ]view\b",
+            r"\b(?:side|front|rear|back|profile|three[- ]quarters?|(?:first|third)[- ]person|full[- ]body)[- ]view\b",
             r"\b(?:an?|into|extreme) (?:\w+ )?close[- ]?up\b|\bclose[- ]?up (?:view|shot|of)\b",
-            rf"\b(?:seen|viewed|shot|taken|photographed|view|look(?:ing|ed)?|show\w*|see|picture|photo|drawn)\b.*"
-            rf"\bfrom {_PLACE}",
+            r"\b(?:seen|viewed|shot|taken|photographed|view|look(?:ing|ed)?|show\w*|see|picture|photo|drawn)\b"
+            rf".*\bfrom {_PLACE}",
             r"\bfrom (?:more )?(?:far(?:ther|ther)? away|further (?:away|back)|closer|a distance|a different \w+)\b",
             r"\bshow (?:me )?(?:the |its )?(?:back|other side|rear|underside) of (?:the|this)\b",
         )
