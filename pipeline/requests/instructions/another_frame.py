@@ -52,7 +52,7 @@ _SAYS_SO = re.compile(
             rf"\b{_WHOLE} (?:wider|taller|larger|bigger) (?:on|at|to|by|than)\b",
             rf"\b(?:put|place|centre|center) {_WHOLE} (?:\w+ )*(?:border|page|background|canvas|middle)\b",
             rf"\bmore (?:space|room|sky|background|headroom) (?:\w+ )*(?:above|below|around|{_SIDE})\b",
-            r"\b(?:\d+:\d+|(?:square|portrait|landscape|vertical|wide\w*) (?:format|orientation|aspect|crop|version))\b",
+            r"\b\d+:\d+\b|\b(?:square|portrait|landscape|vertical|wide\w*) (?:format|orientation|aspect|crop)\b",
             # another camera
             r"\b(?:move|tilt|turn|rotate|pan|orbit|swing|raise|lower|pull|push|dolly)\w*"
             r"(?: back| up| down)? (?:the |our )?camera\b",
