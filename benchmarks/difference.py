@@ -157,13 +157,12 @@ def main() -> None:
     for size_px in (256, 512):
         for kind in KINDS:
             found = moved(kind, size_px)
-            means = {name: float(np.mean(values)) for name, values in found.ours.items()}
-            figures = [float(np.mean(list(means.values()))), float(np.mean(found.peer))]
-            rows.append(_against(f"moved, {kind}, at {size_px} px", "macro IoU", figures, limit=1.0))
-            why = "the peer knows no regions"
-            false = float(np.mean(found.false))
+            by_operation = {name: float(np.mean(values)) for name, values in found.ours.items()}
+            both = [float(np.mean(list(by_operation.values()))), float(np.mean(found.peer))]
+            rows.append(_against(f"moved, {kind}, at {size_px} px", "macro IoU", both, limit=1.0))
+            false, why = float(np.mean(found.false)), "the peer knows no regions"
             rows.append(row(f"moved, {kind}, at {size_px} px", "false regions", false, limit=0.1, why=why))
-            lowest[f"{kind} {size_px}"] = {name: round(value, 3) for name, value in means.items()}
+            lowest[f"{kind} {size_px}"] = {name: round(value, 3) for name, value in by_operation.items()}
     write_result(
         "difference",
         rows,
