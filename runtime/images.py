@@ -142,6 +142,10 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "LA":
+        clear = _in_srgb(image.convert("L")).convert("RGB")
+        clear.putalpha(image.getchannel("A"))
+        return clear
     if image.mode not in _PROFILED:
         return image
     try:

@@ -21,6 +21,7 @@ REQUEST_FILE_NAMES = ("requests.jsonl", "requests.csv", "requests.parquet")
 
 def request_file(path: Path) -> Path:
     """The request file that a user's path means: itself, or the one inside a folder. Raises: BadInput."""
+    path = _as_spelt(Path(path.anchor), str(path.relative_to(path.anchor)))
     if path.is_file():
         return path
     if not path.exists():

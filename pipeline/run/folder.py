@@ -83,14 +83,22 @@ def read_build_info(run: Path) -> BuildInfo:
 
 def without_folders(info: BuildInfo) -> BuildInfo:
     """A build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
-    inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
+    inputs: dict[str, str] = {}
+    for path, digest in info.inputs.items():
+        name = Path(path).name
+        number = sum(Path(other).name == name for other in list(info.inputs)[: len(inputs)])
+        inputs[f"{name} ({number + 1})" if number else name] = digest
     return info.model_copy(update={"config": named_places(info.config), "inputs": inputs})
 
 
 def build_digest(info: BuildInfo) -> str:
-    """sha256 over the settings and the inputs of a build, by the names of files and models, not by where they lay."""
+    """sha256 over the settings and the inputs of a build, by the names of files and models, not by where they lay.
+
+    A request file is the same one where its folder was given.
+    """
     facts = without_folders(info)
-    settings = {name: value for name, value in facts.config.items() if name not in NOT_IN_DIGEST}
+    left_out = {*NOT_IN_DIGEST, "requests"}  # the inputs have the files themselves
+    settings = {name: value for name, value in facts.config.items() if name not in left_out}
     return sha256(canonical_json([settings, facts.inputs])).hexdigest()
 
 
