@@ -78,12 +78,26 @@ class Document(Record):
     def from_json(cls, text: str | bytes, *, thing: str) -> Self:
         """As `from_document`, from JSON text."""
         try:
-            document = json.loads(text)
+            text = text if isinstance(text, str) else text.decode()  # else other encodings of Unicode would be taken
+            document = json.loads(text, object_pairs_hook=_named_once, parse_constant=_refused_constant)
         except (ValueError, RecursionError, TypeError) as error:
             raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
         if not isinstance(document, dict):
             raise BadInput(thing, "is JSON but not an object", f"write an object of {cls.schema_name}")
         return cls.from_document(document, thing=thing)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a field that it names twice one reader takes the first value, another the last."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise ValueError(f"it names the field {twice[:80]!r} twice")
+    return fields
+
+
+def _refused_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[str, Any]:
