@@ -77,8 +77,21 @@ def row_fault(row: DatasetRow) -> str | None:
     for name, value in expected.items():
         if getattr(row, name) != value:
             return f"{name} is {getattr(row, name)}, the row says {value}"
+    if row.rater is None and (score := _a_score(row)):
+        return f"nobody scored it, and {score} is there"
+    if len({region.region for region in row.regions}) < len(row.regions):
+        return "two of its regions have one id"
     faults = (_region_fault(region, row) for region in row.regions)
     return next((f"region {number}: {fault}" for number, fault in enumerate(faults, 1) if fault), None)
+
+
+def _a_score(row: DatasetRow) -> str | None:
+    """The name of a score that is there, the image's before those of regions."""
+    of_image = ("background", "success", "overedit", "naturalness", "artifacts")
+    scores = {name: getattr(row, name) for name in of_image}
+    for region in row.regions:
+        scores |= {f"{name} of {region.region}": getattr(region, name) for name in ("success", "preserve")}
+    return next((name for name, value in scores.items() if value is not None), None)
 
 
 def _region_fault(region: DatasetRegion, row: DatasetRow) -> str | None:

@@ -16,6 +16,7 @@ from runtime.images import (
     EXTENSIONS,
     BadImage,
     LabelsU16,
+    check_form,
     decode_image,
     decode_labels_png,
     encode_labels_png,
@@ -77,6 +78,7 @@ def _regions_fault(row: DatasetRow, members: Mapping[str, bytes]) -> str | None:
     stacked = json.loads(members["json"]).get("schema") == "dataset-row/1"
     name, expected = ("masks.png", _stacked_masks(row)) if stacked else ("regions.png", label_map(row))
     data = members.get(name, b"")
+    check_form(data, "PNG")
     same = stacked and data == encode_mask_png(expected > 0)  # whatever its size
     same = same or np.array_equal(decode_labels_png(data) > 0 if stacked else decode_labels_png(data), expected)
     return None if same else f"{name} does not show the masks of its row"
@@ -92,7 +94,8 @@ def _image_name(stem: str, image: EncodedImage) -> str:
 
 def _pixels_sha256(members: Mapping[str, bytes], stem: str) -> str:
     """Of the image that is called `stem`, in whichever file format. Raises: BadImage."""
-    data = next((data for name, data in members.items() if name.startswith(f"{stem}.")), b"")
+    name, data = next(((name, data) for name, data in members.items() if name.startswith(f"{stem}.")), ("", b""))
+    check_form(data, "JPEG" if name.endswith(EXTENSIONS["jpeg"]) else "PNG", "RGB")
     return pixels_sha256(decode_image(data))
 
 
