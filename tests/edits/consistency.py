@@ -20,7 +20,6 @@ from runtime.images import encode_labels_png, pixels_sha256
 from runtime.masks import mask_box, rle_to_mask
 from schemas.geometry import CocoRle
 from schemas.manifest import Manifest
-from schemas.record import canonical_json
 from tests.edits.edit import (
     CARD,
     COUNTS,
@@ -31,6 +30,7 @@ from tests.edits.edit import (
     Member,
     read_manifest,
     read_tar,
+    row_bytes,
     samples,
     tars,
     write_manifest,
@@ -153,7 +153,7 @@ def _row(sample: dict[str, Member]) -> None:
         region["phi"] = _least(region["success"], region["preserve"])
         region["reward"] = _reward(region["phi"], row["aesthetics"])
     if json.dumps(row) != before:
-        sample["json"].data = canonical_json(row)
+        sample["json"].data = row_bytes(row)
     _regions_picture(row, sample["regions.png"])
 
 

@@ -132,8 +132,15 @@ def _no_shards(draw: Random, document: Json) -> None:
 
 
 def _build(draw: Random, document: Json) -> None:
-    path = draw.choice(leaves(document["build"]["config"]))
-    put(document["build"]["config"], path, draw.choice([0, "x", None, 12345.5]))
+    path = draw.choice([("requests",), ("editor",), *leaves(document["build"]["config"])])
+    put(document["build"]["config"], path, draw.choice([0, "x", None, 12345.5, float("nan"), "\ud800", _nested(900)]))
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def _when(draw: Random, document: Json) -> None:
@@ -154,6 +161,15 @@ def _text(draw: Random, folder: Path) -> None:
     document = json.loads(data)
     written = [json.dumps(document).encode(), data + b"\n", json.dumps(document, indent=2, sort_keys=True).encode()]
     path.write_bytes(draw.choice(written))
+
+
+def _older(draw: Random, folder: Path) -> None:
+    """A manifest of the version that had no digests yet, and beside it a card that says something else."""
+    document = read_manifest(folder)
+    for name in ("digest", "card_sha256")[: draw.choice([0, 2])]:
+        del document[name]
+    write_manifest(folder, document | {"schema": "manifest/1", "scores": "people"})
+    (folder / "README.md").write_text("# another card")
 
 
 def _named_twice(draw: Random, folder: Path) -> None:
@@ -252,6 +268,7 @@ EDITS = (
     Edit("manifest: digest", on_manifest(_digest), NOTHING, (NOTHING,)),
     Edit("manifest: hash of the card", on_manifest(_card_hash), DIGEST, ALONE),
     Edit("manifest: written in another way", _text, NOTHING, (NOTHING,)),
+    Edit("manifest: of the version before digests", _older, -1, (NOTHING, CARD)),
     Edit("manifest: a field named twice", _named_twice, NOTHING, (NOTHING,)),
     Edit("manifest: no JSON", _no_json, NOTHING, (NOTHING,)),
     Edit("manifest: bit flipped", _bit("manifest.json"), NOTHING, (NOTHING,)),

@@ -9,8 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from schemas.record import canonical_json
-
 Change = Callable[[Random, Path], None]
 Json = dict[str, Any]
 
@@ -144,7 +142,7 @@ def on_row(change: Callable[[Random, Json], None], of: Callable[[Json], object] 
         path, members, member = draw.choice([entry for entry in rows if of(json.loads(entry[2].data))])
         row = json.loads(member.data)
         change(draw, row)
-        member.data = canonical_json(row)
+        member.data = row_bytes(row)
         write_tar(path, members)
 
     return edit
@@ -161,6 +159,11 @@ def on_manifest(change: Callable[[Random, Json], None]) -> Change:
     return edit
 
 
+def row_bytes(row: Json) -> bytes:
+    """A row as the product writes it, also one that the product would never write."""
+    return json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(errors="surrogatepass")
+
+
 def read_manifest(folder: Path) -> Json:
     """The manifest as it is. Raises: ValueError, OSError."""
     document = json.loads((folder / "manifest.json").read_bytes())
@@ -171,7 +174,10 @@ def read_manifest(folder: Path) -> Json:
 
 def write_manifest(folder: Path, document: Json) -> None:
     """Writes the manifest as the product does."""
-    (folder / "manifest.json").write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    if "\ud800" in text:
+        text = json.dumps(document, indent=1)
+    (folder / "manifest.json").write_text(text)
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

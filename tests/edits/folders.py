@@ -1,7 +1,7 @@
 """Edits of the folder: files more or fewer, under other names, of other kinds.
 
-Times and permissions of files are no contents, and neither is whether a file is a link to one with the same bytes:
-download caches make such links. What lies elsewhere than it should, or is read from nowhere, is an edit.
+Times and permissions of files are no contents, and what the tools of dataset hubs put into a folder (`.git`,
+`.gitattributes`, `.cache`, `.huggingface`) is not the dataset's: no edit is one of these.
 """
 
 import os
@@ -27,7 +27,7 @@ def _more(*names: str) -> Callable[[Random, Path], None]:
 
 
 def _odd_name(draw: Random, folder: Path) -> None:
-    names = [b"x\ny.tar", b"\xff\xfe.tar", b"\x1b[31mred", b" ", b"-rf", "é".encode(), b"x" * 200, b"[bold]x[/bold]"]
+    names = [b"x\ny.tar", b"\xff\xfe.tar", b"\x1b[31mred", b" ", b"-rf", "é".encode(), b"x" * 200, b"[bold]x"]
     with open(os.fsencode(folder) + b"/" + draw.choice(names), "wb"):
         pass
 
@@ -132,7 +132,7 @@ def _only(name: str, change: Callable[[Random, Path], None]) -> Edit:
 
 EDITS = (
     _only("a file more", _more("notes.txt", "train-00000.idx", "x", "README", "dataset.parquet")),
-    _only("a hidden file more", _more(".DS_Store", ".gitattributes", ".x", "._train-00000.tar")),
+    _only("a hidden file more", _more(".DS_Store", ".x", ".gitignore", "._train-00000.tar")),
     _only("an old temporary file", _more(".train-00000.tar.tmp", "train-00000.tar.part", ".tmp-1", "tmp1a2b")),
     _only("an odd name", _odd_name),
     _only("a tar more", _another_tar),

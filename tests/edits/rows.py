@@ -213,10 +213,8 @@ def _label(draw: Random, data: bytes) -> bytes:
 def _chunk(draw: Random, data: bytes) -> bytes:
     info = PngInfo()
     info.add_text("Comment", "mine")
-    options: Json = draw.choice(
-        [{"pnginfo": info}, {"dpi": (72, 72)}, {"icc_profile": b"none"}, {"transparency": (0, 0, 0)}]
-    )
-    return _png(_picture(data), **options)
+    written: list[Json] = [{"pnginfo": info}, {"dpi": (72, 72)}, {"icc_profile": b"none"}]
+    return _png(_picture(data), **draw.choice(written))
 
 
 def _after_the_end(draw: Random, data: bytes) -> bytes:
