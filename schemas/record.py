@@ -119,6 +119,19 @@ def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[st
     return fields
 
 
+def other_value(document: Any, record: Any, place: str = "") -> str | None:
+    """Where a document says another value than the record that was read from it, such as "7" for 7; fields that only
+    one of them has are no difference, as in documents of an earlier version."""
+    if isinstance(document, dict) and isinstance(record, dict):
+        shared = [(f"{place}.{name}", document[name], record[name]) for name in document if name in record]
+    elif isinstance(document, list) and isinstance(record, list) and len(document) == len(record):
+        shared = [(f"{place}.{n}", *pair) for n, pair in enumerate(zip(document, record, strict=True))]
+    else:
+        same = document == record and isinstance(document, bool) == isinstance(record, bool)
+        return None if same else place.removeprefix(".")
+    return next((found for name, one, other in shared if (found := other_value(one, other, name))), None)
+
+
 def ordered_faults(error: ValidationError) -> list[ErrorDetails]:
     """The faults of a validation error, fields that are not known first: one that is missing is often one of them."""
     faults = error.errors(include_url=False, include_input=False)

@@ -15,7 +15,9 @@ from pipeline.dataset.shards import FORMAT, ShardCounts, read_manifest, read_sam
 from pipeline.run.folder import build_digest
 from runtime.files import NotPlainTar, sha256_of_file
 from schemas.dataset_row import DatasetRow
+from schemas.errors import BadInput
 from schemas.manifest import Manifest, Shard
+from schemas.record import other_value
 
 #: What the tools of dataset hubs put into a folder.
 OF_HUBS = (".git", ".gitattributes", ".cache", ".huggingface")
@@ -99,6 +101,8 @@ def _manifest_faults(dataset: Path, manifest: Manifest, expect: str | None) -> I
     document = json.loads((dataset / "manifest.json").read_bytes())
     if document.get("schema") == "manifest/1":
         return
+    if place := other_value(document, manifest.model_dump(mode="json")):
+        yield f"{place} is not of the type that it should have"
     try:
         if manifest.digest != manifest_digest(document):
             yield "is not as it was written (its digest differs)"
@@ -154,9 +158,12 @@ def _content_fault(path: Path, shard: Shard, seen: _Seen) -> str | None:
     counts = ShardCounts()
     try:
         for key, members in read_samples(path):
-            if fault := FORMAT.fault(key, members, shard.split):
+            try:
+                row = FORMAT.row(key, members)
+            except BadInput as error:
+                return f"{key}: {error}"
+            if fault := FORMAT.fault(key, members, shard.split, row):
                 return f"{key}: {fault}"
-            row = FORMAT.row(key, members)
             if fault := seen.fault(row, shard):
                 return fault
             counts.add(row, members)

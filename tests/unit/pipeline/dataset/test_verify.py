@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.dataset.export import export_dataset, others_in
-from pipeline.dataset.shards import read_manifest, read_samples
+from pipeline.dataset.formats.webdataset import WebDatasetFormat, _pixels_of_file
+from pipeline.dataset.shards import read_dataset, read_manifest, read_samples
 from pipeline.dataset.verify import verify
 from pipeline.run.workers import workers
 from runtime.files import add_to_tar
+from runtime.images import decode_image
 from runtime.locks import locked
+from runtime.masks import rle_to_mask
 from schemas.errors import BadInput
 from tests.cases.dataset_cases import forged, rewritten
 
@@ -167,11 +171,17 @@ def test_a_row_that_contradicts_itself_is_found_though_hashes_fit(dataset: Path,
 CONTRADICTIONS: dict[str, Callable[[Fields], object]] = {
     "two of its regions have one id": lambda row: row["regions"].append(row["regions"][0]),
     "nobody scored it, and background is there": lambda row: row.update(rater=None),
+    "regions.0.area_px is not of the type": lambda row: row["regions"][0].update(
+        area_px=str(row["regions"][0]["area_px"])
+    ),
+    "synthetic is not of the type": lambda row: row.update(synthetic=1),
 }
 
 
 @pytest.mark.parametrize("fault", CONTRADICTIONS)
-def test_regions_of_one_id_and_scores_of_nobody_are_found(dataset: Path, tmp_path: Path, fault: str) -> None:
+def test_regions_of_one_id_scores_of_nobody_and_other_types_are_found(
+    dataset: Path, tmp_path: Path, fault: str
+) -> None:
     out = rewritten(dataset, tmp_path / "rewritten", CONTRADICTIONS[fault])
     shutil.copy(dataset / "README.md", out)
     assert any(fault in said for _, said in found(out, expect=forged(out)))
@@ -263,6 +273,34 @@ def test_settings_that_no_build_has_are_a_fault(dataset: Path, requests: object)
 def test_a_manifest_that_keeps_no_hash_of_its_card_is_found(dataset: Path) -> None:
     digest = forged(dataset, lambda manifest: manifest.update(card_sha256=None))
     assert found(dataset, expect=digest) == [("manifest.json", "has no sha256 of its card")]
+
+
+def test_a_number_as_text_is_found_in_a_manifest(dataset: Path) -> None:
+    digest = forged(dataset, lambda manifest: manifest.update(rows=str(manifest["rows"])))
+    assert found(dataset, expect=digest) == [("manifest.json", "rows is not of the type that it should have")]
+
+
+def test_rows_are_parsed_once_and_masks_and_pictures_decoded_once(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row for split in ("train", "validation", "test") for _, row, _ in read_dataset(dataset, split)]
+    calls = Counter[str]()
+
+    def counted(name: str, function: Callable[..., Any]) -> None:
+        def call(*arguments: Any) -> Any:
+            calls[name.rpartition(".")[2]] += 1
+            return function(*arguments)
+
+        monkeypatch.setattr(name, call)
+
+    _pixels_of_file.cache_clear()
+    counted("pipeline.dataset.formats.webdataset.WebDatasetFormat.row", WebDatasetFormat.row)
+    counted("pipeline.dataset.formats.webdataset.rle_to_mask", rle_to_mask)
+    counted("pipeline.dataset.formats.webdataset.decode_image", decode_image)
+    assert found(dataset) == []
+    masks = {(row.key, region.mask) for row in rows for region in row.regions}
+    sources = len({row.request for row in rows})
+    assert calls == {"row": len(rows), "rle_to_mask": len(masks), "decode_image": len(rows) + sources}
 
 
 def test_a_folder_that_is_empty_is_named(dataset: Path) -> None:
