@@ -101,9 +101,10 @@ def _manifest_faults(dataset: Path, manifest: Manifest, expect: str | None) -> I
     document = json.loads((dataset / "manifest.json").read_bytes())
     if document.get("schema") == "manifest/1":
         return
-    if place := other_value(document, manifest.model_dump(mode="json")):
-        yield f"{place} is not of the type that it should have"
+    yield from (f"does not name the members of {shard.name}" for shard in manifest.shards if not shard.members)
     try:
+        if place := other_value(document, manifest.model_dump(mode="json")):
+            yield f"{place} is not of the type that it should have"
         if manifest.digest != manifest_digest(document):
             yield "is not as it was written (its digest differs)"
         if manifest.build.config_digest != build_digest(manifest.build):

@@ -262,6 +262,20 @@ def test_a_manifest_in_another_encoding_is_refused(dataset: Path) -> None:
         verify(dataset)
 
 
+def test_settings_as_deep_as_no_build_has_them_are_a_fault(dataset: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    edit(dataset, lambda manifest: manifest["build"]["config"].update(k=deep))
+    assert ("manifest.json", "has settings that no build can have") in found(dataset)
+
+
+def test_a_manifest_that_does_not_name_the_members_of_a_tar_is_found(dataset: Path) -> None:
+    digest = forged(dataset, lambda manifest: manifest["shards"][0].update(members=[]))
+    name = read_manifest(dataset).shards[0].name
+    assert found(dataset, expect=digest) == [("manifest.json", f"does not name the members of {name}")]
+
+
 @pytest.mark.parametrize("requests", [None, 1.5, [None, 2], "\ud800", {"x": 1}])
 def test_settings_that_no_build_has_are_a_fault(dataset: Path, requests: object) -> None:
     edit(dataset, lambda manifest: manifest["build"]["config"].update(requests=requests))
