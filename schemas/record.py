@@ -79,7 +79,7 @@ class Document(Record):
         """As `from_document`, from JSON text."""
         try:
             text = text if isinstance(text, str) else text.decode()  # else other encodings of Unicode would be taken
-            document = json.loads(text, object_pairs_hook=_named_once, parse_constant=_refused_constant)
+            document = json.loads(text, object_pairs_hook=_named_once)
         except (ValueError, RecursionError, TypeError) as error:
             raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
         if not isinstance(document, dict):
@@ -94,10 +94,6 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
         raise ValueError(f"it names the field {twice[:80]!r} twice")
     return fields
-
-
-def _refused_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[str, Any]:

@@ -47,10 +47,10 @@ def _second_manifest(draw: Random, folder: Path) -> None:
 
 
 def _sub_folder(draw: Random, folder: Path) -> None:
-    inner = folder / draw.choice(["old", ".old", "train", "x.tar"])
+    inner, file = folder / draw.choice(["old", ".old", "train", "x.tar"]), _a_file(draw, folder)
     inner.mkdir()
     if draw.random() < 0.6:
-        shutil.copy(_a_file(draw, folder), inner)
+        shutil.copy(file, inner)
 
 
 def _link_inside(draw: Random, folder: Path) -> None:

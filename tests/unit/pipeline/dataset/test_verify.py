@@ -276,7 +276,7 @@ def test_a_manifest_that_does_not_name_the_members_of_a_tar_is_found(dataset: Pa
     assert found(dataset, expect=digest) == [("manifest.json", f"does not name the members of {name}")]
 
 
-@pytest.mark.parametrize("requests", [None, 1.5, [None, 2], "\ud800", {"x": 1}])
+@pytest.mark.parametrize("requests", [None, 1.5, [None, 2], "\ud800", {"x": 1}, float("nan")])
 def test_settings_that_no_build_has_are_a_fault(dataset: Path, requests: object) -> None:
     edit(dataset, lambda manifest: manifest["build"]["config"].update(requests=requests))
     faults = found(dataset)
