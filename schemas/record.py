@@ -78,12 +78,22 @@ class Document(Record):
     def from_json(cls, text: str | bytes, *, thing: str) -> Self:
         """As `from_document`, from JSON text."""
         try:
-            document = json.loads(text)
+            text = text if isinstance(text, str) else text.decode()  # else other encodings of Unicode would be taken
+            document = json.loads(text, object_pairs_hook=_named_once)
         except (ValueError, RecursionError, TypeError) as error:
             raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
         if not isinstance(document, dict):
             raise BadInput(thing, "is JSON but not an object", f"write an object of {cls.schema_name}")
         return cls.from_document(document, thing=thing)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a field that it names twice one reader takes the first value, another the last."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise ValueError(f"it names the field {twice[:80]!r} twice")
+    return fields
 
 
 def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[str, Any]:
@@ -103,6 +113,19 @@ def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[st
             raise BadInput(thing, f"has schema {name}/{version}, which has no upgrade", "export it anew")
         fields, version = upgrade(fields), version + 1
     return fields
+
+
+def other_value(document: Any, record: Any, place: str = "") -> str | None:
+    """Where a document says another value than the record that was read from it, such as "7" for 7; fields that only
+    one of them has are no difference, as in documents of an earlier version."""
+    if isinstance(document, dict) and isinstance(record, dict):
+        shared = [(f"{place}.{name}", document[name], record[name]) for name in document if name in record]
+    elif isinstance(document, list) and isinstance(record, list) and len(document) == len(record):
+        shared = [(f"{place}.{n}", *pair) for n, pair in enumerate(zip(document, record, strict=True))]
+    else:
+        same = document == record and isinstance(document, bool) == isinstance(record, bool)
+        return None if same else place.removeprefix(".")
+    return next((found for name, one, other in shared if (found := other_value(one, other, name))), None)
 
 
 def ordered_faults(error: ValidationError) -> list[ErrorDetails]:

@@ -19,7 +19,7 @@ from pipeline.dataset.rows import dataset_row
 from pipeline.dataset.scores import ROWS, RowScores, row_scores, snapshot_of
 from pipeline.run.folder import read_kept
 from pipeline.run.image_store import read_image_bytes
-from runtime.files import add_to_tar, forget_members, sha256_of_file, tar_members, whole_file
+from runtime.files import NotPlainTar, add_to_tar, forget_members, sha256_of_file, tar_members, whole_file
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import Manifest, Shard
@@ -129,7 +129,7 @@ def read_manifest(dataset: Path) -> Manifest:
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The samples of one tar: key and members by extension, in their order; nothing is decoded.
 
-    Raises: NotPlainTar.
+    Raises: NotPlainTar, also where a member is there twice: readers differ in which of the two they take.
     """
     key, members = None, dict[str, bytes]()
     with path.open("rb") as file:
@@ -138,6 +138,8 @@ def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
             if stem != key and key is not None:
                 yield key, members
                 members = {}
+            if extension in members:
+                raise NotPlainTar(f"holds {member.name} twice")
             key = stem
             file.seek(member.offset)
             members[extension] = file.read(member.size)
