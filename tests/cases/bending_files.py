@@ -97,8 +97,13 @@ PARQUET_KINDS = (
     Kind("string views", _column("id", lambda v, at: pa.array(v, pa.string_view())), same=True),
     Kind("a column of nulls", _column("targets", lambda v, at: pa.nulls(len(v)))),
     Kind("times", _column("instruction", lambda v, at: pa.array([0] * len(v), pa.timestamp("us")))),
-    Kind("a column is gone", lambda table, at, chance: as_parquet(table.drop_columns(chance.choice(table.column_names)))),
-    Kind("an index of pandas", lambda t, at, chance: as_parquet(t.append_column("__index_level_0__", pa.array(range(len(t)))))),
+    Kind(
+        "a column is gone", lambda table, at, chance: as_parquet(table.drop_columns(chance.choice(table.column_names)))
+    ),
+    Kind(
+        "an index of pandas",
+        lambda t, at, chance: as_parquet(t.append_column("__index_level_0__", pa.array(range(len(t))))),
+    ),
     Kind("small row groups", lambda t, at, chance: as_parquet(t, row_group_size=1), same=True),
     Kind("another compression", lambda t, at, chance: as_parquet(t, compression="gzip"), same=True),
     Kind("an old version", lambda t, at, chance: as_parquet(t, version="1.0", use_dictionary=False), same=True),
@@ -149,7 +154,7 @@ PICTURE_KINDS = (
     Kind("a palette", _saved(lambda image: image.quantize(16))),
     Kind("turned by EXIF", _saved(lambda image: image, exif=_turned())),
     Kind("a broken profile", _saved(lambda image: image, icc_profile=b"\x00" * 40)),
-    Kind("a profile of rubbish", _saved(lambda image: image, icc_profile=os.urandom(200))),
+    Kind("a profile of rubbish", _saved(lambda image: image, icc_profile=Random(7).randbytes(200))),
     Kind("another size", _saved(lambda image: image.resize((50, 40)))),
     Kind("one pixel", _saved(lambda image: image.resize((1, 1)))),
     Kind("a strip", _saved(lambda image: image.resize((4000, 1)))),
@@ -157,7 +162,10 @@ PICTURE_KINDS = (
     Kind("several frames", _animated),
     Kind("a size that is a lie", _huge),
     Kind("a page instead", lambda data, at, chance: b"<!DOCTYPE html><title>404</title>"),
-    Kind("a pointer of LFS", lambda data, at, chance: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+    Kind(
+        "a pointer of LFS",
+        lambda data, at, chance: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+    ),
     Kind("a drawing", lambda data, at, chance: b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"),
     Kind("more behind the end", lambda data, at, chance: data + chance.randbytes(99), same=False),
     Kind("nothing", lambda data, at, chance: b""),
@@ -205,8 +213,8 @@ def _other(path: Path, chance: Random) -> None:
 
 def stray(path: Path, chance: Random) -> None:
     """A file that another program leaves beside `path`."""
-    names = (".DS_Store", "Thumbs.db", "desktop.ini", f"~${path.name}", f".{path.name}.swp", f"{path.name}~", f"._{path.name}",
-             f"{path.name}.bak", f".tmp-{path.name}", ".nfs0001", "lost+found")  # fmt: skip
+    names = (".DS_Store", "Thumbs.db", "desktop.ini", f"~${path.name}", f".{path.name}.swp", f"{path.name}~",
+             f"._{path.name}", f"{path.name}.bak", f".tmp-{path.name}", ".nfs0001", "lost+found")  # fmt: skip
     path.with_name(chance.choice(names)).write_bytes(b"\x00\x01stray")
 
 

@@ -7,7 +7,6 @@ request, kinds of bytes what is written of them all. `bending_files.py` bends pi
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,11 +137,13 @@ def _absurd_number(line: Fields, chance: Random) -> None:
     line["targets"][0]["box"][chance.randrange(4)] = chance.choice(ABSURD)
 
 
-PATHS = ("", ".", "..", "../source-0.png", "~/a.png", "/etc/passwd", "file:///a.png", "http://127.0.0.1:9/a.png", "a\x00b",
-         "*.png", "source-0.png ", "SOURCE-0.PNG", "source-0.png/", "sub\\source-0.png", "con", "a" * 300, "a/" * 2000, "-",
-         "$RUN/a.png", "%s", "{}", "\udcff.png", "requests.jsonl", "source-0.png?raw=1", "source%2D0.png", "a\nb.png")  # fmt: skip
-TEXTS = ("", " ", "\x00", "\u202e\u200b", "cup\ud800", "e\u0301" * 40, "a" * 100_000, "=1+1", "nan", "null", "{}", "\r\n", "😀",
-         "\x1b[2J", "<b>", "../x", "r1", "0", "\t", "\ufeffcup", "cup\x85cup", "cup\u2028cup")  # fmt: skip
+PATHS = ("", ".", "..", "../source-0.png", "~/a.png", "/etc/passwd", "file:///a.png", "http://127.0.0.1:9/a.png",
+         "a\x00b", "*.png", "source-0.png ", "SOURCE-0.PNG", "source-0.png/", "sub\\source-0.png", "con", "a" * 300,
+         "a/" * 2000, "-", "$RUN/a.png", "%s", "{}", "\udcff.png", "requests.jsonl", "source-0.png?raw=1",
+         "source%2D0.png", "a\nb.png")  # fmt: skip
+TEXTS = ("", " ", "\x00", "\u202e\u200b", "cup\ud800", "e\u0301" * 40, "a" * 100_000, "=1+1", "nan", "null", "{}",
+         "\r\n", "😀", "\x1b[2J", "<b>", "../x", "r1", "0", "\t", "\ufeffcup", "cup\x85cup",
+         "cup\u2028cup")  # fmt: skip
 
 
 def _path(line: Fields, chance: Random) -> None:
@@ -224,6 +225,10 @@ def _replaced(old: bytes, new: bytes) -> Callable[[bytes, int, Random], bytes]:
     return _lines(change)
 
 
+def _of_windows(data: bytes, at: int, chance: Random) -> bytes:
+    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
 def _insert(text: bytes) -> Callable[[bytes, int, Random], bytes]:
     return _lines(lambda lines, at, chance: lines.insert(at, text))
 
@@ -247,7 +252,9 @@ def _joined(lines: list[bytes], at: int, chance: Random) -> None:
 
 TEXT_KINDS = (
     Kind("a byte order mark", lambda data, at, chance: b"\xef\xbb\xbf" + data, same=True),
-    Kind("ends of lines of Windows", lambda data, at, chance: data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), True),
+    Kind(
+        "ends of lines of Windows", lambda data, at, chance: data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), True
+    ),
     Kind("ends of lines of old Macs", lambda data, at, chance: data.replace(b"\r\n", b"\n").replace(b"\n", b"\r")),
     Kind("UTF-16", lambda data, at, chance: data.decode().encode("utf-16")),
     Kind("Latin-1", _replaced(b"cup", "tasse d'été".encode("latin-1"))),
