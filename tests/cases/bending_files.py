@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -148,7 +149,7 @@ PICTURE_KINDS = (
     Kind("as CMYK", _saved(lambda image: image.convert("CMYK"), format="JPEG")),
     Kind("gray", _saved(lambda image: image.convert("L"))),
     Kind("black and white", _saved(lambda image: image.convert("1"))),
-    Kind("16 bits", _saved(lambda image: image.convert("I;16") if image.mode == "L" else image.convert("I"))),
+    Kind("16 bits", _saved(lambda image: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257))),
     Kind("with alpha", _saved(lambda image: image.convert("RGBA"))),
     Kind("clear", _saved(lambda image: Image.new("RGBA", image.size))),
     Kind("a palette", _saved(lambda image: image.quantize(16))),
