@@ -17,8 +17,8 @@ from runtime.files import TEMPORARY_PREFIX
 from schemas.sample import Rejection
 from tests.bends.typed import typed
 from tests.cases.bendings import FORMS, Fields, requests, written
+from tests.chaos.command import dataset_of
 from tests.chaos.processes import Broken
-from tests.integration.builds import tars
 
 #: Of the two parts, how far each is in a run that was stopped.
 HALF = (("requests", "candidates", "regions"), ("requests",))
@@ -98,14 +98,15 @@ class Grounds:
         return shutil.copytree(whole, self.folder / f"place-{self._places}")
 
     @cached_property
-    def tars(self) -> dict[str, str]:
-        """The sha256 of the unbent dataset's tars."""
-        found = tars(self.finished / "run")
+    def datasets(self) -> dict[str, dict[str, object]]:
+        """What is made of the unbent requests in each form: the same tars, and manifests that name its file."""
+        found = {FORMS[0]: dataset_of(self.finished / "run")}
         for form in FORMS[1:]:
             place = self.place()
             typed(*build_words(place / "run", self.write(place, form))).require_done()
-            if tars(place / "run") != found:
-                raise AssertionError(f"{form} makes another dataset")
+            found[form] = dataset_of(place / "run")
+            if found[form]["tars"] != found[FORMS[0]]["tars"]:
+                raise AssertionError(f"{form} makes other tars")
         return found
 
     @cached_property
@@ -113,13 +114,14 @@ class Grounds:
         """The unbent samples."""
         return samples_of(self.finished / "run")
 
-    def require_unbent(self, run: Path) -> None:
+    def require_unbent(self, run: Path, form: str = FORMS[0]) -> None:
         """Raises: Broken where a run's dataset is not the unbent one, byte by byte."""
         require_sound(run)
-        if tars(run) != self.tars:
-            found = samples_of(run)
-            others = [name for name in self.samples if found.get(name) != self.samples[name]]
-            raise Broken(f"it made another dataset without a word: {', '.join(others) or 'other tars'}")
+        found = dataset_of(run)
+        if others := [name for name in found if found[name] != self.datasets[form][name]]:
+            now = samples_of(run)
+            rows = [name for name in self.samples if now.get(name) != self.samples[name]]
+            raise Broken(f"without a word it made another dataset: {', '.join(others + rows)}")
 
 
 def samples_of(run: Path) -> Samples:

@@ -23,7 +23,7 @@ BYTES = {
     "parquet": (*PARQUET_KINDS, *BYTE_KINDS),
 }
 #: Reasons of a request that says what another, bent one says now.
-_COLLIDED = ("duplicate_id", "duplicate_request", "near_duplicate", "duplicate")
+_COLLIDED = ("duplicate_id", "duplicate_request", "duplicate_across_sources")
 
 
 def strike_fields(grounds: Grounds, form: str, kind: Kind, chance: Random) -> Struck:
@@ -107,7 +107,7 @@ def _built(
         if again.code and "its bytes changed" not in again.line():
             raise Broken(f"with the file right again: {again.line()}")
         if not again.code:
-            grounds.require_unbent(run)
+            grounds.require_unbent(run, form)
         elif not (run / "run.json").is_file():
             raise Broken(f"refused twice, and no run: {again.line()}")
     return struck
@@ -149,7 +149,7 @@ def _judged(
 
 def _require_as_written(samples: list[tuple[str, dict[str, bytes]]], line: Fields | None) -> None:
     """Raises: Broken where a row says another instruction than its line."""
-    for _, members in samples if line is not None else ():
+    for _, members in samples if line is not None and isinstance(line.get("instruction"), str) else ():
         row = json.loads(members["json"])
-        if line is not None and row["instruction"] != line.get("instruction", row["instruction"]):
+        if line is not None and row["instruction"] != line["instruction"]:
             raise Broken(f"its line says {line['instruction']!r}, its row {row['instruction']!r}")

@@ -98,7 +98,7 @@ def strike(grounds: Grounds, number: int, seed: int) -> Outcome:
 def strikes(folder: Path, numbers: Sequence[int], seed: int) -> Iterator[Outcome]:
     """Strikes as often as asked; what a strike worked on goes, but where it found something."""
     grounds = Grounds(folder)
-    _ = grounds.tars, grounds.samples, grounds.half
+    _ = grounds.datasets, grounds.samples, grounds.half
     for number in numbers:
         outcome = strike(grounds, number, seed)
         if outcome.outcome != FINDING:
