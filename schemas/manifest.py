@@ -41,7 +41,11 @@ class PartDone(Document):
 
 
 class BuildInfo(Document):
-    """How a build came to be: `run.json`. Times, host and commit stand here and in manifests, never in tars."""
+    """How a build came to be: `run.json`. Times, host and commit stand here and in manifests, never in tars.
+
+    plan: sha256 over the parts of the plan. digest: over all the rest of `run.json`; none in manifests. Earlier
+    versions wrote neither.
+    """
 
     schema_name: ClassVar[str] = "build-info"
 
@@ -57,6 +61,8 @@ class BuildInfo(Document):
     created_at: str
     host: str
     packages: dict[str, str]
+    plan: Sha256 | None = None
+    digest: Sha256 | None = None
 
 
 class ModelFile(Record):

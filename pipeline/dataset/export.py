@@ -170,7 +170,8 @@ def _is_there(run: Path, plan: ShardPlan, input_digest: str) -> bool:
 
 def _stands(run: Path, folder: str, shard: Shard) -> bool:
     path = f"{folder}/{shard.name}"
-    return is_whole(run, [FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)])
+    file = FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)
+    return not (run / path).is_symlink() and is_whole(run, [file])
 
 
 def _taken_over(run: Path, shard: Shard) -> bool:
