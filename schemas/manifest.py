@@ -25,6 +25,7 @@ class PartDone(Document):
     """Written last: a part without it does not exist.
 
     input_digest: over settings, code version and the done-files it was made from. attempts: how often it was begun.
+    digest: over all the rest of the file; earlier versions wrote none.
     """
 
     schema_name: ClassVar[str] = "part-done"
@@ -38,6 +39,7 @@ class PartDone(Document):
     rejected: dict[Reason, Count]
     seconds: Annotated[float, Field(ge=0)]
     attempts: Annotated[int, Field(ge=1)]
+    digest: Sha256 | None = None
 
 
 class BuildInfo(Document):

@@ -8,11 +8,9 @@
 <run>/<stage>/part-00017.working.json     there while the part is worked on: which rows are in flight
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +20,7 @@ from runtime.files import sha256_of_file, whole_file, write_whole
 from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, DamagedFile, NewerSchema
 from schemas.manifest import BuildInfo, FileDigest, PartDone
-from schemas.record import canonical_json, short_hash
+from schemas.record import canonical_json, is_as_written, sealed, short_hash
 from schemas.request import EditRequest
 from schemas.sample import Rejection, Sample
 
@@ -77,7 +75,7 @@ def read_build_info(run: Path) -> BuildInfo:
         raise BadInput(str(run), "is not a run folder (no run.json)", "make one with `regionwise build --run FOLDER`")
     text = path.read_bytes()
     info = BuildInfo.from_json(text, thing=str(path))
-    if info.digest and info.digest != _info_digest(json.loads(text)):
+    if not is_as_written(text):
         fault = "is not as it was written (its digest differs)"
         raise DamagedFile(str(path), fault, "bring it back from a copy, or make the run anew in another folder")
     planned = sum(1 for _ in (run / "plan").glob("part-*.jsonl"))
@@ -89,13 +87,7 @@ def read_build_info(run: Path) -> BuildInfo:
 
 def write_build_info(run: Path, info: BuildInfo) -> None:
     """Writes the run's `run.json` with its digest."""
-    digest = _info_digest(info.model_dump(mode="json"))
-    write_whole(run / "run.json", info.model_copy(update={"digest": digest}).model_dump_json(indent=1))
-
-
-def _info_digest(document: Mapping[str, Any]) -> str:
-    """sha256 over `run.json` as it is in its file, without the digest that it carries itself."""
-    return sha256(canonical_json({name: value for name, value in document.items() if name != "digest"})).hexdigest()
+    write_whole(run / "run.json", sealed(info).model_dump_json(indent=1))
 
 
 def without_folders(info: BuildInfo) -> BuildInfo:
@@ -120,11 +112,20 @@ def read_done(run: Path, stage: str, part: int) -> PartDone | None:
     if not path.is_file():
         return None
     try:
-        return PartDone.from_json(path.read_bytes(), thing=str(path))
+        text = path.read_bytes()
+        done = PartDone.from_json(text, thing=str(path))
+        return done if is_as_written(text) else None
     except NewerSchema:
         raise
     except BadInput:
         return None
+
+
+def write_done(run: Path, done: PartDone) -> PartDone:
+    """Writes the done-file of a part, and returns it with its digest."""
+    done = sealed(done)
+    write_whole(done_path(run, done.stage, done.part), done.model_dump_json(indent=1))
+    return done
 
 
 def digest_of(run: Path, path: Path) -> FileDigest:

@@ -74,17 +74,23 @@ ITEMS = (
 
 def strike_annotation(grounds: Grounds, kind: Kind, chance: Random) -> Struck:
     """Bends an item of one of two annotations that are alike."""
-    place, bent = grounds.place(), list[int | None]()
+    place, bent, unsaid = grounds.place(), list[int | None](), list[bool]()
+
+    def bend(result: Result) -> None:
+        before = len(result)
+        bent.append(kind.apply(result, chance))
+        unsaid.append(len(result) < before or {"choices": []} in [_value_of(item) for item in result])
+
     with (
         patch.dict(os.environ, {"LABEL_STUDIO_API_KEY": TOKEN}),
         StudioServer() as server,
         open_store(store_path(place), create=True) as store,
     ):
-        client, (whole, found) = collected(server, store, [lambda result: bent.append(kind.apply(result, chance))])
+        client, (whole, found) = collected(server, store, [bend])
         drops = store.dropped(client.project)
     what = grounds.what = f"item {bent[0]}" if bent[0] is not None else "an item"
     _require_rest(whole, found, bent[0])
-    if kind.name == "an item is gone":
+    if unsaid[0]:
         return Struck(what, AS_WRITTEN)
     said = "; ".join(f"{drop.part}: {drop.reason}" for drop in drops)
     if found == whole:
@@ -94,6 +100,10 @@ def strike_annotation(grounds: Grounds, kind: Kind, chance: Random) -> Struck:
     if not drops:
         raise Broken(f"an item is lost or changed without a word: {found.scores}, {len(found.masks)} masks")
     return Struck(what, REJECT, said)
+
+
+def _value_of(item: Any) -> Any:
+    return item.get("value") if isinstance(item, dict) else None
 
 
 def _require_rest(whole: Annotation, found: Annotation, at: int | None) -> None:

@@ -15,7 +15,7 @@ TIMEOUT_S = 30.0
 LINE_CHARS = 1_200
 #: What a line must not say: an error that nobody expected, or what a library prints for its own people.
 _RAW = re.compile(
-    r"ended with \w+: |\[Errno|\b0x[0-9a-f]{6}|<class|object at|Traceback|pydantic|For further information"
+    r"ended with \w+: |\[Errno|\b0x[0-9a-f]{6}|<class|object at|Traceback|pydantic|For further|codec can't"
 )
 
 

@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.manifest import manifest_digest
 from pipeline.dataset.shards import read_dataset, read_manifest, read_samples
 from runtime.files import add_to_tar
+from schemas.record import document_digest
 
 Fields = dict[str, Any]
 SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
@@ -65,7 +65,7 @@ def forged(dataset: Path, change: Callable[[Fields], None] = lambda _: None) -> 
     for shard in document["shards"]:
         data = (dataset / shard["name"]).read_bytes()
         shard |= {"size_bytes": len(data), "sha256": sha256(data).hexdigest()}
-    document["digest"] = manifest_digest(document)
+    document["digest"] = document_digest(document)
     path.write_text(json.dumps(document))
     return str(document["digest"])
 

@@ -17,7 +17,7 @@ from pipeline.run.folder import read_build_info, read_columns, read_done, read_r
 from pipeline.run.plan import read_plan
 from pipeline.run.workers import workers
 from runtime.locks import locked
-from schemas.errors import DamagedFile, NewerSchema, RegionwiseError
+from schemas.errors import BadInput, DamagedFile, NewerSchema, RegionwiseError
 from tests.integration.builds import tars
 
 
@@ -118,3 +118,26 @@ def test_a_page_is_not_made_from_a_damaged_tar(small_run: Path) -> None:
     tar.write_bytes(data)
     with pytest.raises(DamagedFile, match=r"train-00000.tar: is not as the manifest says; run `regionwise repair`"):
         write_report(small_run)
+
+
+def test_counts_of_a_done_file_or_of_a_note_that_were_changed_are_not_taken(small_run: Path) -> None:
+    before = (small_run / "dataset" / "manifest.json").read_text()
+    for path, name in ((small_run / "regions" / "part-00001.done.json", '"kept": '), (_note(small_run), '"samples":')):
+        text = path.read_text()
+        assert name in text
+        path.write_text(text.replace(name, f"{name}1"))
+    with locked(small_run), workers(1) as executor:
+        run_parts(small_run, read_build_info(small_run).n_parts, executor)
+        export_dataset(small_run, executor)
+    after = json.loads((small_run / "dataset" / "manifest.json").read_text())
+    assert [after[name] for name in ("stages", "shards")] == [json.loads(before)[name] for name in ("stages", "shards")]
+
+
+def _note(run: Path) -> Path:
+    return run / "export" / "train-00000.tar.done.json"
+
+
+def test_an_export_asks_for_the_done_files_of_every_stage(small_run: Path) -> None:
+    (small_run / "regions" / "part-00001.done.json").unlink()
+    with workers(1) as executor, pytest.raises(BadInput, match=r"1 of 3 parts .*regionwise resume"):
+        export_dataset(small_run, executor)
