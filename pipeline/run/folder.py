@@ -223,6 +223,8 @@ def read_columns(run: Path, stage: str, part: int, columns: list[str]) -> pa.Tab
 
 def _require_file(path: Path) -> None:
     """Raises: DamagedFile for what is no file: of a pipe nothing would come."""
+    if path.is_dir():
+        raise DamagedFile(str(path), "is a folder, where a file was", "move it away, then run `regionwise repair`")
     if not path.is_file():
         raise DamagedFile(str(path), "is missing, or is no file", "run `regionwise repair`")
 

@@ -62,7 +62,7 @@ def strike_run(grounds: Grounds, finished: bool, kind: Kind, chance: Random) -> 
             grounds.require_unbent(place / "run")
         return Struck(what, RIGHT)
     line = ended.line()
-    if "regionwise repair" in line:
+    if "regionwise repair" in line and "move it away" not in line:
         repaired = typed("repair", "--run", str(place / "run"))
         if repaired.code:
             raise Broken(f"said {line!r}, and repair {repaired.line()!r}")

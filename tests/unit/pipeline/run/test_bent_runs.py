@@ -92,6 +92,12 @@ def test_what_is_no_file_is_not_waited_for(small_run: Path, bend: Callable[[Path
         list(read_plan(small_run / "plan" / "part-00000.jsonl"))
 
 
+def test_a_folder_where_a_file_was_is_to_be_moved_away_before_repair(small_run: Path) -> None:
+    _folder(small_run / "gates" / "part-00000.parquet")
+    with pytest.raises(DamagedFile, match="move it away, then run `regionwise repair`"):
+        list(read_rows(small_run, "gates", 0))
+
+
 def test_a_folder_where_a_file_is_to_be_written_is_named(small_run: Path) -> None:
     path = small_run / "gates" / "part-00000.parquet"
     _folder(path)
