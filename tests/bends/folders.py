@@ -62,6 +62,8 @@ def strike_run(grounds: Grounds, finished: bool, kind: Kind, chance: Random) -> 
             grounds.require_unbent(place / "run")
         return Struck(what, RIGHT)
     line = ended.line()
+    if command == "repair" and not _is_lost(bent.path.relative_to(place / "run")) and "move it away" not in line:
+        raise Broken(f"repair does not make it anew: {line}")
     if "regionwise repair" in line and "move it away" not in line:
         repaired = typed("repair", "--run", str(place / "run"))
         if repaired.code:
@@ -73,6 +75,11 @@ def strike_run(grounds: Grounds, finished: bool, kind: Kind, chance: Random) -> 
     if command not in READERS:
         grounds.require_unbent(place / "run")
     return Struck(what, ONE_LINE, line)
+
+
+def _is_lost(path: Path) -> bool:
+    """Whether a file is what all others are made from, or the note of who holds the folder."""
+    return path.parts[0] in ("plan", "run.json", ".lock.json")
 
 
 def _words(command: str, place: Path) -> list[str]:
