@@ -15,7 +15,24 @@ from tests.cases.bendings import Kind
 from tests.cases.studio_server import TOKEN, StudioServer
 from tests.chaos.processes import Broken
 
-VALUES = (None, True, 0, -1, 1.5, "", "x", [], {}, [[]], [None], {"a": 1}, 2**70, float("nan"), "\ud800", "a" * 20_000)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    [],
+    {},
+    [[]],
+    [None],
+    {"a": 1},
+    2**70,
+    float("nan"),
+    "\ud800",
+    "a" * 20_000,
+)
 #: The items of an annotation that speak of the image, and of each of its two regions: mask, success, preserve.
 IMAGE_ITEMS, REGION_ITEMS = 5, 3
 
@@ -36,7 +53,7 @@ def _field_gone(result: Result, chance: Random) -> int:
 
 def _item_replaced(result: Result, chance: Random) -> int:
     at = chance.randrange(len(result))
-    result[at] = chance.choice(VALUES)  # type: ignore[call-overload]
+    result[at] = chance.choice(VALUES)
     return at
 
 
