@@ -25,6 +25,7 @@ from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
 from pipeline.requests.presence import check_sources, try_missing_again
 from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.plan import check_plan
 from pipeline.run.workers import at_once
 from pipeline.run.workers import workers as open_workers
 from runtime.disk import require_folders, require_place
@@ -63,6 +64,7 @@ def resume_run(run: Path, processes: Processes, as_json: bool) -> None:
     require_folders(run, LEAST_BYTES)
     with locked(run):
         check_models(run, info, config)
+        check_plan(run, info)
         check_sources(run, info)
         _finish(run, processes, config, as_json)
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -31,6 +31,9 @@ Scalar = str | int | float | bool | None
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 #: (schema name, version found) -> function that returns the same document one version later.
 UPGRADES: dict[tuple[str, int], Upgrade] = {}
+
+
+R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
@@ -80,6 +83,8 @@ class Document(Record):
         try:
             text = text if isinstance(text, str) else text.decode()  # else other encodings of Unicode would be taken
             document = json.loads(text, object_pairs_hook=_named_once)
+        except UnicodeDecodeError:
+            raise BadInput(thing, "is not JSON: it has bytes that are no UTF-8 text", "write it anew") from None
         except (ValueError, RecursionError, TypeError) as error:
             raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
         if not isinstance(document, dict):
@@ -166,6 +171,22 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def canonical_json(value: Any) -> bytes:
     """`value` as JSON bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
     return _CANONICAL.encode(value).encode()
+
+
+def document_digest(document: Mapping[str, Any]) -> str:
+    """sha256 over a document as it is in its file, without the `digest` that it carries itself."""
+    return sha256(canonical_json({name: value for name, value in document.items() if name != "digest"})).hexdigest()
+
+
+def sealed(record: R) -> R:
+    """The record, which has a field `digest`, with the digest of the document that it makes."""
+    return record.model_copy(update={"digest": document_digest(record.model_dump(mode="json"))})
+
+
+def is_as_written(text: bytes) -> bool:
+    """Whether a document in JSON fits the digest that it carries; one of an earlier version carries none."""
+    document = json.loads(text)
+    return not document.get("digest") or document["digest"] == document_digest(document)
 
 
 def short_hash(*parts: Any) -> str:

@@ -15,20 +15,20 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.build import stage_counts
 from pipeline.dataset.card import write_card
 from pipeline.dataset.consensus_files import consensus_digests
-from pipeline.dataset.manifest import totals, with_digest
+from pipeline.dataset.manifest import totals
 from pipeline.dataset.plan import DatasetPlan, DroppedKey, ShardPlan, plan_dataset
 from pipeline.dataset.room import least_bytes
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
 from pipeline.prepare import config_of
-from pipeline.run.folder import build_digest, is_whole, read_build_info, read_done, without_folders
+from pipeline.run.folder import STAGES, build_digest, is_whole, read_build_info, read_done, without_folders
 from runtime.disk import require_room
 from runtime.files import TEMPORARY_PREFIX, link_or_copy, remove_folder, sha256_of_file, write_whole
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.json_schema import json_schema
 from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
-from schemas.record import Record, first_fault, short_hash
+from schemas.record import Record, first_fault, is_as_written, sealed, short_hash
 
 #: Where a dataset is written, and where the one before waits to be removed.
 NEW, OLD = ".dataset-new", ".dataset-old"
@@ -83,10 +83,10 @@ def _dated(run: Path, manifest: Manifest) -> Manifest:
     kept = [run / "export" / name for name in ("created_at", "digest")]
     if all(path.is_file() for path in kept):
         created_at, digest = (path.read_text().strip() for path in kept)
-        before = with_digest(manifest.model_copy(update={"created_at": created_at}))
+        before = sealed(manifest.model_copy(update={"created_at": created_at}))
         if before.digest == digest:
             return before
-    return with_digest(manifest)
+    return sealed(manifest)
 
 
 def _settle(run: Path) -> None:
@@ -152,7 +152,7 @@ def read_dropped(run: Path) -> Iterator[DroppedKey]:
 
 
 def _check_done(run: Path, info: BuildInfo) -> None:
-    missing = [part for part in range(info.n_parts) if read_done(run, "gates", part) is None]
+    missing = [part for part in range(info.n_parts) if any(read_done(run, stage, part) is None for stage in STAGES)]
     if missing:
         fault = f"has {len(missing)} of {info.n_parts} parts that are not through the gates"
         raise BadInput(str(run), fault, "finish it with `regionwise resume`")
@@ -177,17 +177,20 @@ def _units(run: Path, plan: DatasetPlan, scores: str, scores_digest: str) -> Ite
 
 
 class ShardNote(Record):
-    """What a shard was made from, beside its manifest entry."""
+    """What a shard was made from, beside its manifest entry. digest: of both; earlier versions wrote none."""
 
     input_digest: str
     shard: Shard
+    digest: str | None = None
 
 
 def _read_note(path: Path) -> ShardNote | None:
+    text = path.read_bytes()
     try:
-        return ShardNote.model_validate_json(path.read_bytes())
+        note = ShardNote.model_validate_json(text)
     except ValidationError:
         return None
+    return note if is_as_written(text) else None
 
 
 def _current_note(run: Path, name: str, input_digest: str) -> ShardNote | None:
@@ -208,7 +211,8 @@ def _is_there(run: Path, plan: ShardPlan, input_digest: str) -> bool:
 
 def _stands(run: Path, folder: str, shard: Shard) -> bool:
     path = f"{folder}/{shard.name}"
-    return is_whole(run, [FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)])
+    file = FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)
+    return not (run / path).is_symlink() and is_whole(run, [file])
 
 
 def _taken_over(run: Path, shard: Shard) -> bool:
@@ -230,7 +234,7 @@ def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
         return note.shard.model_dump_json()
     shard = write_shard(folder, folder / NEW, shard_plan, scores)
     done = folder / "export" / f"{shard_plan.name}.done.json"
-    write_whole(done, ShardNote(input_digest=input_digest, shard=shard).model_dump_json())
+    write_whole(done, sealed(ShardNote(input_digest=input_digest, shard=shard)).model_dump_json())
     return shard.model_dump_json()
 
 

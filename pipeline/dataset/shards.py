@@ -126,6 +126,11 @@ def read_manifest(dataset: Path) -> Manifest:
     return Manifest.from_json(path.read_bytes(), thing=str(path))
 
 
+def stands(path: Path, shard: Shard) -> bool:
+    """Whether a tar has the bytes that its manifest says."""
+    return path.is_file() and path.stat().st_size == shard.size_bytes and sha256_of_file(path) == shard.sha256
+
+
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The samples of one tar: key and members by extension, in their order; nothing is decoded.
 
@@ -165,12 +170,12 @@ def read_dataset(
 ) -> Iterator[tuple[ReadPosition, DatasetRow, dict[str, bytes]]]:
     """The samples of a split, each with the position to go on from after it. Shards go round over `world_size` ranks.
 
-    Raises: DamagedFile where a tar has not the size its manifest says; BadInput without a manifest.
+    Raises: DamagedFile where a tar has not the bytes that its manifest says; BadInput without a manifest.
     """
     shards = [shard for shard in read_manifest(dataset).shards if shard.split == split][rank::world_size]
     for number, shard in enumerate(shards[start.shard :], start.shard):
         path = dataset / shard.name
-        if not path.is_file() or path.stat().st_size != shard.size_bytes:
+        if not stands(path, shard):
             raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
         skip = start.sample if number == start.shard else 0
         for index, (key, members) in enumerate(read_samples(path)):

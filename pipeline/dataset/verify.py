@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.manifest import manifest_digest, totals
+from pipeline.dataset.manifest import totals
 from pipeline.dataset.shards import FORMAT, ShardCounts, read_manifest, read_samples
 from pipeline.run.folder import build_digest
 from runtime.files import NotPlainTar, sha256_of_file
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput
 from schemas.manifest import Manifest, Shard
-from schemas.record import other_value
+from schemas.record import document_digest, other_value
 
 #: What the tools of dataset hubs put into a folder.
 OF_HUBS = (".git", ".gitattributes", ".cache", ".huggingface")
@@ -105,7 +105,7 @@ def _manifest_faults(dataset: Path, manifest: Manifest, expect: str | None) -> I
     try:
         if place := other_value(document, manifest.model_dump(mode="json")):
             yield f"{place} is not of the type that it should have"
-        if manifest.digest != manifest_digest(document):
+        if manifest.digest != document_digest(document):
             yield "is not as it was written (its digest differs)"
         if manifest.build.config_digest != build_digest(manifest.build):
             yield "has another config_digest than its settings and inputs give"

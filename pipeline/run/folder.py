@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.run.places import named_places
-from runtime.files import sha256_of_file, whole_file
+from runtime.files import sha256_of_file, whole_file, write_whole
 from runtime.memory import is_out_of_memory
-from schemas.errors import BadInput, DamagedFile
+from schemas.errors import BadInput, DamagedFile, NewerSchema
 from schemas.manifest import BuildInfo, FileDigest, PartDone
-from schemas.record import canonical_json, short_hash
+from schemas.record import canonical_json, is_as_written, sealed, short_hash
 from schemas.request import EditRequest
 from schemas.sample import Rejection, Sample
 
@@ -69,16 +69,25 @@ def done_path(run: Path, stage: str, part: int) -> Path:
 
 
 def read_build_info(run: Path) -> BuildInfo:
-    """The run's `run.json`. Raises: BadInput where the folder holds no run."""
+    """The run's `run.json`. Raises: BadInput where the folder holds no run; DamagedFile."""
     path = run / "run.json"
     if not path.is_file():
         raise BadInput(str(run), "is not a run folder (no run.json)", "make one with `regionwise build --run FOLDER`")
-    info = BuildInfo.from_json(path.read_bytes(), thing=str(path))
+    text = path.read_bytes()
+    info = BuildInfo.from_json(text, thing=str(path))
+    if not is_as_written(text):
+        fault = "is not as it was written (its digest differs)"
+        raise DamagedFile(str(path), fault, "bring it back from a copy, or make the run anew in another folder")
     planned = sum(1 for _ in (run / "plan").glob("part-*.jsonl"))
     if info.n_parts != planned:
         fault = f"says {info.n_parts} parts, its plan has {planned}"
         raise DamagedFile(str(path), fault, "make the run anew in another folder")
     return info
+
+
+def write_build_info(run: Path, info: BuildInfo) -> None:
+    """Writes the run's `run.json` with its digest."""
+    write_whole(run / "run.json", sealed(info).model_dump_json(indent=1))
 
 
 def without_folders(info: BuildInfo) -> BuildInfo:
@@ -88,7 +97,7 @@ def without_folders(info: BuildInfo) -> BuildInfo:
         name = Path(path).name
         number = sum(Path(other).name == name for other in list(info.inputs)[: len(inputs)])
         inputs[f"{name} ({number + 1})" if number else name] = digest
-    return info.model_copy(update={"config": named_places(info.config), "inputs": inputs})
+    return info.model_copy(update={"config": named_places(info.config), "inputs": inputs, "digest": None})
 
 
 def build_digest(info: BuildInfo) -> str:
@@ -103,9 +112,28 @@ def build_digest(info: BuildInfo) -> str:
 
 
 def read_done(run: Path, stage: str, part: int) -> PartDone | None:
-    """The done-file of a part, or None where the part does not exist yet."""
+    """The done-file of a part, or None where the part does not exist yet; a damaged one does not say that it does.
+
+    Raises: NewerSchema.
+    """
     path = done_path(run, stage, part)
-    return PartDone.from_json(path.read_bytes(), thing=str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_bytes()
+        done = PartDone.from_json(text, thing=str(path))
+        return done if is_as_written(text) else None
+    except NewerSchema:
+        raise
+    except BadInput:
+        return None
+
+
+def write_done(run: Path, done: PartDone) -> PartDone:
+    """Writes the done-file of a part, and returns it with its digest."""
+    done = sealed(done)
+    write_whole(done_path(run, done.stage, done.part), done.model_dump_json(indent=1))
+    return done
 
 
 def digest_of(run: Path, path: Path) -> FileDigest:
@@ -175,6 +203,7 @@ def read_rows(run: Path, stage: str, part: int) -> Iterator[Row]:
 
 def _kept_and_record(path: Path, thing: str) -> Iterator[tuple[bool, str]]:
     """Whether a row is kept, and its record, a few rows in memory at a time. Raises: DamagedFile."""
+    _require_file(path)
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(READ_ROWS, columns=["kept", "record"]):
@@ -193,10 +222,19 @@ def read_kept(run: Path, stage: str, part: int) -> Iterator[Sample]:
 def read_columns(run: Path, stage: str, part: int, columns: list[str]) -> pa.Table:
     """Some columns of a part's rows. Raises: DamagedFile."""
     path = rows_path(run, stage, part)
+    _require_file(path)
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from None
+
+
+def _require_file(path: Path) -> None:
+    """Raises: DamagedFile for what is no file: of a pipe nothing would come."""
+    if path.is_dir():
+        raise DamagedFile(str(path), "is a folder, where a file was", "move it away, then run `regionwise repair`")
+    if not path.is_file():
+        raise DamagedFile(str(path), "is missing, or is no file", "run `regionwise repair`")
 
 
 def _unreadable(path: Path, error: Exception) -> Exception:

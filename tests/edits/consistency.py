@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dataset.card import card_text
-from pipeline.dataset.manifest import manifest_digest
 from runtime.images import encode_labels_png, pixels_sha256
 from runtime.masks import mask_box, rle_to_mask
 from schemas.geometry import CocoRle
 from schemas.manifest import Manifest
+from schemas.record import document_digest
 from tests.edits.edit import (
     CARD,
     COUNTS,
@@ -72,7 +72,7 @@ def _hashes(folder: Path) -> None:
 
 def _digest(folder: Path) -> None:
     document = read_manifest(folder)
-    write_manifest(folder, document | {"digest": manifest_digest(document)})
+    write_manifest(folder, document | {"digest": document_digest(document)})
 
 
 def _card(folder: Path) -> None:
