@@ -68,8 +68,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
     )
     info = info.model_copy(update={"config_digest": build_digest(info)})
     check_sources(run, info)
-    write_build_info(run, info)
-    return info
+    return write_build_info(run, info)
 
 
 def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> BuildInfo:
@@ -78,8 +77,7 @@ def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[s
     if {name: info.config.get(name) for name in now} == now and info.inputs == inputs:
         return info
     info = info.model_copy(update={"config": info.config | now, "inputs": inputs})
-    write_build_info(run, info)
-    return info
+    return write_build_info(run, info)
 
 
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:

@@ -85,9 +85,11 @@ def read_build_info(run: Path) -> BuildInfo:
     return info
 
 
-def write_build_info(run: Path, info: BuildInfo) -> None:
-    """Writes the run's `run.json` with its digest."""
-    write_whole(run / "run.json", sealed(info).model_dump_json(indent=1))
+def write_build_info(run: Path, info: BuildInfo) -> BuildInfo:
+    """Writes the run's `run.json` with its digest, and returns what it says."""
+    info = sealed(info)
+    write_whole(run / "run.json", info.model_dump_json(indent=1))
+    return info
 
 
 def without_folders(info: BuildInfo) -> BuildInfo:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from pipeline.dataset.export import export_dataset, others_in
 from pipeline.dataset.formats.webdataset import WebDatasetFormat, _pixels_of_file
 from pipeline.dataset.shards import read_dataset, read_manifest, read_samples
-from pipeline.dataset.verify import verify
+from pipeline.dataset.verify import _Seen, verify
 from pipeline.run.workers import workers
 from runtime.files import add_to_tar
 from runtime.images import decode_image
@@ -418,3 +418,15 @@ def test_tars_that_stay_as_they_were_are_not_written_again(small_run: Path) -> N
     with locked(small_run), workers(1) as executor:
         export_dataset(small_run, executor)
     assert {path.name: path.stat().st_ino for path in (small_run / "dataset").glob("*.tar")} == files
+
+
+def test_a_request_in_two_tars_and_a_source_in_two_splits_are_found(dataset: Path) -> None:
+    shard = read_manifest(dataset).shards[0]
+    row = next(row for _, row, _ in read_dataset(dataset, shard.split))
+    seen, other = _Seen(), shard.model_copy(update={"name": "test-00000.tar", "split": "test"})
+    assert seen.fault(row, shard) is None
+    assert "which is in" in (seen.fault(row, shard) or "")
+    again = row.model_copy(update={"key": "another"})
+    assert "its request is in" in (seen.fault(again, other) or "")
+    of_its_source = again.model_copy(update={"key": "one more", "request": "0" * 16})
+    assert f"its source is in split {shard.split} too" in (seen.fault(of_its_source, other) or "")
