@@ -16,7 +16,7 @@ from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.prepare import config_of, prepare_run, run_info
 from pipeline.requests.presence import check_sources, try_missing_again
-from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.folder import STAGES, read_build_info, read_done, write_build_info
 from runtime.files import sha256_of_file
 from runtime.locks import locked
 from schemas.errors import BadInput, RunConflict
@@ -126,7 +126,7 @@ def test_a_model_is_named_from_the_run_and_may_move(place: Path, monkeypatch: py
     info = prepare_run(Path("run"), BuildConfig.model_validate(settings))
     assert info.config["segmenter"] == "sam:tiny"
     kept = info.model_copy(update={"config": info.config | {"segmenter": "sam:$RUN/../weights/run.safetensors"}})
-    (place / "run" / "run.json").write_text(kept.model_dump_json())
+    write_build_info(Path("run"), kept)
     assert run_info(Path("run"))[1].segmenter == f"sam:{place / 'weights' / 'run.safetensors'}"
     (place / "weights").rename(place / "models")
     asked = BuildConfig.model_validate(settings | {"segmenter": "sam:models/run.safetensors"})
