@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
 .PHONY: help setup first-look demo demo-policy readme-picture try-python resolve reward reward-weights policy policy-weights
-.PHONY: compare test unit integration browser slow gpu faults chaos-local lint types layers docs schemas serve studio loaders
+.PHONY: compare test unit integration browser slow gpu faults chaos-local edits bends lint types layers docs schemas serve studio loaders
 .PHONY: benchmarks clean
 
 help:  ## what there is
@@ -99,8 +99,8 @@ compare: $(STAMP)  ## do regions help? Flow-GRPO, SpatialFlow-GRPO and two contr
 	$(BIN)/python -m benchmarks.policy_compare
 
 # One thread in every process of the tests: here, because a plugin of pytest imports NumPy before the first conftest.
-test unit integration browser slow gpu chaos-local: export OMP_NUM_THREADS = 1
-test unit integration browser slow gpu chaos-local: export OPENBLAS_NUM_THREADS = 1
+test unit integration browser slow gpu chaos-local edits bends: export OMP_NUM_THREADS = 1
+test unit integration browser slow gpu chaos-local edits bends: export OPENBLAS_NUM_THREADS = 1
 # Folders of tests lie in memory where there is room: tests write many small whole files, and a disk is waited for.
 IN_MEMORY := $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
 ifneq ($(IN_MEMORY),)
@@ -146,6 +146,12 @@ chromium:
 
 chaos-local: $(STAMP) label-studio  ## kills, full disks, moved folders and second processes, in all commands that write (20 min)
 	@$(if $(IN_MEMORY),TMPDIR=$(IN_MEMORY) )$(BIN)/python -m tests.chaos.run --json build/chaos.json
+
+edits: $(STAMP)  ## 1,000 edits of tars, rows, manifest, card and folder: each found, and mended byte for byte (3 min)
+	@$(if $(IN_MEMORY),TMPDIR=$(IN_MEMORY) )$(BIN)/python -m tests.edits.run --json build/edits.json
+
+bends: $(STAMP)  ## 300 bendings of requests, runs, datasets and annotations, one place each (a minute); SEED=2 draws others
+	@$(if $(IN_MEMORY),TMPDIR=$(IN_MEMORY) )$(BIN)/python -m tests.bends.run 300 --seed $(or $(SEED),1) --json build/bends.json
 
 lint: $(STAMP)  ## ruff, and that generated files are current
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m schemas.json_schema --check && \

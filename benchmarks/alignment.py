@@ -94,7 +94,7 @@ def error_px(found: Map, there: Map, size_px: int) -> float:
 
 def by_features(source: ImageU8, edited: ImageU8) -> Map:
     """The peer's map; the identity where it finds none."""
-    sift: Any = cv2.SIFT_create(nfeatures=1000)
+    sift: Any = cv2.SIFT.create(nfeatures=1000)
     (points, words), (others, their_words) = (
         sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None) for image in (source, edited)
     )

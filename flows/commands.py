@@ -16,8 +16,8 @@ from rich.table import Column, Table
 from pipeline.build import Invocation, PartResult, check_reject_share, open_models, run_parts, stage_counts
 from pipeline.build_models import check_models
 from pipeline.config import BuildConfig
-from pipeline.dataset.export import export_dataset
-from pipeline.dataset.verify import verify
+from pipeline.dataset.export import export_dataset, others_in
+from pipeline.dataset.verify import OF_HUBS, verify
 from pipeline.lanes.supervisor import DeviceWork
 from pipeline.prepare import config_of, prepare_run
 from pipeline.report import write_report
@@ -25,6 +25,7 @@ from pipeline.requests.files import request_file
 from pipeline.requests.instructions import CannotParse, Parsed, parse_instruction
 from pipeline.requests.presence import check_sources, try_missing_again
 from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.plan import check_plan
 from pipeline.run.workers import at_once
 from pipeline.run.workers import workers as open_workers
 from runtime.disk import require_folders, require_place
@@ -63,6 +64,7 @@ def resume_run(run: Path, processes: Processes, as_json: bool) -> None:
     require_folders(run, LEAST_BYTES)
     with locked(run):
         check_models(run, info, config)
+        check_plan(run, info)
         check_sources(run, info)
         _finish(run, processes, config, as_json)
 
@@ -151,6 +153,7 @@ def _show_manifest(
         "synthetic": manifest.synthetic,
         "digest": manifest.digest,
         **worked,
+        "left": [path.name for path in others_in(run / "dataset") if path.name not in OF_HUBS],
         "seconds": round(seconds, 2),
     }
     if as_json:
@@ -161,6 +164,9 @@ def _show_manifest(
     console.print(_stage_table(manifest.stages))
     facts["models"] = ", ".join(f"{one.device} busy {one.busy_s / seconds:.0%}" for one in devices) or "none"
     facts["splits"] = ", ".join(f"{split} {count}" for split, count in manifest.splits.items())
+    for name in facts.pop("left"):
+        fault = f"left as it is: {run / 'dataset' / name} is not of the dataset; take it away, or verify finds it"
+        print(printable(fault), file=sys.stderr)
     for name, value in facts.items():
         console.print(f"{name:>12}  {value}", highlight=False, markup=False, soft_wrap=True)
 

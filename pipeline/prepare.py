@@ -14,11 +14,11 @@ from pipeline.build_models import check_models, embedded_revisions, identify_mod
 from pipeline.config import GONE_SETTINGS, RUNTIME_SETTINGS, BuildConfig
 from pipeline.requests.files import read_request_file, request_file
 from pipeline.requests.presence import check_sources
-from pipeline.run.folder import NOT_IN_DIGEST, build_digest, read_build_info
+from pipeline.run.folder import NOT_IN_DIGEST, build_digest, read_build_info, write_build_info
 from pipeline.run.places import FROM_RUN, SPECS, found_path, found_places, kept_path, kept_places
-from pipeline.run.plan import PlannedLine, scene_lines, write_plan
+from pipeline.run.plan import PlannedLine, check_plan, plan_digest, scene_lines, write_plan
 from runtime.checkout import checkout_commit
-from runtime.files import sha256_of_file, write_whole
+from runtime.files import sha256_of_file
 from schemas.errors import BadInput, RunConflict
 from schemas.manifest import BuildInfo
 from schemas.record import first_fault
@@ -39,6 +39,7 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         info = read_build_info(run)
         _check_same(run, info, resolved, inputs)
         check_models(run, info, config)
+        check_plan(run, info)
         info = _as_now(run, info, resolved, inputs)
         check_sources(run, info)
         return info
@@ -63,11 +64,11 @@ def prepare_run(run: Path, config: BuildConfig) -> BuildInfo:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
         packages={name: version(name) for name in PACKAGES},
+        plan=plan_digest(run),
     )
     info = info.model_copy(update={"config_digest": build_digest(info)})
     check_sources(run, info)
-    write_whole(run / "run.json", info.model_dump_json(indent=1))
-    return info
+    return write_build_info(run, info)
 
 
 def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> BuildInfo:
@@ -76,8 +77,7 @@ def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[s
     if {name: info.config.get(name) for name in now} == now and info.inputs == inputs:
         return info
     info = info.model_copy(update={"config": info.config | now, "inputs": inputs})
-    write_whole(run / "run.json", info.model_dump_json(indent=1))
-    return info
+    return write_build_info(run, info)
 
 
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from secrets import token_hex
 from typing import IO
 
 from runtime.disk import FULL, no_room
-from schemas.errors import NoRoom
+from schemas.errors import NoRoom, RegionwiseError
 
 TEMPORARY_PREFIX = ".tmp-"
 #: A temporary file of another machine that was not written to for so long is of no process any more.
@@ -36,7 +36,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A file to write that takes the name `path` once the block ends without an error, and leaves nothing otherwise.
 
     mode: its permissions from its first byte on, less the process's umask. Raises: NoRoom, naming the file, where the
-    disk is full; OSError.
+    disk is full; RegionwiseError, where `path` is a folder; OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / _temporary_name(path.name)
@@ -45,6 +45,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        _require_no_folder(path)
         temporary.replace(path)
         _sync_folder(path.parent)
     except NoRoom:
@@ -58,6 +59,12 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _require_no_folder(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remedy = "move it away and start again: what is done is kept"
+        raise RegionwiseError(str(path), "is a folder, where a file is to be written", remedy)
 
 
 def _temporary_name(name: str) -> str:

@@ -66,6 +66,17 @@ def decode_image(data: bytes) -> ImageU8:
         return np.array(_to_rgb(_in_srgb(image)), dtype=np.uint8)
 
 
+def check_form(data: bytes, form: str, mode: str | None = None) -> None:
+    """Looks at the header alone: whether `data` is one image of Pillow's format `form` and mode `mode`, any for None.
+
+    Raises: BadImage, also where it is an animation.
+    """
+    with _opened(BytesIO(data)) as image:
+        if image.format != form or mode not in (None, image.mode) or getattr(image, "n_frames", 1) > 1:
+            found = f"{image.format} with {getattr(image, 'n_frames', 1)} images of mode {image.mode}"
+            raise BadImage("unreadable", f"is {found}, expected {form} with 1 of mode {mode or 'any'}")
+
+
 def pixel_count(file: IO[bytes]) -> int:
     """How many pixels the image in `file` has, by its header; 0 for what `decode_image` refuses."""
     try:
@@ -142,6 +153,10 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "LA":
+        clear = _in_srgb(image.convert("L")).convert("RGB")
+        clear.putalpha(image.getchannel("A"))
+        return clear
     if image.mode not in _PROFILED:
         return image
     try:

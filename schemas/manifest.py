@@ -25,6 +25,7 @@ class PartDone(Document):
     """Written last: a part without it does not exist.
 
     input_digest: over settings, code version and the done-files it was made from. attempts: how often it was begun.
+    digest: over all the rest of the file; earlier versions wrote none.
     """
 
     schema_name: ClassVar[str] = "part-done"
@@ -38,10 +39,15 @@ class PartDone(Document):
     rejected: dict[Reason, Count]
     seconds: Annotated[float, Field(ge=0)]
     attempts: Annotated[int, Field(ge=1)]
+    digest: Sha256 | None = None
 
 
 class BuildInfo(Document):
-    """How a build came to be: `run.json`. Times, host and commit stand here and in manifests, never in tars."""
+    """How a build came to be: `run.json`. Times, host and commit stand here and in manifests, never in tars.
+
+    plan: sha256 over the parts of the plan. digest: over all the rest of `run.json`; none in manifests. Earlier
+    versions wrote neither.
+    """
 
     schema_name: ClassVar[str] = "build-info"
 
@@ -57,6 +63,8 @@ class BuildInfo(Document):
     created_at: str
     host: str
     packages: dict[str, str]
+    plan: Sha256 | None = None
+    digest: Sha256 | None = None
 
 
 class ModelFile(Record):

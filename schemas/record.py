@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -31,6 +31,9 @@ Scalar = str | int | float | bool | None
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 #: (schema name, version found) -> function that returns the same document one version later.
 UPGRADES: dict[tuple[str, int], Upgrade] = {}
+
+
+R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
@@ -78,12 +81,24 @@ class Document(Record):
     def from_json(cls, text: str | bytes, *, thing: str) -> Self:
         """As `from_document`, from JSON text."""
         try:
-            document = json.loads(text)
+            text = text if isinstance(text, str) else text.decode()  # else other encodings of Unicode would be taken
+            document = json.loads(text, object_pairs_hook=_named_once)
+        except UnicodeDecodeError:
+            raise BadInput(thing, "is not JSON: it has bytes that are no UTF-8 text", "write it anew") from None
         except (ValueError, RecursionError, TypeError) as error:
             raise BadInput(thing, f"is not JSON: {error}", "write it anew") from None
         if not isinstance(document, dict):
             raise BadInput(thing, "is JSON but not an object", f"write an object of {cls.schema_name}")
         return cls.from_document(document, thing=thing)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a field that it names twice one reader takes the first value, another the last."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise ValueError(f"it names the field {twice[:80]!r} twice")
+    return fields
 
 
 def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[str, Any]:
@@ -103,6 +118,19 @@ def _current(cls: type[Document], fields: dict[str, Any], thing: str) -> dict[st
             raise BadInput(thing, f"has schema {name}/{version}, which has no upgrade", "export it anew")
         fields, version = upgrade(fields), version + 1
     return fields
+
+
+def other_value(document: Any, record: Any, place: str = "") -> str | None:
+    """Where a document says another value than the record that was read from it, such as "7" for 7; fields that only
+    one of them has are no difference, as in documents of an earlier version."""
+    if isinstance(document, dict) and isinstance(record, dict):
+        shared = [(f"{place}.{name}", document[name], record[name]) for name in document if name in record]
+    elif isinstance(document, list) and isinstance(record, list) and len(document) == len(record):
+        shared = [(f"{place}.{n}", *pair) for n, pair in enumerate(zip(document, record, strict=True))]
+    else:
+        same = document == record and isinstance(document, bool) == isinstance(record, bool)
+        return None if same else place.removeprefix(".")
+    return next((found for name, one, other in shared if (found := other_value(one, other, name))), None)
 
 
 def ordered_faults(error: ValidationError) -> list[ErrorDetails]:
@@ -143,6 +171,22 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def canonical_json(value: Any) -> bytes:
     """`value` as JSON bytes that are the same for equal values: sorted keys, no spaces, UTF-8."""
     return _CANONICAL.encode(value).encode()
+
+
+def document_digest(document: Mapping[str, Any]) -> str:
+    """sha256 over a document as it is in its file, without the `digest` that it carries itself."""
+    return sha256(canonical_json({name: value for name, value in document.items() if name != "digest"})).hexdigest()
+
+
+def sealed(record: R) -> R:
+    """The record, which has a field `digest`, with the digest of the document that it makes."""
+    return record.model_copy(update={"digest": document_digest(record.model_dump(mode="json"))})
+
+
+def is_as_written(text: bytes) -> bool:
+    """Whether a document in JSON fits the digest that it carries; one of an earlier version carries none."""
+    document = json.loads(text)
+    return not document.get("digest") or document["digest"] == document_digest(document)
 
 
 def short_hash(*parts: Any) -> str:

@@ -1,6 +1,7 @@
 """What is asked for: one edit request, of one or several sources, in one or several turns."""
 
 import math
+import re
 import unicodedata
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -28,10 +29,17 @@ def _clean_text(text: str) -> str:
     return text
 
 
+def _without_dot(path: str) -> str:
+    """`a.png` for `./a.png`, as file managers and `find` write it."""
+    return re.sub(r"^(\./+)+(?=.)", "", path)
+
+
 Instruction = Annotated[str, Field(max_length=INSTRUCTION_MAX_CHARS), AfterValidator(_clean_text)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_clean_text)]
 ExternalName = Annotated[str, Field(max_length=200), AfterValidator(_clean_text)]
-RelativePath = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_clean_text)]
+RelativePath = Annotated[
+    str, Field(min_length=1, max_length=1_000), AfterValidator(_clean_text), AfterValidator(_without_dot)
+]
 
 
 class Reference(Record):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.run.folder import digest_of, is_whole, part_name, read_done
-from runtime.files import whole_file, write_whole
+from pipeline.run.folder import digest_of, is_whole, part_name, read_done, write_done
+from runtime.files import whole_file
 from runtime.memory import is_out_of_memory
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import PartDone
@@ -66,8 +66,7 @@ def write_consensus(run: Path, snapshot: str, part: int, rows: Sequence[Consensu
         seconds=0,
         attempts=1,
     )
-    write_whole(run / stage / f"{part_name(part)}.done.json", done.model_dump_json(indent=1))
-    return done
+    return write_done(run, done)
 
 
 def consensus_digests(run: Path, snapshot: str, n_parts: int) -> list[str]:

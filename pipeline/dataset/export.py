@@ -1,6 +1,8 @@
 """From a finished run to a dataset: the plan of keys, the shards on workers, the card, and the manifest last."""
 
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
@@ -13,23 +15,25 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.build import stage_counts
 from pipeline.dataset.card import write_card
 from pipeline.dataset.consensus_files import consensus_digests
-from pipeline.dataset.manifest import totals, with_digest
+from pipeline.dataset.manifest import totals
 from pipeline.dataset.plan import DatasetPlan, DroppedKey, ShardPlan, plan_dataset
 from pipeline.dataset.room import least_bytes
 from pipeline.dataset.scores import ROWS, snapshot_of
 from pipeline.dataset.shards import row_schema, write_shard
 from pipeline.prepare import config_of
-from pipeline.run.folder import build_digest, is_whole, read_build_info, read_done, without_folders
+from pipeline.run.folder import STAGES, build_digest, is_whole, read_build_info, read_done, without_folders
 from runtime.disk import require_room
-from runtime.files import link_or_copy, remove_folder, sha256_of_file, write_whole
+from runtime.files import TEMPORARY_PREFIX, link_or_copy, remove_folder, sha256_of_file, write_whole
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.json_schema import json_schema
 from schemas.manifest import BuildInfo, FileDigest, Manifest, Shard, StageCount
-from schemas.record import Record, first_fault, short_hash
+from schemas.record import Record, first_fault, is_as_written, sealed, short_hash
 
 #: Where a dataset is written, and where the one before waits to be removed.
 NEW, OLD = ".dataset-new", ".dataset-old"
+#: What an export writes.
+_OURS = re.compile(r"(manifest\.json|README\.md|(train|validation|test)-\d{5}\.tar)\Z")
 SHARD_PLAN = TypeAdapter(ShardPlan)
 DROPPED_KEY = TypeAdapter(DroppedKey)
 
@@ -64,23 +68,57 @@ def export_dataset(run: Path, executor: Executor, scores: str | None = None) -> 
     stages = stage_counts(run, info.n_parts)
     manifest = _manifest(info, plan, tuple(Shard.model_validate_json(text) for text in shards), stages, scores)
     write_card(new, manifest)
-    manifest = with_digest(manifest.model_copy(update={"card_sha256": sha256_of_file(new / "README.md")}))
+    manifest = _dated(run, manifest.model_copy(update={"card_sha256": sha256_of_file(new / "README.md")}))
     write_whole(new / "manifest.json", manifest.model_dump_json(indent=1))
     write_whole(run / "export" / "scores", scores)
     _write_dropped(run, plan)
+    write_whole(run / "export" / "created_at", manifest.created_at)
     write_whole(run / "export" / "digest", f"{manifest.digest}\n")
     _settle(run)
     return manifest
 
 
+def _dated(run: Path, manifest: Manifest) -> Manifest:
+    """The manifest with its digest; one that says what the last one said keeps its time, and so its digest."""
+    kept = [run / "export" / name for name in ("created_at", "digest")]
+    if all(path.is_file() for path in kept):
+        created_at, digest = (path.read_text().strip() for path in kept)
+        before = sealed(manifest.model_copy(update={"created_at": created_at}))
+        if before.digest == digest:
+            return before
+    return sealed(manifest)
+
+
 def _settle(run: Path) -> None:
-    """Puts a new dataset that is whole in the place of the old one, also one whose export was killed before it did."""
+    """Puts a new dataset that is whole in the place of the old one, also one whose export was killed before it did.
+
+    What others put into the old one stays: it moves along.
+    """
     dataset, new, old = run / "dataset", run / NEW, run / OLD
     if (new / "manifest.json").is_file():
-        if dataset.exists():
-            remove_folder(old)
+        if os.path.lexists(dataset):
+            _clear(old, dataset)
             dataset.rename(old)
         new.rename(dataset)
+    if dataset.is_dir():
+        _clear(old, dataset)
+
+
+def others_in(dataset: Path) -> list[Path]:
+    """What lies in a dataset's folder and no export writes, such as notes or a `.git`; temporary files are none."""
+    if not dataset.is_dir():
+        return []
+    paths = sorted(dataset.iterdir())
+    return [path for path in paths if not _OURS.match(path.name) and not path.name.startswith(TEMPORARY_PREFIX)]
+
+
+def _clear(old: Path, dataset: Path) -> None:
+    """Removes the old dataset; what others put into it moves into `dataset`."""
+    if old.is_symlink() or old.is_file():
+        old.unlink()
+        return
+    for path in others_in(old):
+        path.rename(dataset / path.name)
     remove_folder(old)
 
 
@@ -114,7 +152,7 @@ def read_dropped(run: Path) -> Iterator[DroppedKey]:
 
 
 def _check_done(run: Path, info: BuildInfo) -> None:
-    missing = [part for part in range(info.n_parts) if read_done(run, "gates", part) is None]
+    missing = [part for part in range(info.n_parts) if any(read_done(run, stage, part) is None for stage in STAGES)]
     if missing:
         fault = f"has {len(missing)} of {info.n_parts} parts that are not through the gates"
         raise BadInput(str(run), fault, "finish it with `regionwise resume`")
@@ -139,17 +177,20 @@ def _units(run: Path, plan: DatasetPlan, scores: str, scores_digest: str) -> Ite
 
 
 class ShardNote(Record):
-    """What a shard was made from, beside its manifest entry."""
+    """What a shard was made from, beside its manifest entry. digest: of both; earlier versions wrote none."""
 
     input_digest: str
     shard: Shard
+    digest: str | None = None
 
 
 def _read_note(path: Path) -> ShardNote | None:
+    text = path.read_bytes()
     try:
-        return ShardNote.model_validate_json(path.read_bytes())
+        note = ShardNote.model_validate_json(text)
     except ValidationError:
         return None
+    return note if is_as_written(text) else None
 
 
 def _current_note(run: Path, name: str, input_digest: str) -> ShardNote | None:
@@ -170,7 +211,8 @@ def _is_there(run: Path, plan: ShardPlan, input_digest: str) -> bool:
 
 def _stands(run: Path, folder: str, shard: Shard) -> bool:
     path = f"{folder}/{shard.name}"
-    return is_whole(run, [FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)])
+    file = FileDigest(path=path, size_bytes=shard.size_bytes, sha256=shard.sha256)
+    return not (run / path).is_symlink() and is_whole(run, [file])
 
 
 def _taken_over(run: Path, shard: Shard) -> bool:
@@ -192,7 +234,7 @@ def export_shard(run: str, plan: str, scores: str, input_digest: str) -> str:
         return note.shard.model_dump_json()
     shard = write_shard(folder, folder / NEW, shard_plan, scores)
     done = folder / "export" / f"{shard_plan.name}.done.json"
-    write_whole(done, ShardNote(input_digest=input_digest, shard=shard).model_dump_json())
+    write_whole(done, sealed(ShardNote(input_digest=input_digest, shard=shard)).model_dump_json())
     return shard.model_dump_json()
 
 

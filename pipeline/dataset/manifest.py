@@ -1,4 +1,4 @@
-"""What a manifest says over its shards: sums of their counts, and the digest by which an outsider knows it."""
+"""What a manifest says over its shards: sums of their counts, and the digest of its tars."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 from pipeline.dataset.plan import SPLITS
-from schemas.manifest import Manifest, Shard
+from schemas.manifest import Shard
 from schemas.record import canonical_json
 
 
@@ -30,16 +30,6 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for count in counts:
         total.update(count)
     return dict(sorted(total.items()))
-
-
-def manifest_digest(document: Mapping[str, Any]) -> str:
-    """sha256 over a manifest as it is in its file, without the digest that it carries itself."""
-    return sha256(canonical_json({name: value for name, value in document.items() if name != "digest"})).hexdigest()
-
-
-def with_digest(manifest: Manifest) -> Manifest:
-    """The manifest that carries its digest."""
-    return manifest.model_copy(update={"digest": manifest_digest(manifest.model_dump(mode="json"))})
 
 
 def shards_digest(shards: Iterable[Shard]) -> str:

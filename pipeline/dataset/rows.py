@@ -1,10 +1,12 @@
 """The row of one sample in the dataset: the JSON member, from the run's sample and the scores chosen for it."""
 
+from collections.abc import Callable
 from operator import attrgetter
 
 from pipeline.dataset.scores import RegionScores, RowScores
-from runtime.masks import mask_box, rle_to_mask
+from runtime.masks import MaskBool, mask_box, rle_to_mask
 from schemas.dataset_row import DatasetRegion, DatasetRow, SyntheticPart
+from schemas.geometry import CocoRle
 from schemas.region import ObservedMask
 from schemas.request import Split
 from schemas.sample import Sample
@@ -68,8 +70,8 @@ def dataset_row(sample: Sample, split: Split, scores: RowScores) -> DatasetRow:
     )
 
 
-def row_fault(row: DatasetRow) -> str | None:
-    """Which field does not follow from the others as it should, or None."""
+def row_fault(row: DatasetRow, masks: Callable[[CocoRle], MaskBool] = rle_to_mask) -> str | None:
+    """Which field does not follow from the others as it should, or None. masks: what decodes a mask."""
     expected: dict[str, object] = {
         "key": f"{row.request}-{row.candidate}",
         "aesthetics": minimum(row.naturalness, row.artifacts),
@@ -81,12 +83,25 @@ def row_fault(row: DatasetRow) -> str | None:
     for name, value in expected.items():
         if getattr(row, name) != value:
             return f"{name} is {getattr(row, name)}, the row says {value}"
-    faults = (_region_fault(region, row) for region in row.regions)
+    if row.rater is None and (score := _a_score(row)):
+        return f"nobody scored it, and {score} is there"
+    if len({region.region for region in row.regions}) < len(row.regions):
+        return "two of its regions have one id"
+    faults = (_region_fault(region, row, masks) for region in row.regions)
     return next((f"region {number}: {fault}" for number, fault in enumerate(faults, 1) if fault), None)
 
 
-def _region_fault(region: DatasetRegion, row: DatasetRow) -> str | None:
-    mask = rle_to_mask(region.mask)
+def _a_score(row: DatasetRow) -> str | None:
+    """The name of a score that is there, the image's before those of regions."""
+    of_image = ("background", "success", "overedit", "naturalness", "artifacts")
+    scores = {name: getattr(row, name) for name in of_image}
+    for region in row.regions:
+        scores |= {f"{name} of {region.region}": getattr(region, name) for name in ("success", "preserve")}
+    return next((name for name, value in scores.items() if value is not None), None)
+
+
+def _region_fault(region: DatasetRegion, row: DatasetRow, masks: Callable[[CocoRle], MaskBool]) -> str | None:
+    mask = masks(region.mask)
     phi = minimum(region.success, region.preserve)
     expected: dict[str, object] = {
         "mask.size": (row.height_px, row.width_px),

@@ -19,7 +19,7 @@ from pipeline.dataset.rows import dataset_row
 from pipeline.dataset.scores import ROWS, RowScores, row_scores, snapshot_of
 from pipeline.run.folder import read_kept
 from pipeline.run.image_store import read_image_bytes
-from runtime.files import add_to_tar, forget_members, sha256_of_file, tar_members, whole_file
+from runtime.files import NotPlainTar, add_to_tar, forget_members, sha256_of_file, tar_members, whole_file
 from schemas.dataset_row import DatasetRow
 from schemas.errors import BadInput, DamagedFile
 from schemas.manifest import Manifest, Shard
@@ -126,10 +126,15 @@ def read_manifest(dataset: Path) -> Manifest:
     return Manifest.from_json(path.read_bytes(), thing=str(path))
 
 
+def stands(path: Path, shard: Shard) -> bool:
+    """Whether a tar has the bytes that its manifest says."""
+    return path.is_file() and path.stat().st_size == shard.size_bytes and sha256_of_file(path) == shard.sha256
+
+
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The samples of one tar: key and members by extension, in their order; nothing is decoded.
 
-    Raises: NotPlainTar.
+    Raises: NotPlainTar, also where a member is there twice: readers differ in which of the two they take.
     """
     key, members = None, dict[str, bytes]()
     with path.open("rb") as file:
@@ -138,6 +143,8 @@ def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
             if stem != key and key is not None:
                 yield key, members
                 members = {}
+            if extension in members:
+                raise NotPlainTar(f"holds {member.name} twice")
             key = stem
             file.seek(member.offset)
             members[extension] = file.read(member.size)
@@ -163,12 +170,12 @@ def read_dataset(
 ) -> Iterator[tuple[ReadPosition, DatasetRow, dict[str, bytes]]]:
     """The samples of a split, each with the position to go on from after it. Shards go round over `world_size` ranks.
 
-    Raises: DamagedFile where a tar has not the size its manifest says; BadInput without a manifest.
+    Raises: DamagedFile where a tar has not the bytes that its manifest says; BadInput without a manifest.
     """
     shards = [shard for shard in read_manifest(dataset).shards if shard.split == split][rank::world_size]
     for number, shard in enumerate(shards[start.shard :], start.shard):
         path = dataset / shard.name
-        if not path.is_file() or path.stat().st_size != shard.size_bytes:
+        if not stands(path, shard):
             raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
         skip = start.sample if number == start.shard else 0
         for index, (key, members) in enumerate(read_samples(path)):

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.manifest import manifest_digest, totals
+from pipeline.dataset.manifest import totals
 from pipeline.dataset.shards import FORMAT, ShardCounts, read_manifest, read_samples
 from pipeline.run.folder import build_digest
 from runtime.files import NotPlainTar, sha256_of_file
 from schemas.dataset_row import DatasetRow
+from schemas.errors import BadInput
 from schemas.manifest import Manifest, Shard
+from schemas.record import document_digest, other_value
 
 #: What the tools of dataset hubs put into a folder.
 OF_HUBS = (".git", ".gitattributes", ".cache", ".huggingface")
@@ -75,12 +77,15 @@ def _unknown(dataset: Path, manifest: Manifest) -> Iterator[Fault]:
     known = {shard.name for shard in manifest.shards} | {"manifest.json", "README.md"}
     for path in sorted(dataset.rglob("*")):
         name = path.relative_to(dataset).as_posix()
-        if name not in known and name.split("/")[0] not in OF_HUBS and (path.is_symlink() or not path.is_dir()):
+        if name in known or name.split("/")[0] in OF_HUBS:
+            continue
+        if path.is_symlink() or not path.is_dir():
             yield Fault(name, "is not in the manifest")
+        elif not any(path.iterdir()):
+            yield Fault(name, "is an empty folder that is not in the manifest")
 
 
 def _manifest_faults(dataset: Path, manifest: Manifest, expect: str | None) -> Iterator[str]:
-    document = json.loads((dataset / "manifest.json").read_bytes())
     if not manifest.shards:
         yield "names no shards"
     yield from _gaps(manifest)
@@ -90,15 +95,24 @@ def _manifest_faults(dataset: Path, manifest: Manifest, expect: str | None) -> I
     export = next((stage for stage in manifest.stages if stage.stage == "export"), None)
     if export is None or export.kept != manifest.rows:
         yield "has another number of rows than its export kept"
-    if document.get("schema") == "manifest/1":
-        return
-    if manifest.digest != manifest_digest(document):
-        yield "is not as it was written (its digest differs)"
-    if manifest.build.config_digest != build_digest(manifest.build):
-        yield "has another config_digest than its settings and inputs give"
     expected = expect or _printed(dataset)
     if expected and manifest.digest != expected:
-        yield f"has the digest {manifest.digest}, expected {expected}"
+        yield f"has {f'the digest {manifest.digest}' if manifest.digest else 'no digest'}, expected {expected}"
+    document = json.loads((dataset / "manifest.json").read_bytes())
+    if document.get("schema") == "manifest/1":
+        return
+    yield from (f"does not name the members of {shard.name}" for shard in manifest.shards if not shard.members)
+    try:
+        if place := other_value(document, manifest.model_dump(mode="json")):
+            yield f"{place} is not of the type that it should have"
+        if manifest.digest != document_digest(document):
+            yield "is not as it was written (its digest differs)"
+        if manifest.build.config_digest != build_digest(manifest.build):
+            yield "has another config_digest than its settings and inputs give"
+    except (ValueError, RecursionError):
+        yield "has settings that no build can have"
+    if not manifest.card_sha256:
+        yield "has no sha256 of its card"
 
 
 def _gaps(manifest: Manifest) -> Iterator[str]:
@@ -145,9 +159,12 @@ def _content_fault(path: Path, shard: Shard, seen: _Seen) -> str | None:
     counts = ShardCounts()
     try:
         for key, members in read_samples(path):
-            if fault := FORMAT.fault(key, members, shard.split):
+            try:
+                row = FORMAT.row(key, members)
+            except BadInput as error:
+                return f"{key}: {error}"
+            if fault := FORMAT.fault(key, members, shard.split, row):
                 return f"{key}: {fault}"
-            row = FORMAT.row(key, members)
             if fault := seen.fault(row, shard):
                 return fault
             counts.add(row, members)

@@ -5,7 +5,7 @@ source in the colours of the rest, which is evidence of nothing for whoever look
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -73,10 +73,6 @@ def _inside(there: Map, height: int, width: int, margin_px: float) -> MaskBool:
     across, down = (there[row, 0] * x + there[row, 1] * y + there[row, 2] for row in (0, 1))
     inside = (across >= -0.5) & (across <= width - 0.5) & (down >= -0.5) & (down <= height - 0.5)
     side = 2 * round(margin_px) + 1
-    return cast(
-        MaskBool,
-        cv2.erode(
-            inside.astype(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
-        )
-        > 0,
-    )
+    whole: Any = np.ones((side, side), dtype=np.uint8)
+    far = cv2.erode(inside.astype(np.uint8), whole, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(far > 0)

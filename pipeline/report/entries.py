@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.dataset.shards import stands
 from runtime.files import tar_members
 from schemas.dataset_row import DatasetRow
 from schemas.errors import DamagedFile
@@ -132,7 +133,7 @@ def _entry(row: DatasetRow, members: dict[str, ByteRange]) -> Entry:
 
 def _samples(path: Path, shard: Shard) -> Iterator[dict[str, ByteRange]]:
     """The places of each sample's members, `source`, `edited`, `json`, ...; masks stand in the row, too."""
-    if not path.is_file() or path.stat().st_size != shard.size_bytes:
+    if not stands(path, shard):
         raise DamagedFile(str(path), "is not as the manifest says", "run `regionwise repair`")
     key, members = None, dict[str, ByteRange]()
     try:

@@ -41,6 +41,8 @@ def fields_of_text(text: bytes | str) -> ReadLine:
     """The fields in a line of JSON."""
     try:
         line = json.loads(text, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        return None, NOT_UTF8
     except (ValueError, RecursionError) as error:
         return None, f"not JSON: {error}"[:200]
     if not isinstance(line, dict):

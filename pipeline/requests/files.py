@@ -21,6 +21,7 @@ REQUEST_FILE_NAMES = ("requests.jsonl", "requests.csv", "requests.parquet")
 
 def request_file(path: Path) -> Path:
     """The request file that a user's path means: itself, or the one inside a folder. Raises: BadInput."""
+    path = _as_spelt(Path(path.anchor), str(path.relative_to(path.anchor)))
     if path.is_file():
         return path
     if not path.exists():
@@ -76,7 +77,7 @@ def read_outside_image(root: Path, path: str) -> ImageU8:
     except OSError as error:
         if is_out_of_memory(error):
             raise MemoryError(path) from None
-        raise BadImage("missing_file", f"{type(error).__name__}") from None
+        raise BadImage("missing_file", _why(error)) from None
 
 
 def outside_pixels(root: Path, path: str) -> int:
@@ -104,7 +105,7 @@ def _outside_file(root: Path, path: str) -> Path:
         file = _as_spelt(root, path).resolve()
         inside = file.is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError) as error:
-        raise BadImage("missing_file", f"{type(error).__name__}") from None
+        raise BadImage("missing_file", _why(error)) from None
     if not inside:
         raise BadImage("path_outside", "the path leaves the request file's folder")
     try:
@@ -113,8 +114,15 @@ def _outside_file(root: Path, path: str) -> Path:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise BadImage("too_large", f"the file has {file.stat().st_size} bytes")
     except OSError as error:
-        raise BadImage("missing_file", f"{type(error).__name__}") from None
+        raise BadImage("missing_file", _why(error)) from None
     return file
+
+
+def _why(error: Exception) -> str:
+    """In plain words why a file is not found."""
+    if isinstance(error, RuntimeError):
+        return "is a link that leads round in a circle"
+    return (isinstance(error, OSError) and error.strerror) or "is no name of a file"
 
 
 def _as_spelt(root: Path, path: str) -> Path:

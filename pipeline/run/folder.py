@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.run.places import named_places
-from runtime.files import sha256_of_file, whole_file
+from runtime.files import sha256_of_file, whole_file, write_whole
 from runtime.memory import is_out_of_memory
-from schemas.errors import BadInput, DamagedFile
+from schemas.errors import BadInput, DamagedFile, NewerSchema
 from schemas.manifest import BuildInfo, FileDigest, PartDone
-from schemas.record import canonical_json, short_hash
+from schemas.record import canonical_json, is_as_written, sealed, short_hash
 from schemas.request import EditRequest
 from schemas.sample import Rejection, Sample
 
@@ -69,11 +69,15 @@ def done_path(run: Path, stage: str, part: int) -> Path:
 
 
 def read_build_info(run: Path) -> BuildInfo:
-    """The run's `run.json`. Raises: BadInput where the folder holds no run."""
+    """The run's `run.json`. Raises: BadInput where the folder holds no run; DamagedFile."""
     path = run / "run.json"
     if not path.is_file():
         raise BadInput(str(run), "is not a run folder (no run.json)", "make one with `regionwise build --run FOLDER`")
-    info = BuildInfo.from_json(path.read_bytes(), thing=str(path))
+    text = path.read_bytes()
+    info = BuildInfo.from_json(text, thing=str(path))
+    if not is_as_written(text):
+        fault = "is not as it was written (its digest differs)"
+        raise DamagedFile(str(path), fault, "bring it back from a copy, or make the run anew in another folder")
     planned = sum(1 for _ in (run / "plan").glob("part-*.jsonl"))
     if info.n_parts != planned:
         fault = f"says {info.n_parts} parts, its plan has {planned}"
@@ -81,23 +85,57 @@ def read_build_info(run: Path) -> BuildInfo:
     return info
 
 
+def write_build_info(run: Path, info: BuildInfo) -> BuildInfo:
+    """Writes the run's `run.json` with its digest, and returns what it says."""
+    info = sealed(info)
+    write_whole(run / "run.json", info.model_dump_json(indent=1))
+    return info
+
+
 def without_folders(info: BuildInfo) -> BuildInfo:
     """A build's facts without the folders of the machine that it ran on: file names stay, with their hashes."""
-    inputs = {Path(path).name: digest for path, digest in info.inputs.items()}
-    return info.model_copy(update={"config": named_places(info.config), "inputs": inputs})
+    inputs: dict[str, str] = {}
+    for path, digest in info.inputs.items():
+        name = Path(path).name
+        number = sum(Path(other).name == name for other in list(info.inputs)[: len(inputs)])
+        inputs[f"{name} ({number + 1})" if number else name] = digest
+    return info.model_copy(update={"config": named_places(info.config), "inputs": inputs, "digest": None})
 
 
 def build_digest(info: BuildInfo) -> str:
-    """sha256 over the settings and the inputs of a build, by the names of files and models, not by where they lay."""
+    """sha256 over the settings and the inputs of a build, by the names of files and models, not by where they lay.
+
+    A request file is the same one where its folder was given.
+    """
     facts = without_folders(info)
-    settings = {name: value for name, value in facts.config.items() if name not in NOT_IN_DIGEST}
+    left_out = {*NOT_IN_DIGEST, "requests"}  # the inputs have the files themselves
+    settings = {name: value for name, value in facts.config.items() if name not in left_out}
     return sha256(canonical_json([settings, facts.inputs])).hexdigest()
 
 
 def read_done(run: Path, stage: str, part: int) -> PartDone | None:
-    """The done-file of a part, or None where the part does not exist yet."""
+    """The done-file of a part, or None where the part does not exist yet; a damaged one does not say that it does.
+
+    Raises: NewerSchema.
+    """
     path = done_path(run, stage, part)
-    return PartDone.from_json(path.read_bytes(), thing=str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_bytes()
+        done = PartDone.from_json(text, thing=str(path))
+        return done if is_as_written(text) else None
+    except NewerSchema:
+        raise
+    except BadInput:
+        return None
+
+
+def write_done(run: Path, done: PartDone) -> PartDone:
+    """Writes the done-file of a part, and returns it with its digest."""
+    done = sealed(done)
+    write_whole(done_path(run, done.stage, done.part), done.model_dump_json(indent=1))
+    return done
 
 
 def digest_of(run: Path, path: Path) -> FileDigest:
@@ -167,6 +205,7 @@ def read_rows(run: Path, stage: str, part: int) -> Iterator[Row]:
 
 def _kept_and_record(path: Path, thing: str) -> Iterator[tuple[bool, str]]:
     """Whether a row is kept, and its record, a few rows in memory at a time. Raises: DamagedFile."""
+    _require_file(path)
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(READ_ROWS, columns=["kept", "record"]):
@@ -185,10 +224,19 @@ def read_kept(run: Path, stage: str, part: int) -> Iterator[Sample]:
 def read_columns(run: Path, stage: str, part: int, columns: list[str]) -> pa.Table:
     """Some columns of a part's rows. Raises: DamagedFile."""
     path = rows_path(run, stage, part)
+    _require_file(path)
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from None
+
+
+def _require_file(path: Path) -> None:
+    """Raises: DamagedFile for what is no file: of a pipe nothing would come."""
+    if path.is_dir():
+        raise DamagedFile(str(path), "is a folder, where a file was", "move it away, then run `regionwise repair`")
+    if not path.is_file():
+        raise DamagedFile(str(path), "is missing, or is no file", "run `regionwise repair`")
 
 
 def _unreadable(path: Path, error: Exception) -> Exception:

@@ -55,7 +55,15 @@ def found_places(config: dict[str, Any], run: Path) -> dict[str, Any]:
 
 def named_places(config: dict[str, Any]) -> dict[str, Any]:
     """A build's kept settings without folders: of a place, its last name."""
-    return _with_specs(config, _named_spec) | {"requests": [Path(path).name for path in config.get("requests", ())]}
+    requests = config.get("requests", ())
+    named = (
+        [Path(path).name if isinstance(path, str) else path for path in requests] if _is_list(requests) else requests
+    )
+    return _with_specs(config, _named_spec) | {"requests": named}
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _named_spec(kept: str) -> str:

@@ -6,15 +6,18 @@ Lines go into the plan as they came; what is wrong with one becomes a reject in 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.run.folder import part_name
-from runtime.files import write_whole
+from runtime.files import sha256_of_file, write_whole
 from schemas.errors import DamagedFile, printable
+from schemas.manifest import BuildInfo
 
 NAME_CHARS = 200
+_ANEW = "bring it back from a copy, or make the run anew in another folder"
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,33 @@ def line_name(planned: PlannedLine) -> str:
 
 def read_plan(path: Path, folders: Sequence[Path] = ()) -> Iterator[PlannedLine]:
     """The lines of one part of the plan. folders: of the run's request files, in their order. Raises: DamagedFile."""
+    _require_file(path)
     with path.open(encoding="utf-8") as file:
         try:
             yield from (_planned(json.loads(text), folders) for text in file)
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             thing = f"plan/{path.name}"
-            raise DamagedFile(thing, f"is no part of a plan: {error}", "make the run anew in another folder") from None
+            raise DamagedFile(thing, f"is no part of a plan ({type(error).__name__})", _ANEW) from None
+
+
+def plan_digest(run: Path) -> str:
+    """sha256 over the parts of a run's plan. Raises: DamagedFile."""
+    digest = sha256()
+    for path in sorted((run / "plan").glob("part-*.jsonl")):
+        _require_file(path)
+        digest.update(sha256_of_file(path).encode())
+    return digest.hexdigest()
+
+
+def check_plan(run: Path, info: BuildInfo) -> None:
+    """Raises: DamagedFile where the plan is not as it was written; one of an earlier version may be so."""
+    if info.plan and info.plan != plan_digest(run):
+        raise DamagedFile(str(run / "plan"), "is not as it was written (its digest differs)", _ANEW)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise DamagedFile(f"plan/{path.name}", "is missing, or is no file", _ANEW)
 
 
 def _planned(fields: dict[str, Any], folders: Sequence[Path]) -> PlannedLine:

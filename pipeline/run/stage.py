@@ -19,12 +19,12 @@ from pipeline.run.faults import of_part
 from pipeline.run.folder import (
     Row,
     digest_of,
-    done_path,
     is_whole,
     part_name,
     read_done,
     read_kept,
     rows_path,
+    write_done,
     write_rows,
 )
 from pipeline.run.image_store import ImageTar, StoredImage, read_image
@@ -136,8 +136,7 @@ def run_part(
         seconds=round(time.monotonic() - started, 3),
         attempts=attempts,
     )
-    write_whole(done_path(run, stage.name, part), done.model_dump_json(indent=1))
-    return done, True
+    return write_done(run, done), True
 
 
 class _Counted:

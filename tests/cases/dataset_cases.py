@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.manifest import manifest_digest
 from pipeline.dataset.shards import read_dataset, read_manifest, read_samples
-from runtime.files import add_to_tar
+from runtime.files import add_to_tar, sha256_of_file
+from schemas.record import document_digest
 
 Fields = dict[str, Any]
 SCORES = ("background", "success", "overedit", "naturalness", "artifacts")
@@ -29,7 +29,7 @@ def rewritten(dataset: Path, out: Path, change: Callable[[Fields], None]) -> Pat
                 change(row)
                 for extension, data in (members | {"json": json.dumps(row).encode()}).items():
                     add_to_tar(tar, f"{key}.{extension}", data)
-        shard["size_bytes"] = path.stat().st_size
+        shard |= {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out
 
@@ -52,7 +52,8 @@ def of_few_rows(dataset: Path, out: Path, requests: int, edits: int) -> Path:
                 taken[row.request] += 1
                 for extension, data in members.items():
                     add_to_tar(tar, f"{row.key}.{extension}", data)
-    shard |= {"size_bytes": path.stat().st_size, "samples": taken.total(), "requests": len(taken)}
+    shard |= {"size_bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    shard |= {"samples": taken.total(), "requests": len(taken)}
     (out / "manifest.json").write_text(json.dumps(manifest | {"shards": [shard, *others]}))
     return out
 
@@ -65,7 +66,7 @@ def forged(dataset: Path, change: Callable[[Fields], None] = lambda _: None) -> 
     for shard in document["shards"]:
         data = (dataset / shard["name"]).read_bytes()
         shard |= {"size_bytes": len(data), "sha256": sha256(data).hexdigest()}
-    document["digest"] = manifest_digest(document)
+    document["digest"] = document_digest(document)
     path.write_text(json.dumps(document))
     return str(document["digest"])
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.editors.oracle import pixel_oracle
+from runtime.exits import LEFT
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
 from runtime.specs import parse_spec
@@ -221,7 +222,7 @@ class RewardQueue:
         self._waiting: list[_Asked] = []
         self.failures: list[str] = []
         for _ in range(threads):
-            Thread(target=self._work, name="reward", daemon=True).start()
+            Thread(target=self._work, name=f"{LEFT}reward", daemon=True).start()
 
     def submit(self, cases: list[PolicyCase], images: list[ImageU8]) -> None:
         """Asks for the rewards of a batch."""

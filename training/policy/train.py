@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,7 +25,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from runtime.child import end_with
-from runtime.exits import failed
+from runtime.exits import failed, leave
 from schemas.errors import BadInput, RegionwiseError
 from schemas.record import short_hash
 from training.checkpoint import write_file
@@ -353,4 +352,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -39,6 +39,6 @@ class SampleFormat(Protocol):
         """The row back from its members. Raises: BadInput, naming `key`."""
         ...
 
-    def fault(self, key: str, members: Mapping[str, bytes], split: Split) -> str | None:
-        """What is wrong with a sample that was read from a shard of `split`, or None."""
+    def fault(self, key: str, members: Mapping[str, bytes], split: Split, row: DatasetRow | None = None) -> str | None:
+        """What is wrong with a sample of a shard of `split`, or None. row: where it was read already."""
         ...

@@ -257,3 +257,16 @@ def test_a_disk_that_is_full_is_told_by_the_file_and_what_to_do(
     said = _json(capsys, "rate", "--run", tmp_path, "--snapshot", "s")
     told = {"code": code, "thing": "there", "fault": fault, "remedy": f"{remedy} again: what is done is kept"}
     assert said == (code, told)
+
+
+def test_a_repair_says_what_it_left_in_the_folder(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = small_run / "dataset"
+    (dataset / "notes.txt").write_text("mine")
+    (dataset / ".gitattributes").write_text("*.tar filter=lfs")
+    (dataset / "manifest.json").unlink()
+    assert _json(capsys, "repair", "--run", small_run)[1]["left"] == ["notes.txt"]
+    code, _, said = _run(capsys, "repair", "--run", small_run)
+    assert code == 0
+    told = [line for line in said.splitlines() if line.startswith("left as it is")]
+    assert told == [f"left as it is: {dataset / 'notes.txt'} is not of the dataset; take it away, or verify finds it"]
+    assert (dataset / "notes.txt").read_text() == "mine"

@@ -24,7 +24,7 @@ from runtime.images import (
 )
 from runtime.masks import mask_box, mask_to_rle, rle_to_mask
 from schemas.geometry import CocoRle
-from tests.cases.icc import ADOBE_RGB, DISPLAY_P3, rgb_profile
+from tests.cases.icc import ADOBE_RGB, DISPLAY_P3, cmyk_profile, grey_profile, rgb_profile
 from tests.cases.pictures import png_header
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
@@ -246,3 +246,20 @@ def test_alpha_and_palettes_follow_the_profile_too() -> None:
     assert (decode_image(_with_profile(clear, profile, "PNG")) == 255).all()
     palette = Image.new("RGB", (8, 8), (200, 100, 50)).quantize(4)
     assert np.abs(decode_image(_with_profile(palette, profile, "PNG")).astype(int) - (216, 93, 24)).max() <= 1
+
+
+def test_grey_follows_its_profile_with_alpha_and_without() -> None:
+    meant = round(255 * (1.055 * (128 / 255) ** (1.0 / 2.4) - 0.055))  # linear light as sRGB writes it
+    for image in (Image.new("L", (8, 8), 128), Image.new("LA", (8, 8), (128, 255))):
+        found = decode_image(_with_profile(image, grey_profile(1.0), "PNG"))
+        assert np.abs(found.astype(int) - meant).max() <= 2, image.mode
+    clear = decode_image(_with_profile(Image.new("LA", (8, 8), (128, 0)), grey_profile(1.0), "PNG"))
+    assert (clear == 255).all()
+
+
+@pytest.mark.parametrize("image_format", ["TIFF", "JPEG"])
+def test_inks_are_the_colours_that_their_profile_means(image_format: str) -> None:
+    red_ink = cmyk_profile(paper_lab=(230, 128, 200), ink_lab=(20, 200, 128))
+    found = decode_image(_with_profile(Image.new("CMYK", (16, 16), (128, 0, 0, 0)), red_ink, image_format))
+    red, _, blue = found.reshape(-1, 3).mean(axis=0)
+    assert red > blue + 80  # without the profile it is cyan

@@ -142,3 +142,17 @@ def test_a_request_line_that_does_not_hold_together_is_refused(fields: dict[str,
 def test_compositions_turns_and_html_are_taken(fields: dict[str, Any]) -> None:
     line = RequestLine.from_document(STRUCTURE | fields, thing="line")
     assert RequestLine.from_json(line.model_dump_json(), thing="line") == line
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"name": "a", "name": "b"}', "names the field 'name' twice"),
+        ('{"extra": [{"a": 1, "a": 2}]}', "names the field 'a' twice"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        ("{}".encode("utf-16"), "no UTF-8 text"),
+    ],
+)
+def test_json_that_readers_take_differently_is_refused(text: str | bytes, fault: str) -> None:
+    with pytest.raises(BadInput, match=fault):
+        Note.from_json(text, thing="note")

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from schemas.errors import BadInput, NewerSchema, RunConflict
+from schemas.errors import BadInput, NewerSchema, RegionwiseError, RunConflict
 from training.checkpoint import (
     CheckpointFailed,
     StateFormat,
@@ -244,13 +244,11 @@ def test_weights_in_half_precision_are_put_back_whole_or_not_at_all() -> None:
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "in its way").mkdir(parents=True)
-    for write in (
-        lambda: write_json(tmp_path / "a", {}),
-        lambda: write_tensors(tmp_path / "a", {"x": torch.zeros(1)}),
-        lambda: _open(tmp_path / "a"),
-    ):
-        with pytest.raises(CheckpointFailed, match=r"a: cannot be written: .*; make it writable and start again"):
+    for write in (lambda: write_json(tmp_path / "a", {}), lambda: write_tensors(tmp_path / "a", {"x": torch.zeros(1)})):
+        with pytest.raises(RegionwiseError, match=r"a: is a folder, where a file is to be written; move it away"):
             write()
+    with pytest.raises(CheckpointFailed, match=r"a: cannot be written: .*; make it writable and start again"):
+        _open(tmp_path / "a")
 
 
 def _open(path: Path) -> None:

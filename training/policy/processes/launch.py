@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from runtime.child import child_command
-from runtime.exits import failed
+from runtime.exits import failed, leave
 from runtime.processes import Process, end_at_once, running
 from schemas.errors import BadInput, RegionwiseError
 
@@ -106,4 +106,4 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

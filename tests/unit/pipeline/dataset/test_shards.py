@@ -208,3 +208,12 @@ def test_a_row_from_a_tar_is_checked(built_run: Path) -> None:
     assert DatasetRow.from_document(fields, thing="row") == row
     with pytest.raises(BadInput, match="success"):
         DatasetRow.from_document(fields | {"success": 26}, thing="row")
+
+
+def test_a_tar_with_other_bytes_of_the_same_size_is_not_read(small_run: Path) -> None:
+    tar = small_run / "dataset" / "train-00000.tar"
+    data = bytearray(tar.read_bytes())
+    data[700:764] = bytes(64)
+    tar.write_bytes(data)
+    with pytest.raises(DamagedFile, match=r"train-00000.tar: is not as the manifest says"):
+        list(read_dataset(small_run / "dataset", "train"))

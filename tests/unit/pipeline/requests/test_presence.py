@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.commands import Processes, build_run, resume_run, verify_dataset
 from pipeline.build import run_parts, run_stage_part
 from pipeline.config import BuildConfig
 from pipeline.dataset.export import export_dataset
 from pipeline.prepare import config_of, prepare_run, run_info
 from pipeline.requests.presence import check_sources, try_missing_again
-from pipeline.run.folder import STAGES, read_build_info, read_done
+from pipeline.run.folder import STAGES, read_build_info, read_done, write_build_info
+from runtime.files import sha256_of_file
 from runtime.locks import locked
 from schemas.errors import BadInput, RunConflict
 
@@ -124,7 +126,7 @@ def test_a_model_is_named_from_the_run_and_may_move(place: Path, monkeypatch: py
     info = prepare_run(Path("run"), BuildConfig.model_validate(settings))
     assert info.config["segmenter"] == "sam:tiny"
     kept = info.model_copy(update={"config": info.config | {"segmenter": "sam:$RUN/../weights/run.safetensors"}})
-    (place / "run" / "run.json").write_text(kept.model_dump_json())
+    write_build_info(Path("run"), kept)
     assert run_info(Path("run"))[1].segmenter == f"sam:{place / 'weights' / 'run.safetensors'}"
     (place / "weights").rename(place / "models")
     asked = BuildConfig.model_validate(settings | {"segmenter": "sam:models/run.safetensors"})
@@ -196,3 +198,41 @@ def test_a_finished_run_needs_no_sources(place: Path, tars: dict[str, str]) -> N
     shutil.rmtree(place / "photos")
     assert _built(run) == tars
     assert {stage for stage in STAGES if read_done(run, stage, 0)} == set(STAGES)
+
+
+def test_a_request_file_is_the_same_however_its_path_is_typed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    typed = ("photos", "./photos", "photos/requests.jsonl", place / "photos")
+    digests = [prepare_run(place / f"run-{n}", _config(path)).config_digest for n, path in enumerate(typed)]
+    assert len(set(digests)) == 1
+    (place / "photos").rename(place / "bu\u0308cher")
+    assert prepare_run(place / "other", _config("b\u00fccher")).config_digest == digests[0]
+
+
+def test_two_request_files_of_one_name_are_two_inputs(place: Path) -> None:
+    other = shutil.copytree(place / "photos", place / "other")
+    both = BuildConfig(requests=(str(place / "photos"), str(other)), size_px=64, k=1, max_reject_share=1)
+    before = prepare_run(place / "run", both).config_digest
+    lines = (place / "photos" / "requests.jsonl").read_text()
+    (place / "photos" / "requests.jsonl").write_text(lines.replace("red", "blue"))
+    assert prepare_run(place / "again", both).config_digest != before
+
+
+def test_the_commands_try_again_and_stop_where_sources_are_away(
+    place: Path, tars: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = place / "run", place / "photos" / "source-1.png"
+    data = file.read_bytes()
+    file.unlink()
+    build_run(run, _config(place / "photos"), Processes(workers=1), as_json=True)
+    file.write_bytes(data)
+    resume_run(run, Processes(workers=1), as_json=False)
+    assert "tried again: 1 requests" in capsys.readouterr().err
+    assert {path.name: sha256_of_file(path) for path in (run / "dataset").glob("*.tar")} == tars
+    (run / "images" / "sources" / "part-00000.tar").write_bytes(b"damaged")
+    (place / "photos").rename(place / "aside")
+    with pytest.raises(BadInput, match="photos: is not there"):
+        resume_run(run, Processes(workers=1), as_json=True)
+    capsys.readouterr()
+    assert verify_dataset(run / "dataset", True, "0" * 64, as_json=True) == 1
+    assert "0" * 12 in capsys.readouterr().out

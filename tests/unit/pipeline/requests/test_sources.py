@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from pipeline.requests.fields import LINE_MAX_BYTES
-from pipeline.requests.files import read_request_file, request_file
+from pipeline.requests.files import read_outside_image, read_request_file, request_file
+from pipeline.requests.lines import parse_line
 from pipeline.run.plan import PlannedLine, read_plan, scene_lines, write_plan
+from runtime.images import BadImage
 from schemas.errors import BadInput
 
 LINE = {
@@ -118,3 +120,23 @@ def test_a_plan_holds_nothing_of_an_attempt_that_a_bad_file_ended(tmp_path: Path
         write_plan(tmp_path, [bad()], 1)
     assert write_plan(tmp_path, [iter([PlannedLine(place="r:1", line={"id": "a"})])], 1) == 1
     assert [path.name for path in (tmp_path / "plan").iterdir()] == ["part-00000.jsonl"]
+
+
+def test_a_path_with_a_dot_in_front_is_the_path_without_it(tmp_path: Path) -> None:
+    candidates = [{"path": ".//./b.png"}]
+    line = parse_line(LINE | {"sources": ["./a.png"], "candidates": candidates}, "r.jsonl:1")
+    assert (line.sources, line.candidates[0].path) == (("a.png",), "b.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("a" * 300, "File name too long"), ("loop.png", "is a link that leads round in a circle")]
+)
+def test_a_file_that_the_system_does_not_find_says_why(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with pytest.raises(BadImage, match=why):
+        read_outside_image(tmp_path, name)
+
+
+def test_a_line_that_is_no_utf_8_is_told_in_plain_words(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_bytes('{"id": "tasse d\'été"}\n'.encode("latin-1"))
+    assert [line.fault for line in _read(tmp_path / "r.jsonl")] == ["is not UTF-8 text; save the file as UTF-8"]
