@@ -51,7 +51,8 @@ NEAR_PX = 4
 
 def ours(source: ImageU8, edited: ImageU8) -> MaskBool:
     """What changed, in the source's frame."""
-    return DifferenceSegmenter().changed(source, frame(source, edited).image)
+    framed = frame(source, edited)
+    return DifferenceSegmenter().changed(source, framed.image, framed.unseen)
 
 
 def false_regions(found: MaskBool, truth: MaskBool) -> int:
@@ -98,7 +99,7 @@ def moved(kind: str, size_px: int) -> Moved:
     found = Moved(defaultdict(list), [], [])
     for case, _, edited in moved_cases("test", kind, size_px, MOVED_PER_OPERATION):
         framed = frame(case.source, edited)
-        mask = DifferenceSegmenter().changed(case.source, framed.image)
+        mask = DifferenceSegmenter().changed(case.source, framed.image, framed.unseen)
         truth = case.truth if framed.unseen is None else case.truth & ~framed.unseen
         found.ours[case.operation].append(iou(mask, truth))
         found.peer.append(iou(otsu(case.source, edited), case.truth))

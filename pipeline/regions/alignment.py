@@ -24,6 +24,8 @@ Map = NDArray[np.float64]
 
 #: What is finer than this is detail, at each size of the copies.
 DETAIL_SIGMA_PX = 2.0
+#: The contrast that detail is evened to, over which scale, and the contrast that is faint.
+EVEN_LEVELS, EVEN_SIGMA_PX, FAINT_LEVELS = 20.0, 2.5, 3.0
 #: Longest sides of the copies, and the most steps on each; the last is for images of 768 px and more.
 LEVELS = ((16, 8), (32, 8), (64, 6), (128, 5), (256, 5))
 LARGE_PX, LAST_LEVEL = 768, (512, 2)
@@ -47,6 +49,8 @@ AGREEING_CORRELATION = 0.6
 MIN_CELLS = 6
 #: What is gained in agreement, or lost in residual (a share of it), by a map that is not the plainest.
 CLEARLY, LESS = 0.03, 0.15
+#: With less agreement zooms are tried as starts, too.
+SURE_AGREEMENT, OTHER_STARTS = 0.5, (0.92, 1.08)
 #: A source of which less is there is another image.
 MIN_SEEN_SHARE = 0.5
 #: Aspects that differ by more are those of a crop or a border; by less, of sizes that were rounded.
@@ -55,10 +59,15 @@ ROUNDED_ASPECT = 0.03
 
 @dataclass(frozen=True)
 class _Level:
-    """Source and edited image, small. before, after: their detail (H, W); factor: how many times as large as wholes."""
+    """Source and edited image, small. before, after: their detail (H, W); factor: how many times as large as wholes.
+
+    even_before, even_after: the same with its contrast evened out, so that strong edges do not outweigh faint texture.
+    """
 
     before: Float32
     after: Float32
+    even_before: Float32
+    even_after: Float32
     factor: float
 
 
@@ -97,7 +106,7 @@ class _Copies:
                 for one in (self.source, self.edited)
             ]
             before, after = (cast(Float32, one - blurred(cast(Float32, one), DETAIL_SIGMA_PX)) for one in small)
-            self.made[side_px] = _Level(before, after, factor)
+            self.made[side_px] = _Level(before, after, _even(before), _even(after), factor)
         return self.made[side_px]
 
 
@@ -109,13 +118,21 @@ def align(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> Ali
     """
     shape = (source.shape[0], source.shape[1])
     copies = _Copies(_lightness(source), _lightness(at_size_of(source, edited)))
-    maps = list(expected_maps(shape, (edited.shape[0], edited.shape[1])))
-    maps += [found for start in maps if (found := _found(copies, start)) is not None]
+    starts = list(expected_maps(shape, (edited.shape[0], edited.shape[1])))
+    best = _best(copies, free, starts, starts)
+    if best[1].agreement is not None and best[1].agreement < SURE_AGREEMENT:
+        best = _best(copies, free, [best[0]], [_about_middle(np.eye(2) * zoom, shape) for zoom in OTHER_STARTS])
+    return _alignment(best[0], shape, best[1])
+
+
+def _best(copies: _Copies, free: MaskBool | None, plain: list[Map], starts: list[Map]) -> tuple[Map, _Fit]:
+    """The best of plain maps and of those near `starts`, the plainest of equals."""
+    maps = plain + [found for start in starts if (found := _found(copies, start)) is not None]
     fits = [_fit(copies, one, free) for one in maps]
     best = 0
     for index in range(1, len(maps)):
         best = index if fits[index].better_than(fits[best]) else best
-    return _alignment(maps[best], shape, fits[best])
+    return maps[best], fits[best]
 
 
 def expected_maps(shape: tuple[int, int], edited_shape: tuple[int, int]) -> Iterator[Map]:
@@ -124,8 +141,12 @@ def expected_maps(shape: tuple[int, int], edited_shape: tuple[int, int]) -> Iter
     factor = (edited_shape[1] / edited_shape[0]) / (shape[1] / shape[0])
     if abs(np.log(factor)) > ROUNDED_ASPECT:
         for wide, high in ((1 / min(1.0, factor), max(1.0, factor)), (min(1.0, 1 / factor), 1 / max(1.0, 1 / factor))):
-            linear = np.diag([wide, high])
-            yield np.column_stack([linear, _middle(shape) - linear @ _middle(shape)])
+            yield _about_middle(np.diag([wide, high]), shape)
+
+
+def _about_middle(linear: Map, shape: tuple[int, int]) -> Map:
+    """The map that leaves the middle of a shape (H, W) where it is."""
+    return np.column_stack([linear, _middle(shape) - linear @ _middle(shape)])
 
 
 def matrix(alignment: Alignment, shape: tuple[int, int]) -> Map:
@@ -133,9 +154,9 @@ def matrix(alignment: Alignment, shape: tuple[int, int]) -> Map:
     turn, scale = np.deg2rad(alignment.degrees), alignment.scale
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     wide, high = scale * np.sqrt(alignment.aspect), scale / np.sqrt(alignment.aspect)
-    linear = rotation @ np.array([[wide, high * alignment.shear], [0, high]])
-    middle = _middle(shape)
-    return np.column_stack([linear, middle - linear @ middle + [alignment.dx_px, alignment.dy_px]])
+    there = _about_middle(rotation @ np.array([[wide, high * alignment.shear], [0, high]]), shape)
+    there[:, 2] += (alignment.dx_px, alignment.dy_px)
+    return there
 
 
 def displacement_px(alignment: Alignment, shape: tuple[int, int], expected: Map | None = None) -> float:
@@ -197,7 +218,7 @@ def _found(copies: _Copies, start: Map) -> Map | None:
 
 def _plausible(linear: Map) -> bool:
     """Whether a map (its linear part) is one that an editing model may make unasked."""
-    if not np.linalg.det(linear) > 0:
+    if not (np.isfinite(linear).all() and np.linalg.det(linear) > SCALES[0] ** 2 / 4):
         return False
     one = _alignment(np.column_stack([linear, [0, 0]]), (1, 1), _Fit(None, None))
     leaning = max(abs(one.shear), abs(float(np.log(one.aspect))))
@@ -214,10 +235,10 @@ def _scaled(found: Map, factor: float) -> Map:
 def _stepped(level: _Level, found: Map, steps: int, *, affine: bool) -> Map | None:
     """`found`, bettered on one pair of copies; None where the detail says nothing of it."""
     height, width = level.before.shape
-    gradients, free = _gradients(level.before), _AFFINE if affine else _SIMILARITY
+    gradients, free = _gradients(level.even_before), _AFFINE if affine else _SIMILARITY
     homogeneous = np.vstack([found, [0, 0, 1]])
     for number in range(steps):
-        residual = _seen_through(level.after, homogeneous[:2], (height, width), 1e4) - level.before
+        residual = _seen_through(level.even_after, homogeneous[:2], (height, width), 1e4) - level.even_before
         scale = np.float32(STEP_SCALES_LEVELS[min(number, len(STEP_SCALES_LEVELS) - 1)])
         weighted = gradients * _weights(residual, scale).ravel()
         normal, right = (weighted @ gradients.T).astype(np.float64), (weighted @ residual.ravel()).astype(np.float64)
@@ -240,6 +261,12 @@ _AFFINE = np.eye(6)
 _SIMILARITY = np.array(
     [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float
 )
+
+
+def _even(detail: Float32) -> Float32:
+    """Detail (H, W) whose contrast in each place is about `EVEN_LEVELS`, and less where there is little."""
+    contrast = np.sqrt(blurred(detail * detail, EVEN_SIGMA_PX))
+    return cast(Float32, detail * (EVEN_LEVELS / (contrast + np.float32(FAINT_LEVELS))))
 
 
 def _gradients(before: Float32) -> Float32:

@@ -129,12 +129,12 @@ class DifferenceSegmenter:
     def __init__(self, settings: DifferenceSettings = DEFAULT) -> None:
         self.settings = settings
 
-    def changed(self, source: ImageU8, edited: ImageU8) -> MaskBool:
-        """Mask (H, W) of the pixels that were edited, both images in one frame.
+    def changed(self, source: ImageU8, edited: ImageU8, unseen: MaskBool | None = None) -> MaskBool:
+        """Mask (H, W) of the pixels that were edited, both images in one frame, but what is `unseen` of it.
 
         Raises: ValueError where the shapes differ.
         """
-        return changed_mask(compare(source, edited), self.settings)
+        return changed_mask(compare(source, edited), self.settings, unseen)
 
 
 def compare(source: ImageU8, edited: ImageU8) -> Comparison:
@@ -154,8 +154,8 @@ def compare(source: ImageU8, edited: ImageU8) -> Comparison:
     return Comparison(before, fitted, after, float(norm(fitted - before).mean()))
 
 
-def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:
-    """The mask (H, W) of what differs in a comparison."""
+def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT, unseen: MaskBool | None = None) -> MaskBool:
+    """The mask (H, W) of what differs in a comparison; nothing does where it is `unseen` (mask, see `Framed`)."""
     fitted, edited = equally_sharp(pair.fitted, pair.edited)
     before = local_contrast(fitted[..., 0], settings.contrast_sigma_px)
     after = local_contrast(edited[..., 0], settings.contrast_sigma_px)
@@ -169,7 +169,9 @@ def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> Ma
         np.add(low * floor, tolerance, out=limit)
         weak |= evidence > np.maximum(limit, halo, out=limit)
         del evidence, limit, halo  # before the next is made
-    return _cleaned(_hysteresis(strong, weak | strong), settings)
+    if unseen is None:
+        return _cleaned(_hysteresis(strong, weak | strong), settings)
+    return _cleaned(_hysteresis(strong & ~unseen, (weak | strong) & ~unseen), settings) & ~unseen
 
 
 _Evidence = tuple[Float32, float, float, Float32]

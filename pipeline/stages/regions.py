@@ -83,7 +83,8 @@ def _observed(row: Sample, pair: Pair, gates: GateSettings, outlines: dict[int, 
     shape = (pair.edited.shape[0], pair.edited.shape[1])
     planned = plan_regions(row.request, shape[1], shape[0])
     compared = compare(pair.source, pair.edited)
-    changed = changed_mask(compared, gates.difference)
+    unseen = None if row.unseen is None else rle_to_mask(row.unseen)
+    changed = changed_mask(compared, gates.difference, unseen)
     observed = fuse(
         row.request,
         row.candidate.id,
@@ -94,8 +95,8 @@ def _observed(row: Sample, pair: Pair, gates: GateSettings, outlines: dict[int, 
         outlines=outlines,
     )
     explained = explained_mask(planned, observed, shape)
-    if row.unseen is not None:
-        explained |= rle_to_mask(row.unseen)
+    if unseen is not None:
+        explained |= unseen
     return row.model_copy(
         update={
             "planned": planned,

@@ -100,7 +100,7 @@ def make_pair(line: ScoreLine, source: ImageU8, edited: ImageU8, mask_images: Se
     given = [*_given_masks(line, mask_images, source, size), *_given_boxes(line, (width, height), size)]
     if len(line.labels) not in (0, len(given)):
         raise BadInput(line.id, f"has {len(line.labels)} labels for {len(given)} regions", "give one label a region")
-    found = given or found_regions(before, after)
+    found = given or found_regions(before, after, framed.unseen)
     masks = {f"region-{number}": mask for number, mask in enumerate(found, 1)}
     labels = dict(zip(masks, line.labels or [f"region {number}" for number in range(1, len(masks) + 1)], strict=False))
     return Pair(line.id, RewardQuery(before, after, line.instruction, masks), labels, "given" if given else "found")
@@ -128,9 +128,9 @@ def _given_boxes(line: ScoreLine, source: tuple[int, int], size: tuple[int, int]
         yield box_mask(scale_box(box, source, size), size[1], size[0])
 
 
-def found_regions(source: ImageU8, edited: ImageU8) -> list[MaskBool]:
+def found_regions(source: ImageU8, edited: ImageU8, unseen: MaskBool | None = None) -> list[MaskBool]:
     """What changed, as masks (H, W): connected parts, near ones together, the largest eight, largest first."""
-    changed = DifferenceSegmenter().changed(source, edited)
+    changed = DifferenceSegmenter().changed(source, edited, unseen)
     reach = max(1, round(JOIN_PX * max(changed.shape) / 256))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     count, labels = cv2.connectedComponents(cv2.dilate(changed.astype(np.uint8), kernel), connectivity=8)

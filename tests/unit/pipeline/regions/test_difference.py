@@ -67,7 +67,8 @@ def iou(found: MaskBool, truth: MaskBool) -> float:
 
 def seen(source: ImageU8, edited: ImageU8) -> MaskBool:
     """What changed in an edited image that is brought into the source's frame first."""
-    return segmenter.changed(source, frame(source, edited).image)
+    framed = frame(source, edited)
+    return segmenter.changed(source, framed.image, framed.unseen)
 
 
 def test_identical_images_show_no_change(source: ImageU8) -> None:
