@@ -50,7 +50,7 @@ MIN_CELLS = 6
 #: What is gained in agreement, or lost in residual (a share of it), by a map that is not the plainest.
 CLEARLY, LESS = 0.03, 0.15
 #: With less agreement zooms are tried as starts, too.
-SURE_AGREEMENT, OTHER_STARTS = 0.5, (0.92, 1.08)
+SURE_AGREEMENT, OTHER_STARTS = 0.5, (0.88, 0.94, 1.06, 1.12)
 #: A source of which less is there is another image.
 MIN_SEEN_SHARE = 0.5
 #: Aspects that differ by more are those of a crop or a border; by less, of sizes that were rounded.
