@@ -64,7 +64,12 @@ def main(arguments: list[str]) -> None:
     end_with(int(parent_pid))
     gc.set_threshold(COLLECT_AFTER)
     sys.argv = [module, *rest]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever was to read is gone, and what was made is there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail once more, at its end
+        sys.exit(1)
 
 
 if __name__ == "__main__":
