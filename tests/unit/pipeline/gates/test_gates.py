@@ -155,3 +155,15 @@ def test_candidates_of_different_sizes_are_no_duplicates(source: ImageU8) -> Non
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         GateSettings(min_side_px=0)
+
+
+def test_candidates_that_lie_far_apart_are_not_compared(source: ImageU8, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = edited_of(source)
+    in_full = gates._difference(source, other, GateSettings())
+    assert in_full > 1
+    monkeypatch.setattr(gates, "compare", None)
+    first, second = gates.near_duplicates([source, other])
+    assert (first.passed, second.passed) == (True, True)
+    assert second.value > 1
+    with pytest.raises(TypeError):
+        gates.near_duplicates([source, jpeg(source, 90)])  # these are near
