@@ -36,14 +36,13 @@ from pipeline.gates.measures import (
     GateSettings,
     aspect,
     blank,
-    changed_all_over,
+    judge,
+    measure,
     near_duplicates,
-    preservation,
-    same_aspect,
     size,
-    unchanged,
 )
 from pipeline.regions.difference import changed_mask, compare
+from pipeline.regions.framing import frame
 from pipeline.regions.fuse import explained_mask, fuse
 from pipeline.regions.planned import plan_regions, planned_mask
 from pipeline.requests.scenes import scene_at
@@ -78,16 +77,12 @@ class Edited:
     def results(self, settings: GateSettings) -> dict[str, GateResult]:
         """gate -> result, as the gates stage computes them."""
         shape = (self.source.shape[0], self.source.shape[1])
-        pair = compare(self.source, self.candidate, settings.difference)
+        candidate = frame(self.source, self.candidate).image
+        pair = compare(self.source, candidate)
         changed = changed_mask(pair, settings.difference)
         regions = plan_regions(self.request, shape[1], shape[0])
         observed = fuse(self.request, "0" * 16, regions, changed, shape)
-        explained = explained_mask(regions, observed, shape)
-        found = (
-            unchanged(pair, changed, settings),
-            changed_all_over(pair, explained, settings),
-            preservation(pair, explained, settings),
-        )
+        found = judge(measure(candidate, pair, changed, explained_mask(regions, observed, shape), settings), settings)
         return {result.gate: result for result in found}
 
     def background(self) -> MaskBool:
@@ -151,7 +146,8 @@ def near_duplicate_cases(part: Part, count: int, settings: GateSettings) -> list
         for other in group:
             rng = case_rng("copy", part, number)
             kind, copy = list(COPIES.items())[number % len(COPIES)]
-            twin = near_duplicates([other.candidate, copy(other.candidate, rng)], settings)[1]
+            copied = frame(other.source, copy(other.candidate, rng)).image
+            twin = near_duplicates([other.candidate, copied], settings)[1]
             cases.append(GateCase(kind, True, twin))
             if other is not clean:
                 result = near_duplicates([clean.candidate, other.candidate], settings)[1]
@@ -174,19 +170,13 @@ def blank_cases(part: Part, count: int, settings: GateSettings) -> list[GateCase
 
 def size_cases(part: Part, count: int, settings: GateSettings) -> dict[str, list[GateCase]]:
     """gate -> cases by definition: sizes drawn on both sides of the thresholds."""
-    cases: dict[str, list[GateCase]] = {"size": [], "aspect": [], "same_aspect": []}
+    cases: dict[str, list[GateCase]] = {"size": [], "aspect": []}
     for number in range(count):
         rng = case_rng("size", part, number)
         width, height = (int(rng.integers(16, 400)) for _ in range(2))
         cases["size"].append(GateCase("size", min(width, height) < 64, size(width, height, settings)))
         longest, shortest = max(width, height), min(width, height)
         cases["aspect"].append(GateCase("aspect", longest > 4 * shortest, aspect(width, height, settings)))
-        stretch = float(rng.uniform(0.85, 1.15))
-        edited = (max(1, round(2 * width * stretch)), 2 * height)
-        ratio = edited[0] / (2 * width)
-        if abs(max(ratio, 1 / ratio) - 1.05) > 0.002:
-            result = same_aspect((width, height), edited, settings)
-            cases["same_aspect"].append(GateCase("stretched", max(ratio, 1 / ratio) > 1.05, result))
     return cases
 
 

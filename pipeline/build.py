@@ -80,20 +80,19 @@ def stages_of(config: BuildConfig, revisions: Mapping[str, str | None], models: 
         ),
         Stage(
             name="candidates",
-            version=1,
+            version=2,
             after="requests",
-            run=partial(make_candidates, editor=models.editor, k=config.k, seed=config.seed),
+            run=partial(make_candidates, editor=models.editor, k=config.k, seed=config.seed, gates=config.gates),
             images="candidates",
             image_format=config.image_format,
-            settings={"editor": editor, "k": config.k, "seed": config.seed},
+            settings={"editor": editor, "k": config.k, "seed": config.seed, "gates": gates},
         ),
         Stage(
             name="regions",
-            version=1,
+            version=2,
             after="candidates",
             run=partial(
                 find_regions,
-                segmenter=segmenter,
                 gates=config.gates,
                 outliner=models.outliner if has_outliner else None,
             ),
@@ -102,7 +101,7 @@ def stages_of(config: BuildConfig, revisions: Mapping[str, str | None], models: 
         ),
         Stage(
             name="gates",
-            version=1,
+            version=2,
             after="regions",
             run=partial(apply_gates, gates=config.gates),
             settings={"gates": gates},

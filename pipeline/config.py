@@ -23,6 +23,8 @@ DETECTORS = ("targets", *MODEL_DETECTORS)
 SEGMENTERS = ("difference", *PROMPT_SEGMENTERS)
 #: They say where a build runs and when it stops, not what comes out: a run goes on with other values of them.
 RUNTIME_SETTINGS = ("device", "batch_size", "model_timeout_s", "max_reject_share")
+#: Settings of earlier versions; runs that have them are read without.
+GONE_SETTINGS = ("gates.max_aspect_change", "gates.difference.max_shift_px")
 
 
 class SplitShares(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.build_models import check_models, embedded_revisions, identify_models, keep_models, revisions_of
-from pipeline.config import RUNTIME_SETTINGS, BuildConfig
+from pipeline.config import GONE_SETTINGS, RUNTIME_SETTINGS, BuildConfig
 from pipeline.requests.files import read_request_file, request_file
 from pipeline.requests.presence import check_sources
 from pipeline.run.folder import NOT_IN_DIGEST, build_digest, read_build_info, write_build_info
@@ -83,11 +83,13 @@ def _as_now(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[s
 def _check_same(run: Path, info: BuildInfo, resolved: dict[str, Any], inputs: dict[str, str]) -> None:
     kept = kept_places(info.config, run)
     before, now = (_flat(config | _moved_models(kept, resolved)) for config in (kept, resolved))
+    usual = _flat(BuildConfig.model_construct().model_dump(mode="json"))
     for name in sorted({*before, *now} - {"requests", *RUNTIME_SETTINGS}):
-        if before.get(name) != now.get(name):
+        was = before.get(name, usual.get(name))  # a setting that the run's version did not have
+        if was != now.get(name) and name not in GONE_SETTINGS:
             raise RunConflict(
                 str(run),
-                f"was made with {name} = {before.get(name)!r}, now it is {now.get(name)!r}",
+                f"was made with {name} = {was!r}, now it is {now.get(name)!r}",
                 "give another --run, or the same settings",
             )
     if len(inputs) != len(info.inputs):
@@ -107,7 +109,7 @@ def _moved_models(kept: dict[str, Any], resolved: dict[str, Any]) -> dict[str, A
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Groups of settings by their dotted names, `gates.difference.max_shift_px`."""
+    """Groups of settings by their dotted names, `gates.difference.close_px`."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -117,9 +119,17 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def config_of(info: BuildInfo, run: Path) -> BuildConfig:
     """The config that a run was made with, with the places of now."""
     try:
-        return BuildConfig.model_validate(found_places(info.config, run))
+        return BuildConfig.model_validate(_without_gone(found_places(info.config, run)))
     except ValidationError as error:
         raise BadInput(f"the config in {info.name}'s run.json", first_fault(error), "make the run anew") from None
+
+
+def _without_gone(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        name: _without_gone(value, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if prefix + name not in GONE_SETTINGS
+    }
 
 
 def run_info(run: Path) -> tuple[BuildInfo, BuildConfig]:

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from schemas.alignment import Alignment
 from schemas.candidate import AppliedEdit, Defect
 from schemas.geometry import Box, CocoRle, Frame
 from schemas.record import UPGRADES, Document, Id, Record, Scalar, Sha256
@@ -113,6 +114,10 @@ class DatasetRow(Document):
     """width of source and candidate"""
     height_px: int
     """height of source and candidate"""
+    alignment: Alignment | None = None
+    """how the candidate lay to the source before it was brought into its frame; null where that was not asked"""
+    unseen: CocoRle | None = None
+    """what of the source the candidate did not show: filled with the source, evidence of nothing; null for nothing"""
     editor: Label
     """who made the candidate"""
     revision: ExternalName | None

@@ -2,9 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from schemas.alignment import Alignment
 from schemas.candidate import Candidate
+from schemas.geometry import CocoRle
 from schemas.record import Document, Record, Sha256
 from schemas.region import ObservedMask, PlannedRegion
 from schemas.request import EditRequest
@@ -42,11 +44,37 @@ class Measure(Record):
     threshold: float
 
 
+class PixelMeasures(Record):
+    """What the pixels of a candidate say beside its source's: made once, and judged by the gates.
+
+    Levels are 0..255; shares are of the image; outside is what lies outside the regions that may change.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    spread_levels: float
+    """between the 1st and 99th percentile of the widest channel"""
+    changed_share: float
+    """found as changed"""
+    drift_levels: float
+    """mean distance by which the colours of the whole drifted"""
+    roughness_levels: float
+    """noise of lightness in the worst 16 px cell"""
+    outside_share: float
+    """of the image that has to be preserved; 0 where too little is left to judge by"""
+    replaced_share: float
+    """of that part, what shows something else"""
+    distance_levels: float
+    """mean distance over that part"""
+
+
 class Sample(Document):
     """One row: a request, and once it is made, one candidate of it, with all that is known of it so far.
 
     key: the request's id before the candidates stage, `<request>-<candidate>` after it. brought: the images of
-    request.candidates, in their order, scaled to the canvas; brought_faults: those that cannot be used.
+    request.candidates, in their order, as they came; brought_faults: those that cannot be used.
+    edited: the candidate in the frame of sources[0]. original: as it came, where that is another image. alignment: how
+    it lay to the source; None where the request asks for another frame. unseen: what of the source it does not show.
     """
 
     schema_name: ClassVar[str] = "sample"
@@ -58,9 +86,13 @@ class Sample(Document):
     brought_faults: tuple[BroughtFault, ...] = ()
     candidate: Candidate | None = None
     edited: ImageRef | None = None
+    original: ImageRef | None = None
+    alignment: Alignment | None = None
+    unseen: CocoRle | None = None
     planned: tuple[PlannedRegion, ...] = ()
     observed: tuple[ObservedMask, ...] = ()
     scores: tuple[CandidateScore, ...] = ()
+    pixels: PixelMeasures | None = None
     measures: tuple[Measure, ...] = ()
     source_fingerprint: Fingerprint | None = None
     edited_fingerprint: Fingerprint | None = None

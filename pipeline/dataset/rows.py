@@ -46,6 +46,8 @@ def dataset_row(sample: Sample, split: Split, scores: RowScores) -> DatasetRow:
         edited_pixels_sha256=candidate.pixels_sha256,
         width_px=candidate.width_px,
         height_px=candidate.height_px,
+        alignment=sample.alignment,
+        unseen=sample.unseen,
         editor=candidate.editor,
         revision=candidate.revision,
         seed=candidate.seed,
@@ -76,6 +78,8 @@ def row_fault(row: DatasetRow, masks: Callable[[CocoRle], MaskBool] = rle_to_mas
         "background_reward": region_reward(row.background, row.aesthetics),
         "synthetic": bool(row.synthetic_parts),
     }
+    if row.unseen is not None and rle_to_mask(row.unseen).shape != (row.height_px, row.width_px):
+        return f"unseen is of {row.unseen.size}, the row of {(row.height_px, row.width_px)}"
     for name, value in expected.items():
         if getattr(row, name) != value:
             return f"{name} is {getattr(row, name)}, the row says {value}"

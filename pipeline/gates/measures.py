@@ -14,13 +14,21 @@ An image that cannot be decoded is dropped earlier, with the code `unreadable` (
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import cv2
 import numpy as np
 
 from pipeline.regions.difference import Comparison, DifferenceSettings, changed_mask, compare
+from pipeline.regions.framing import MIN_AGREEMENT
+from pipeline.regions.registration import Float32
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
+from schemas.sample import PixelMeasures, Rejection, Sample
+
+#: Candidates with a cell (of 32 x 32) whose mean colours are further apart than this are no twins: see
+#: `benchmarks.near_duplicates`.
+TWIN_CELLS_LEVELS = 40.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,13 @@ class GateSettings:
     """Shortest side that still shows an edit and fills a few latent tokens (16 px each)."""
     max_aspect: float = 4.0
     """Longest over shortest side: beyond it a policy's crop loses most of the image."""
-    max_aspect_change: float = 0.05
-    """Relative difference of a candidate's aspect from its source's: beyond it masks do not carry over."""
     min_spread_levels: float = 8.0
     """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
+    min_agreement: float = MIN_AGREEMENT
+    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it."""
+    max_misplaced_share: float = 0.2
+    """How far a corner of a candidate may lie off, over the longest side: .12 for a zoom by a tenth with a shift by a
+    twentieth."""
     min_change: float = 1.0
     """Multiples of the smallest visible change: the largest of the next three, each over what it is a multiple of."""
     min_changed_share: float = 0.0009
@@ -87,16 +98,6 @@ def aspect(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> G
     return _at_most("aspect", value, settings.max_aspect, f"{width_px} x {height_px} px, longest over shortest side")
 
 
-def same_aspect(
-    source_size_px: tuple[int, int], edited_size_px: tuple[int, int], settings: GateSettings = DEFAULT
-) -> GateResult:
-    """Drops a candidate whose aspect differs from its source's. Sizes are (width, height)."""
-    source, edited = (width / height for width, height in (source_size_px, edited_size_px))
-    value = max(source, edited) / min(source, edited) - 1
-    detail = "{}x{} px against {}x{} px, relative difference of aspect".format(*edited_size_px, *source_size_px)
-    return _at_most("same_aspect", value, settings.max_aspect_change, detail)
-
-
 def size_and_aspect(width_px: int, height_px: int, settings: GateSettings = DEFAULT) -> GateResult:
     """`size` and, where it passes, `aspect`."""
     first = size(width_px, height_px, settings)
@@ -105,8 +106,16 @@ def size_and_aspect(width_px: int, height_px: int, settings: GateSettings = DEFA
 
 def blank(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult:
     """Drops an image of one flat colour."""
-    value = max(_percentile(image, channel, 0.99) - _percentile(image, channel, 0.01) for channel in range(3))
-    return _at_least("blank", value, settings.min_spread_levels, "levels between 1st and 99th percentile")
+    return _blank(spread_levels(image), settings)
+
+
+def _blank(spread: float, settings: GateSettings) -> GateResult:
+    return _at_least("blank", spread, settings.min_spread_levels, "levels between 1st and 99th percentile")
+
+
+def spread_levels(image: ImageU8) -> float:
+    """Levels between the 1st and 99th percentile of the widest channel of an image (HWC uint8 RGB)."""
+    return max(_percentile(image, channel, 0.99) - _percentile(image, channel, 0.01) for channel in range(3))
 
 
 def _percentile(image: ImageU8, channel: int, share: float) -> float:
@@ -128,37 +137,66 @@ def source_fault(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult
     return next((result for result in results if not result.passed), None)
 
 
-def unchanged(pair: Comparison, changed: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
-    """Drops a candidate that equals its source apart from noise: no edit anywhere, no drift of colour, no grain.
+def aligned(agreement: float | None, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate in which its source is not to be found: another picture, or one mirrored or torn apart.
 
-    pair: of source and candidate; changed: the segmenter's mask (H, W) of it.
+    agreement: share of the cells with texture that agree; None, where nothing has texture, passes.
     """
-    share, drift, roughness = float(changed.mean()), pair.drift, pair.roughness()
+    value = 1.0 if agreement is None else agreement
+    return _at_least("not_aligned", value, settings.min_agreement, "share of the source's detail that is found")
+
+
+def misaligned(misplaced_share: float, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate that lies too far from its source. misplaced_share: of its farthest corner, see `Framed`."""
+    detail = "how far its farthest corner lies off, over the longest side"
+    return _at_most("misaligned", misplaced_share, settings.max_misplaced_share, detail)
+
+
+def measure(
+    edited: ImageU8, pair: Comparison, changed: MaskBool, explained: MaskBool, settings: GateSettings = DEFAULT
+) -> PixelMeasures:
+    """Everything that the gates judge a candidate by.
+
+    edited: HWC uint8 RGB; pair: of source and candidate; changed: mask (H, W) of what differs in it; explained: of
+    what may change (`pipeline.regions.fuse.explained_mask`; all ones for a global edit) or is not seen. Unplanned
+    changes are none of it, or a gross change would explain itself.
+    """
+    outside = _outside(explained, settings)
+    return PixelMeasures(
+        spread_levels=spread_levels(edited),
+        changed_share=float(changed.mean()),
+        drift_levels=pair.drift,
+        roughness_levels=pair.roughness(),
+        outside_share=float(outside.mean()),
+        replaced_share=pair.replaced_share(outside, settings.min_replaced_levels),
+        distance_levels=float(pair.distance()[outside].mean()) if outside.any() else 0.0,
+    )
+
+
+def judge(found: PixelMeasures, settings: GateSettings = DEFAULT) -> list[GateResult]:
+    """The gates of one candidate, in the order in which they drop it."""
+    gates = (unchanged, changed_all_over, preservation)
+    return [_blank(found.spread_levels, settings), *(gate(found, settings) for gate in gates)]
+
+
+def unchanged(found: PixelMeasures, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate that equals its source apart from noise: no edit anywhere, no drift of colour, no grain."""
+    share, drift, roughness = found.changed_share, found.drift_levels, found.roughness_levels
     value = _visible_change(share, drift, roughness, settings)
     detail = f"smallest visible changes: {share:.2%} of the area, drift {drift:.2f} and noise {roughness:.2f} levels"
     return _at_least("unchanged", value, settings.min_change, detail)
 
 
-def changed_all_over(pair: Comparison, explained: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
-    """Drops a candidate that shows something else than its source outside the regions that may change.
-
-    explained: mask (H, W) of those regions (`pipeline.regions.fuse.explained_mask`; all ones for a global edit).
-    """
-    outside = _outside(explained, settings)
-    value = pair.replaced_share(outside, settings.min_replaced_levels)
-    detail = f"share with other colours of the {outside.mean():.0%} of the image outside the regions"
-    return _at_most("changed_all_over", value, settings.max_replaced_outside, detail)
+def changed_all_over(found: PixelMeasures, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate that shows something else than its source outside the regions that may change."""
+    detail = f"share with other colours of the {found.outside_share:.0%} of the image outside the regions"
+    return _at_most("changed_all_over", found.replaced_share, settings.max_replaced_outside, detail)
 
 
-def preservation(pair: Comparison, explained: MaskBool, settings: GateSettings = DEFAULT) -> GateResult:
-    """Drops a candidate whose untouched part differs grossly from the source, by drift and noise too.
-
-    explained: as in `changed_all_over`; unplanned changes are none of it, or a gross change would explain itself.
-    """
-    outside = _outside(explained, settings)
-    value = float(pair.distance()[outside].mean()) if outside.any() else 0.0
-    detail = f"mean distance in levels over the {outside.mean():.0%} of the image outside the regions"
-    return _at_most("preservation", value, settings.max_preservation_error, detail)
+def preservation(found: PixelMeasures, settings: GateSettings = DEFAULT) -> GateResult:
+    """Drops a candidate whose untouched part differs grossly from the source, by drift and noise too."""
+    detail = f"mean distance in levels over the {found.outside_share:.0%} of the image outside the regions"
+    return _at_most("preservation", found.distance_levels, settings.max_preservation_error, detail)
 
 
 def _outside(explained: MaskBool, settings: GateSettings) -> MaskBool:
@@ -170,26 +208,37 @@ def _outside(explained: MaskBool, settings: GateSettings) -> MaskBool:
 def near_duplicates(images: Sequence[ImageU8], settings: GateSettings = DEFAULT) -> tuple[GateResult, ...]:
     """One result per candidate of one request, in order: it fails where it equals an earlier one that passed.
 
-    Value: the smallest visible difference to those (as in `unchanged`); images of another size are no duplicates.
+    Value: the smallest visible difference to those (as in `unchanged`); images of another size are no duplicates. Those
+    whose small copies differ far more than twins may are not compared: their value is then what the copies say.
     """
-    kept: list[ImageU8] = []
+    kept: list[tuple[ImageU8, Float32]] = []
     results: list[GateResult] = []
     for image in images:
-        values = [_difference(other, image, settings) for other in kept if other.shape == image.shape]
+        cells = _cells(image)
+        values = [
+            _difference(other, image, settings) if apart < TWIN_CELLS_LEVELS else apart / TWIN_CELLS_LEVELS
+            for other, its_cells in kept
+            if other.shape == image.shape
+            for apart in [float(np.abs(its_cells - cells).max())]
+        ]
         value = min(values, default=float(settings.min_change))
-        result = _at_least(
-            "near_duplicate", value, settings.min_change, "smallest visible changes from its nearest twin"
-        )
+        detail = "smallest visible changes from its nearest twin"
+        result = _at_least("near_duplicate", value, settings.min_change, detail)
         results.append(result)
         if result.passed:
-            kept.append(image)
+            kept.append((image, cells))
     return tuple(results)
+
+
+def _cells(image: ImageU8) -> Float32:
+    """The mean colours (32, 32, 3) of an image's cells."""
+    return cast(Float32, cv2.resize(image.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA))
 
 
 def _difference(first: ImageU8, second: ImageU8, settings: GateSettings) -> float:
     if np.array_equal(first, second):
         return 0.0
-    pair = compare(first, second, settings.difference)
+    pair = compare(first, second)
     share = float(changed_mask(pair, settings.difference).mean())
     return _visible_change(share, pair.drift, pair.roughness(), settings)
 
@@ -204,3 +253,17 @@ def _at_least(gate: str, value: float, threshold: float, detail: str) -> GateRes
 
 def _at_most(gate: str, value: float, threshold: float, detail: str) -> GateResult:
     return GateResult(gate, float(value), float(threshold), value <= threshold, detail)
+
+
+def rejection(sample: Sample, stage: str, failed: GateResult) -> Rejection:
+    """The reject of a sample that did not pass a gate."""
+    return Rejection(
+        key=sample.key,
+        name=sample.request.name,
+        stage=stage,
+        reason=failed.gate,
+        detail=failed.detail[:500],
+        measure=failed.value,
+        threshold=failed.threshold,
+        sample=sample,
+    )

@@ -1,11 +1,9 @@
 """The `difference` segmenter: which pixels of an edited image were edited, seen against its source.
 
-Three things that are no edit are taken out first: a shift of the whole image by a few pixels, a drift of its colours
-(an affine map, fitted on the pixels that agree with it), and noise as compression makes it (thresholds that rise
-with the residual of the unchanged part and with local contrast). What is left is looked at in three ways: colour pixel
-by pixel, smoothed colour, and local contrast, which sees blur and texture where the mean colour stays.
-
-It does not undo rotation, scaling or lens distortion: those count as change.
+Both are in one frame (`pipeline.regions.framing`). Two things that are no edit are taken out first: a drift of colours
+(an affine map, fitted on the pixels that agree with it), and noise as compression makes it (thresholds that rise with
+the residual of the unchanged part and with local contrast). What is left is looked at in three ways: colour pixel by
+pixel, smoothed colour, and local contrast, which sees blur and texture where the mean colour stays.
 """
 
 from collections.abc import Iterator
@@ -15,16 +13,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from pipeline.regions.registration import (
-    Float32,
-    blurred,
-    equally_sharp,
-    find_shift_px,
-    fit_colours,
-    known_pixels,
-    local_contrast,
-    move,
-)  # fmt: skip
+from pipeline.regions.registration import Float32, blurred, equally_sharp, fit_colours, local_contrast
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
 
@@ -40,8 +29,6 @@ RINGING_PX = 8
 class DifferenceSettings:
     """Thresholds in levels (0..255) of Y'CbCr, in which compression noise is even; lengths in pixels of the image."""
 
-    max_shift_px: int = 3
-    """A larger shift of the whole image is taken as content, not as misalignment."""
     pixel_strong: float = 26.0
     """Lightness difference of a pixel, beyond what its neighbours explain, that begins a change."""
     pixel_weak: float = 5.0
@@ -95,21 +82,20 @@ DEFAULT = DifferenceSettings()
 
 @dataclass(frozen=True)
 class Comparison:
-    """Source and edited image brought together. shift_px: (x, y) by which the source was moved.
+    """Source and edited image brought together.
 
-    moved: the source aligned; fitted: aligned and colour-fitted; edited: as it is; all (H, W, 3) Y'CrCb, levels 0..255.
+    source: as it is; fitted: in the colours of the edited image; edited: as it is; all (H, W, 3) Y'CrCb, levels 0..255.
     drift: mean distance (levels) by which the fitted colour map moves the source's colours.
     """
 
-    moved: Float32
+    source: Float32
     fitted: Float32
     edited: Float32
-    shift_px: tuple[float, float]
     drift: float
 
     def distance(self) -> Float32:
-        """Distance (H, W), in levels, of the edited image from the aligned source; drift of colour counts."""
-        return norm(self.moved - self.edited)
+        """Distance (H, W), in levels, of the edited image from the source; drift of colour counts."""
+        return norm(self.source - self.edited)
 
     def replaced_share(self, where: MaskBool, min_levels: float) -> float:
         """Share of `where` whose coarse colours, in 11 cells a side, are others by `min_levels`; drift left out.
@@ -138,44 +124,38 @@ class DifferenceSegmenter:
     """A `pipeline.models.protocols.Segmenter` that compares pixels and needs no weights."""
 
     name = "difference"
-    revision = "1"
+    revision = "2"
 
     def __init__(self, settings: DifferenceSettings = DEFAULT) -> None:
         self.settings = settings
 
-    def changed(self, source: ImageU8, edited: ImageU8) -> MaskBool:
-        """Mask (H, W) in the edited frame of the pixels that were edited.
+    def changed(self, source: ImageU8, edited: ImageU8, unseen: MaskBool | None = None) -> MaskBool:
+        """Mask (H, W) of the pixels that were edited, both images in one frame, but what is `unseen` of it.
 
         Raises: ValueError where the shapes differ.
         """
-        return changed_mask(compare(source, edited, self.settings), self.settings)
+        return changed_mask(compare(source, edited), self.settings, unseen)
 
 
-def compare(source: ImageU8, edited: ImageU8, settings: DifferenceSettings = DEFAULT) -> Comparison:
-    """Both images in Y'CrCb, the source moved and coloured as the edited image's unchanged part is.
+def compare(source: ImageU8, edited: ImageU8) -> Comparison:
+    """Both images in Y'CrCb, and the source coloured as the edited image's unchanged part is.
 
-    At the border, where a shift shows what the source does not, the source is taken as equal.
     Raises: ValueError where the shapes differ.
     """
     if source.shape != edited.shape:
-        raise ValueError(f"source is {source.shape}, edited {edited.shape}: resize one of them first")
+        raise ValueError(f"source is {source.shape}, edited {edited.shape}: bring one into the frame of the other")
     source_rgb, edited_rgb = source.astype(np.float32), edited.astype(np.float32)
-    after = _levels(edited_rgb)
-    shift = find_shift_px(_levels(source_rgb)[..., 0], after[..., 0], settings.max_shift_px)
-    moved_rgb = move(source_rgb, shift)
-    colour_map = fit_colours(moved_rgb, edited_rgb)
-    del source_rgb, edited_rgb
-    moved = _levels(moved_rgb)
-    fitted = cast(Float32, cv2.transform(moved_rgb, colour_map))
-    del moved_rgb
+    before, after = _levels(source_rgb), _levels(edited_rgb)
+    colour_map = fit_colours(source_rgb, edited_rgb)
+    del edited_rgb
+    fitted = cast(Float32, cv2.transform(source_rgb, colour_map))
+    del source_rgb
     fitted = _levels(np.clip(fitted, 0, 255, out=fitted))
-    unseen = ~known_pixels((source.shape[0], source.shape[1]), shift)
-    fitted[unseen] = after[unseen]
-    return Comparison(moved, fitted, after, shift, float(norm(fitted - moved).mean()))
+    return Comparison(before, fitted, after, float(norm(fitted - before).mean()))
 
 
-def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> MaskBool:
-    """The mask (H, W) of what differs in a comparison."""
+def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT, unseen: MaskBool | None = None) -> MaskBool:
+    """The mask (H, W) of what differs in a comparison; nothing does where it is `unseen` (mask, see `Framed`)."""
     fitted, edited = equally_sharp(pair.fitted, pair.edited)
     before = local_contrast(fitted[..., 0], settings.contrast_sigma_px)
     after = local_contrast(edited[..., 0], settings.contrast_sigma_px)
@@ -189,7 +169,9 @@ def changed_mask(pair: Comparison, settings: DifferenceSettings = DEFAULT) -> Ma
         np.add(low * floor, tolerance, out=limit)
         weak |= evidence > np.maximum(limit, halo, out=limit)
         del evidence, limit, halo  # before the next is made
-    return _cleaned(_hysteresis(strong, weak | strong), settings)
+    if unseen is None:
+        return _cleaned(_hysteresis(strong, weak | strong), settings)
+    return _cleaned(_hysteresis(strong & ~unseen, (weak | strong) & ~unseen), settings) & ~unseen
 
 
 _Evidence = tuple[Float32, float, float, Float32]

@@ -1,21 +1,20 @@
-"""Brings two images together before they are compared: shift, colours and sharpness of the whole image.
+"""Brings two images of one frame together before they are compared: colours and sharpness of the whole image.
 
 Each estimate rests on the part of the image that agrees, so that what was edited does not pull it.
-Not covered: rotation, scaling and lens distortion.
 """
 
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.masks import MaskBool
+
 Float32 = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
-#: What is finer than this is detail by which images are brought together.
-DETAIL_SIGMA_PX = 3.0
-#: A difference of detail beyond this is an edit, not a misalignment of a pixel's part.
+#: A difference of lightness beyond this is an edit, and counts as no more.
 OUTLIER_LEVELS = 24.0
 #: Residuals (levels) at which a pixel counts a quarter in the colour fit, one iteration after the other.
 FIT_SCALES_LEVELS = (90.0, 60.0, 40.0, 28.0, 20.0, 14.0, 10.0, 7.0)
@@ -28,104 +27,23 @@ SHARPNESS_TOLERANCE = 0.06
 BLUR_SIGMAS_PX = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2)
 
 
-def find_shift_px(source: Float32, edited: Float32, max_shift_px: int) -> tuple[float, float]:
-    """(x, y) by which the source's lightness lies elsewhere in the edited image; (0, 0) where moving does not help.
-
-    Whole pixels by search, then parts of pixels by Gauss-Newton; both on what is finer than a few pixels, so that drift
-    does not count, and with differences cut off, so that edits do not.
-    """
-    before, after = (values - blurred(values, DETAIL_SIGMA_PX) for values in (source, edited))
-    margin = max_shift_px
-    if min(source.shape) < 4 * margin:
-        return 0.0, 0.0
-    costs = _misfits(before, after, margin)
-    best = min(costs, key=lambda step: (costs[step], abs(step[0]) + abs(step[1]), step))
-    refined = _refined_shift(before, after, best)
-    if max(abs(refined[0] - best[0]), abs(refined[1] - best[1])) > 1 or max(map(abs, refined)) < 0.04:
-        refined = (float(best[0]), float(best[1]))
-    moved, still = (_cut_off(move(before, shift) - after).mean() for shift in (refined, (0.0, 0.0)))
-    return refined if moved < 0.98 * still else (0.0, 0.0)
-
-
 def _cut_off(difference: Float32) -> Float32:
     return cast(Float32, np.minimum(np.abs(difference), np.float32(OUTLIER_LEVELS)))
 
 
-def _misfits(before: Float32, after: Float32, margin: int) -> dict[tuple[int, int], float]:
-    """(x, y) -> mean cut-off difference, every other pixel, with `before` moved by so many whole pixels.
-
-    `before` is dealt into its even and odd rows and columns first: pixels that lie side by side are read much faster.
-    """
-    height, width = after.shape
-    there = np.ascontiguousarray(after[margin : height - margin : 2, margin : width - margin : 2])
-    dealt = [[np.ascontiguousarray(before[row::2, column::2]) for column in (0, 1)] for row in (0, 1)]
-    difference = np.empty_like(there)
-    costs = {}
-    for y in range(-margin, margin + 1):
-        for x in range(-margin, margin + 1):
-            (top, odd_row), (left, odd_column) = divmod(margin - y, 2), divmod(margin - x, 2)
-            here = dealt[odd_row][odd_column][top : top + there.shape[0], left : left + there.shape[1]]
-            cv2.absdiff(there, here, dst=difference)
-            np.minimum(difference, np.float32(OUTLIER_LEVELS), out=difference)
-            costs[x, y] = float(difference.mean())
-    return costs
-
-
-def _refined_shift(before: Float32, after: Float32, start: tuple[int, int]) -> tuple[float, float]:
-    """A shift near `start` by Gauss-Newton on the pixels that agree."""
-    x, y = float(start[0]), float(start[1])
-    for _ in range(4):
-        gx, gy, r = _gradients_and_residual(move(before, (x, y)), after)
-        normal = np.array([[gx @ gx, gx @ gy], [gx @ gy, gy @ gy]], dtype=np.float64) + 1e-3 * np.eye(2)
-        step = np.linalg.solve(normal, np.array([gx @ r, gy @ r], dtype=np.float64))
-        x, y = x + float(step[0]), y + float(step[1])
-        if float(np.abs(step).max()) < 0.02:
-            break
-    return x, y
-
-
-def _gradients_and_residual(moved: Float32, after: Float32) -> tuple[Float32, Float32, Float32]:
-    """Gradients along x and y of `moved` and its difference from `after`, each (N,), where that is no outlier."""
-    residual = moved - after
-    agrees = (residual < OUTLIER_LEVELS) & (residual > -OUTLIER_LEVELS)
-    left = residual[agrees]
-    del residual
-    gradients = [
-        cv2.Sobel(moved, cv2.CV_32F, *order, ksize=3, scale=0.125)[agrees]  # one at a time, for memory
-        for order in ((1, 0), (0, 1))
-    ]
-    return cast(Float32, gradients[0]), cast(Float32, gradients[1]), left
-
-
-def move(image: Float32, shift_px: tuple[float, float]) -> Float32:
-    """`image` moved by (x, y) pixels, its border repeated."""
-    if shift_px == (0.0, 0.0):
-        return image
-    matrix = np.array([[1, 0, shift_px[0]], [0, 1, shift_px[1]]], dtype=np.float32)
-    size = (image.shape[1], image.shape[0])
-    moved: Any = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cast(Float32, moved)
-
-
-def known_pixels(shape: tuple[int, int], shift_px: tuple[float, float]) -> NDArray[np.bool_]:
-    """Mask (H, W) of the pixels that an image moved by (x, y) pixels still covers."""
-    known = np.ones(shape, dtype=np.bool_)
-    for axis, shift in ((1, shift_px[0]), (0, shift_px[1])):
-        count = min(int(np.ceil(abs(shift) - 0.05)), shape[axis])
-        if count > 0:
-            lost = slice(0, count) if shift > 0 else slice(shape[axis] - count, None)
-            known[(slice(None), lost) if axis == 1 else (lost, slice(None))] = False
-    return known
-
-
-def fit_colours(source: Float32, edited: Float32) -> NDArray[np.float64]:
+def fit_colours(source: Float32, edited: Float32, where: MaskBool | None = None) -> NDArray[np.float64]:
     """The colour map (3, 4), matrix and offset, from the source's RGB to the edited RGB of the unchanged pixels.
+
+    where: mask (H, W) of the pixels to look at; None for all.
 
     Reweighted least squares (Geman-McClure weights) on a small copy, without clipped pixels: first a gain and an offset
     a channel, from a wide scale to a narrow one, so that rare colours have their say; then what mixes channels, drawn
     to that. The identity where the map is none of a drift: then the images have little in common.
     """
     x, y = (_small_colours(image) for image in (source, edited))
+    if where is not None:
+        seen = cv2.resize(where.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA).ravel() > 0.99
+        x, y = (x[seen], y[seen]) if seen.any() else (x, y)
     usable = ((np.minimum(x, y) > 2) & (np.maximum(x, y) < 253)).all(axis=1)
     if usable.mean() > 0.2:
         x, y = x[usable], y[usable]

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.requests.lines import BadRequest
-from runtime.images import BadImage, ImageU8, fit_size_px, resize_image, resize_mask, scale_box
+from runtime.images import ImageU8, fit_size_px, resize_image, resize_mask, scale_box
 from runtime.masks import mask_to_rle, rle_to_mask
 from schemas.geometry import Box, CocoRle, box_in_image
 from schemas.request import Target
 
-#: A brought candidate may differ this much in aspect from its source: editors round sizes to their own grid.
-MAX_ASPECT_DIFFERENCE = 0.05
 #: (height, width) in pixels.
 Size = tuple[int, int]
 
@@ -20,12 +18,12 @@ def scale_image(image: ImageU8, size_px: int) -> ImageU8:
     return resize_image(image, *fit_size_px(image.shape[1], image.shape[0], size_px))
 
 
-def scale_to_source(image: ImageU8, width_px: int, height_px: int) -> ImageU8:
-    """A candidate at the size of its source. Raises: BadImage where its aspect is another."""
-    height, width = image.shape[:2]
-    if abs(width / height * height_px / width_px - 1) > MAX_ASPECT_DIFFERENCE:
-        raise BadImage("other_aspect", f"{width} x {height} px does not fit the source's {width_px} x {height_px} px")
-    return resize_image(image, width_px, height_px)
+def scale_to_cover(image: ImageU8, width_px: int, height_px: int) -> ImageU8:
+    """A candidate, its aspect kept, made as small as covers its source; smaller ones stay as they are."""
+    factor = max(width_px / image.shape[1], height_px / image.shape[0])
+    if factor >= 1:
+        return image
+    return resize_image(image, max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
 
 
 def scale_targets(targets: tuple[Target, ...], originals: Sequence[Size], scaled: Sequence[Size]) -> tuple[Target, ...]:

@@ -1,13 +1,22 @@
-"""The second stage: K candidates for every request, made by an editor, or the ones that the user brought along."""
+"""The second stage: K candidates for every request, made by an editor, or the ones that the user brought along.
+
+Each is brought into the frame of its source, once (`pipeline.regions.framing`); what it was is kept beside it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.editors.oracle import construction_score
 from pipeline.editors.protocol import CannotEdit, Edit, Editor, candidate_record
+from pipeline.gates.measures import GateSettings, aligned, blank, misaligned, rejection
+from pipeline.regions.alignment import at_size_of
+from pipeline.regions.framing import frame
+from pipeline.regions.planned import plan_regions, planned_mask
+from pipeline.requests.instructions.another_frame import asks_for_another_frame
 from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
 from runtime.images import ImageU8
+from runtime.masks import mask_to_rle
 from schemas.candidate import Candidate
 from schemas.record import short_hash
 from schemas.request import EditRequest
@@ -17,8 +26,23 @@ from schemas.score import CandidateScore
 STAGE = "candidates"
 
 
+@dataclass(frozen=True)
+class _Maker:
+    """Who made a candidate."""
+
+    editor: str
+    revision: str | None
+    synthetic: bool
+
+
 def make_candidates(
-    rows: Iterable[Sample], images: PartImages, *, editor: Callable[[], Editor], k: int, seed: int
+    rows: Iterable[Sample],
+    images: PartImages,
+    *,
+    editor: Callable[[], Editor],
+    k: int,
+    seed: int,
+    gates: GateSettings,
 ) -> Iterator[Sample | Rejection]:
     """One row per candidate: `k` from the editor, or the brought ones of a request that has them.
 
@@ -28,15 +52,17 @@ def make_candidates(
         images.begin([row.key])
         with of_request(row.request.name):
             if row.brought:
-                yield from _brought(row, images)
+                yield from _brought(row, images, gates)
             else:
-                yield from _edited(row, images, images.between_rows(editor), k, seed)
+                yield from _edited(row, images, images.between_rows(editor), k, seed, gates)
 
 
-def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) -> list[Sample | Rejection]:
+def _edited(
+    row: Sample, images: PartImages, editor: Editor, k: int, seed: int, gates: GateSettings
+) -> list[Sample | Rejection]:
     """A row for each of `k` candidates, or one for all where the editor says the same of each: it is the request's."""
     sources = [images.read(ref) for ref in row.sources]
-    rows = [_tried(row, images, editor, sources, index, seed) for index in range(k)]
+    rows = [_tried(row, images, editor, sources, index, seed, gates) for index in range(k)]
     said = {(one.reason, one.detail) if isinstance(one, Rejection) else None for one in rows}
     if len(said) == 1 and isinstance(rows[0], Rejection):
         return [rows[0].model_copy(update={"key": row.key})]
@@ -44,7 +70,13 @@ def _edited(row: Sample, images: PartImages, editor: Editor, k: int, seed: int) 
 
 
 def _tried(
-    row: Sample, images: PartImages, editor: Editor, sources: list[ImageU8], index: int, seed: int
+    row: Sample,
+    images: PartImages,
+    editor: Editor,
+    sources: list[ImageU8],
+    index: int,
+    seed: int,
+    gates: GateSettings,
 ) -> Sample | Rejection:
     edit_seed = int(short_hash("edit", seed, row.request.id, index), 16) >> 1
     try:
@@ -58,19 +90,21 @@ def _tried(
             detail=error.detail[:500],
             sample=row,
         )
-    return _sample(row, images, made, index, editor.name, editor.revision, editor.synthetic)
+    maker = _Maker(editor.name, editor.revision, editor.synthetic)
+    return _framed(row, images, sources[0], made, index, maker, gates)
 
 
-def _brought(row: Sample, images: PartImages) -> Iterator[Sample | Rejection]:
+def _brought(row: Sample, images: PartImages, gates: GateSettings) -> Iterator[Sample | Rejection]:
     for fault in row.brought_faults:
         key = f"{row.key}-{fault.index}"
         yield Rejection(
             key=key, name=row.request.name, stage=STAGE, reason=fault.reason, detail=fault.detail, sample=row
         )
-    places = _places(row)
+    places, source = _places(row), images.read(row.sources[0])
     for index, brought, ref in zip(places, row.request.candidates, row.brought, strict=True):
         made = Edit(image=images.read(ref), seed=brought.seed, parameters={"file": brought.path[-200:]})
-        yield _sample(row, images, made, index, brought.editor, brought.revision, synthetic=False)
+        maker = _Maker(brought.editor, brought.revision, synthetic=False)
+        yield _framed(row, images, source, made, index, maker, gates)
 
 
 def _places(row: Sample) -> list[int]:
@@ -79,12 +113,31 @@ def _places(row: Sample) -> list[int]:
     return [index for index in range(len(row.brought) + len(bad)) if index not in bad]
 
 
-def _sample(
-    row: Sample, images: PartImages, made: Edit, index: int, editor: str, revision: str | None, synthetic: bool
-) -> Sample:
+def _framed(
+    row: Sample, images: PartImages, source: ImageU8, made: Edit, index: int, maker: _Maker, gates: GateSettings
+) -> Sample | Rejection:
+    """The row of one candidate in its source's frame, or why it cannot be brought there."""
+    if asks_for_another_frame(row.request):
+        return _sample(row, images, replace(made, image=at_size_of(source, made.image)), index, maker)
+    shape = (source.shape[0], source.shape[1])
+    framed = frame(source, made.image, planned_mask(plan_regions(row.request, shape[1], shape[0]), shape))
+    sample = _sample(row, images, replace(made, image=framed.image), index, maker)
+    kept = images.add(made.image).ref if framed.image is not made.image else None
+    unseen = mask_to_rle(framed.unseen) if framed.unseen is not None else None
+    sample = sample.model_copy(update={"original": kept, "alignment": framed.alignment, "unseen": unseen})
+    places = (aligned(framed.alignment.agreement, gates), misaligned(framed.misplaced_share, gates))
+    failed = next((place for place in places if not place.passed), None)
+    if failed is None or not blank(made.image, gates).passed:  # a blank one goes on to the gate for that
+        return sample
+    return rejection(sample, STAGE, failed)
+
+
+def _sample(row: Sample, images: PartImages, made: Edit, index: int, maker: _Maker) -> Sample:
     request, stored = row.request, images.add(made.image)
     as_stored = replace(made, image=stored.pixels, parameters=made.parameters | {"index": index})
-    candidate = candidate_record(request, as_stored, index=index, editor=editor, revision=revision, synthetic=synthetic)
+    candidate = candidate_record(
+        request, as_stored, index=index, editor=maker.editor, revision=maker.revision, synthetic=maker.synthetic
+    )
     return row.model_copy(
         update={
             "key": f"{request.id}-{candidate.id}",

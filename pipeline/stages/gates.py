@@ -3,21 +3,9 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from pipeline.gates.duplicates import perceptual_hash
-from pipeline.gates.measures import (
-    GateResult,
-    GateSettings,
-    blank,
-    changed_all_over,
-    near_duplicates,
-    preservation,
-    unchanged,
-)
-from pipeline.regions.difference import changed_mask, compare
-from pipeline.regions.fuse import explained_mask
+from pipeline.gates.measures import GateResult, GateSettings, judge, near_duplicates, rejection
 from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
-from runtime.images import ImageU8
 from schemas.sample import Measure, Rejection, Sample
 
 STAGE = "gates"
@@ -34,44 +22,26 @@ def apply_gates(rows: Iterable[Sample], images: PartImages, *, gates: GateSettin
 
 def _gated(candidates: list[Sample], images: PartImages, gates: GateSettings) -> Iterator[Sample | Rejection]:
     """The candidates of one request."""
-    source = images.read(candidates[0].sources[0])
-    edited = [images.read(row.edited) for row in candidates if row.edited is not None]
-    results = [_measure(row, source, image, gates) for row, image in zip(candidates, edited, strict=True)]
+    results = [_judged_by_pixels(row, gates) for row in candidates]
     passed = [index for index, found in enumerate(results) if all(result.passed for result in found)]
-    copies = dict(zip(passed, near_duplicates([edited[index] for index in passed], gates), strict=True))
+    edited = [images.read(row.edited) for index in passed if (row := candidates[index]).edited is not None]
+    copies = dict(zip(passed, near_duplicates(edited, gates), strict=True))
     for index, row in enumerate(candidates):
-        found = [*results[index], *([copies[index]] if index in copies else [])]
-        yield _judged(row, edited[index], found)
+        yield _judged(row, [*results[index], *([copies[index]] if index in copies else [])])
 
 
-def _measure(row: Sample, source: ImageU8, edited: ImageU8, gates: GateSettings) -> list[GateResult]:
-    shape = (edited.shape[0], edited.shape[1])
-    pair = compare(source, edited, gates.difference)
-    changed = changed_mask(pair, gates.difference)
-    explained = explained_mask(row.planned, row.observed, shape)
-    return [
-        blank(edited, gates),
-        unchanged(pair, changed, gates),
-        changed_all_over(pair, explained, gates),
-        preservation(pair, explained, gates),
-    ]
+def _judged_by_pixels(row: Sample, gates: GateSettings) -> list[GateResult]:
+    if row.pixels is None:
+        raise ValueError(f"{row.key} was not measured")
+    return judge(row.pixels, gates)
 
 
-def _judged(row: Sample, edited: ImageU8, results: list[GateResult]) -> Sample | Rejection:
+def _judged(row: Sample, results: list[GateResult]) -> Sample | Rejection:
     measures = tuple(
         Measure(gate=result.gate, value=round(result.value, 6), threshold=result.threshold) for result in results
     )
-    measured = row.model_copy(update={"measures": measures, "edited_fingerprint": perceptual_hash(edited).hex()})
+    measured = row.model_copy(update={"measures": measures})
     failed = next((result for result in results if not result.passed), None)
     if failed is None:
         return measured
-    return Rejection(
-        key=row.key,
-        name=row.request.name,
-        stage=STAGE,
-        reason=failed.gate,
-        detail=failed.detail[:500],
-        measure=failed.value,
-        threshold=failed.threshold,
-        sample=measured,
-    )
+    return rejection(measured, STAGE, failed)

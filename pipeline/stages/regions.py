@@ -1,16 +1,21 @@
-"""The third stage: the planned regions of a request, and on every candidate the masks of what really changed."""
+"""The third stage: the planned regions of a request, and on every candidate the masks of what really changed.
+
+Source and candidate are compared once, here; what the gates judge by goes on with the row.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from pipeline.gates.measures import GateSettings
-from pipeline.models.protocols import PromptSegmenter, Segmenter
-from pipeline.regions.difference import compare
-from pipeline.regions.fuse import fuse
+from pipeline.gates.duplicates import perceptual_hash
+from pipeline.gates.measures import GateSettings, measure
+from pipeline.models.protocols import PromptSegmenter
+from pipeline.regions.difference import changed_mask, compare
+from pipeline.regions.fuse import explained_mask, fuse
 from pipeline.regions.outline import Outline, Pair, outline
 from pipeline.regions.planned import plan_regions
 from pipeline.run.faults import of_request
 from pipeline.run.stage import PartImages
 from runtime.images import ImageU8
+from runtime.masks import rle_to_mask
 from schemas.request import EditRequest
 from schemas.sample import ImageRef, Sample
 
@@ -23,7 +28,6 @@ def find_regions(
     rows: Iterable[Sample],
     images: PartImages,
     *,
-    segmenter: Segmenter,
     gates: GateSettings,
     outliner: Callable[[], PromptSegmenter] | None = None,
 ) -> Iterator[Sample]:
@@ -39,7 +43,7 @@ def find_regions(
         for (row, pair), found in zip(chunk, outlines, strict=True):
             images.begin([row.key])
             with of_request(row.request.name):
-                yield _observed(row, pair, segmenter, gates, found)
+                yield _observed(row, pair, gates, found)
 
 
 def _pairs(rows: Iterable[Sample], images: PartImages) -> Iterator[tuple[Sample, Pair]]:
@@ -74,22 +78,33 @@ def _chunks(
         yield chunk
 
 
-def _observed(
-    row: Sample, pair: Pair, segmenter: Segmenter, gates: GateSettings, outlines: dict[int, Outline]
-) -> Sample:  # fmt: skip
-    source, edited = pair.source, pair.edited
+def _observed(row: Sample, pair: Pair, gates: GateSettings, outlines: dict[int, Outline]) -> Sample:
     assert row.candidate is not None
-    planned = plan_regions(row.request, row.candidate.width_px, row.candidate.height_px)
+    shape = (pair.edited.shape[0], pair.edited.shape[1])
+    planned = plan_regions(row.request, shape[1], shape[0])
+    compared = compare(pair.source, pair.edited)
+    unseen = None if row.unseen is None else rle_to_mask(row.unseen)
+    changed = changed_mask(compared, gates.difference, unseen)
     observed = fuse(
         row.request,
         row.candidate.id,
         planned,
-        segmenter.changed(source, edited),
-        (edited.shape[0], edited.shape[1]),
-        image_changed=_is_global(row.request) and compare(source, edited, gates.difference).drift >= gates.min_drift,
+        changed,
+        shape,
+        image_changed=_is_global(row.request) and compared.drift >= gates.min_drift,
         outlines=outlines,
     )
-    return row.model_copy(update={"planned": planned, "observed": observed})
+    explained = explained_mask(planned, observed, shape)
+    if unseen is not None:
+        explained |= unseen
+    return row.model_copy(
+        update={
+            "planned": planned,
+            "observed": observed,
+            "pixels": measure(pair.edited, compared, changed, explained, gates),
+            "edited_fingerprint": perceptual_hash(pair.edited).hex(),
+        }
+    )
 
 
 def _is_global(request: EditRequest) -> bool:

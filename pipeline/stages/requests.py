@@ -11,7 +11,7 @@ from pipeline.regions.targets import CHUNK_BYTES, CHUNK_ROWS, name_targets
 from pipeline.requests.edit_requests import edit_request
 from pipeline.requests.lines import BadRequest, OpenedRequest, open_line, printable
 from pipeline.requests.presence import MISSING
-from pipeline.requests.scaling import Size, scale_image, scale_targets, scale_to_source
+from pipeline.requests.scaling import Size, scale_image, scale_targets, scale_to_cover
 from pipeline.requests.scenes import TEXTURES
 from pipeline.run.faults import of_request
 from pipeline.run.plan import PlannedLine, line_name
@@ -142,7 +142,7 @@ def _with_brought(sample: Sample, opened: OpenedRequest, images: PartImages) -> 
     good, refs, bad = [], [], []
     for index, brought in enumerate(request.candidates):
         try:
-            image = scale_to_source(opened.read(brought.path), source.width_px, source.height_px)
+            image = scale_to_cover(opened.read(brought.path), source.width_px, source.height_px)
         except BadImage as error:
             bad.append(BroughtFault(index=index, reason=error.reason, detail=printable(error.detail, DETAIL_CHARS)))
             continue

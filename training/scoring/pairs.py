@@ -12,9 +12,11 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from pipeline.regions.alignment import expected_maps
 from pipeline.regions.difference import DifferenceSegmenter
+from pipeline.regions.framing import MIN_AGREEMENT, frame
 from pipeline.requests.files import read_outside_image
-from pipeline.requests.scaling import MAX_ASPECT_DIFFERENCE
+from pipeline.requests.scaling import scale_to_cover
 from runtime.images import BadImage, ImageU8, box_mask, decode_image, fit_size_px, resize_image, resize_mask, scale_box
 from runtime.masks import MaskBool, mask_box
 from schemas.errors import BadInput
@@ -83,17 +85,22 @@ def read_image_file(path: Path) -> ImageU8:
 
 
 def make_pair(line: ScoreLine, source: ImageU8, edited: ImageU8, mask_images: Sequence[ImageU8], size_px: int) -> Pair:
-    """A pair from its images; the edited one is scaled to the source. Raises: as `open_pair`."""
+    """A pair from its images; the edited one is brought into the source's frame. Raises: as `open_pair`."""
     height, width = source.shape[:2]
-    if abs(edited.shape[1] / edited.shape[0] * height / width - 1) > MAX_ASPECT_DIFFERENCE:
-        fault = f"is {edited.shape[1]} x {edited.shape[0]} px, the source {width} x {height} px"
-        raise BadInput(line.edited, fault, "give two images of one shape")
     size = fit_size_px(width, height, size_px)
-    before, after = resize_image(source, *size), resize_image(edited, *size)
+    before = resize_image(source, *size)
+    framed = frame(before, scale_to_cover(edited, *size))
+    unlike = framed.alignment.agreement is None or framed.alignment.agreement < MIN_AGREEMENT
+    if unlike and len(list(expected_maps((height, width), (edited.shape[0], edited.shape[1])))) > 1:
+        fault = (
+            f"is {edited.shape[1]} x {edited.shape[0]} px, the source {width} x {height} px, and no part of it is found"
+        )
+        raise BadInput(line.edited, fault, "give two images of one shape")
+    after = framed.image
     given = [*_given_masks(line, mask_images, source, size), *_given_boxes(line, (width, height), size)]
     if len(line.labels) not in (0, len(given)):
         raise BadInput(line.id, f"has {len(line.labels)} labels for {len(given)} regions", "give one label a region")
-    found = given or found_regions(before, after)
+    found = given or found_regions(before, after, framed.unseen)
     masks = {f"region-{number}": mask for number, mask in enumerate(found, 1)}
     labels = dict(zip(masks, line.labels or [f"region {number}" for number in range(1, len(masks) + 1)], strict=False))
     return Pair(line.id, RewardQuery(before, after, line.instruction, masks), labels, "given" if given else "found")
@@ -121,9 +128,9 @@ def _given_boxes(line: ScoreLine, source: tuple[int, int], size: tuple[int, int]
         yield box_mask(scale_box(box, source, size), size[1], size[0])
 
 
-def found_regions(source: ImageU8, edited: ImageU8) -> list[MaskBool]:
+def found_regions(source: ImageU8, edited: ImageU8, unseen: MaskBool | None = None) -> list[MaskBool]:
     """What changed, as masks (H, W): connected parts, near ones together, the largest eight, largest first."""
-    changed = DifferenceSegmenter().changed(source, edited)
+    changed = DifferenceSegmenter().changed(source, edited, unseen)
     reach = max(1, round(JOIN_PX * max(changed.shape) / 256))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     count, labels = cv2.connectedComponents(cv2.dilate(changed.astype(np.uint8), kernel), connectivity=8)

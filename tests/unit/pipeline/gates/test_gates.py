@@ -8,10 +8,12 @@ from skimage import data
 
 from pipeline.gates import measures as gates
 from pipeline.gates.measures import GateResult, GateSettings
-from pipeline.regions.difference import Comparison, changed_mask, compare
+from pipeline.regions.difference import changed_mask, compare
+from pipeline.regions.framing import frame
 from pipeline.requests.scenes import render_scene
 from runtime.images import ImageU8, box_mask
 from runtime.masks import MaskBool
+from schemas.sample import PixelMeasures
 
 SIDE = 160
 EDIT = box_mask((50, 60, 100, 110), SIDE, SIDE)
@@ -41,9 +43,9 @@ def jpeg(image: ImageU8, quality: int) -> ImageU8:
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1].copy()
 
 
-def looked_at(source: ImageU8, edited: ImageU8) -> tuple[Comparison, MaskBool]:
-    pair = compare(source, edited)
-    return pair, changed_mask(pair)
+def looked_at(source: ImageU8, edited: ImageU8, explained: MaskBool = NOTHING) -> PixelMeasures:
+    pair = compare(source, frame(source, edited).image)
+    return gates.measure(edited, pair, changed_mask(pair), explained)
 
 
 def test_size_is_that_of_the_shortest_side() -> None:
@@ -63,11 +65,12 @@ def test_size_and_aspect_names_the_first_that_fails() -> None:
     assert gates.size_and_aspect(256, 256).passed
 
 
-def test_a_candidate_keeps_its_sources_aspect() -> None:
-    assert gates.same_aspect((256, 256), (512, 512)).value == 0
-    assert gates.same_aspect((300, 200), (290, 200)).passed
-    stretched = gates.same_aspect((300, 200), (200, 200))
-    assert (stretched.passed, stretched.value) == (False, pytest.approx(0.5))
+def test_a_candidate_shows_its_source_and_near_its_place() -> None:
+    assert gates.aligned(None).passed
+    assert gates.aligned(0.5).passed
+    assert (gates.aligned(0.02).gate, gates.aligned(0.02).passed) == ("not_aligned", False)
+    assert gates.misaligned(0.12).passed
+    assert (gates.misaligned(0.3).gate, gates.misaligned(0.3).passed) == ("misaligned", False)
 
 
 def test_one_colour_is_blank_and_a_faded_image_is_not(source: ImageU8) -> None:
@@ -78,37 +81,37 @@ def test_one_colour_is_blank_and_a_faded_image_is_not(source: ImageU8) -> None:
 
 def test_the_source_again_is_unchanged(source: ImageU8) -> None:
     for copy in (source.copy(), jpeg(source, 85), np.roll(source, 1, axis=1)):
-        assert not gates.unchanged(*looked_at(source, copy)).passed
-    assert gates.unchanged(*looked_at(source, source.copy())).value == pytest.approx(0, abs=1e-6)
+        assert not gates.unchanged(looked_at(source, copy)).passed
+    assert gates.unchanged(looked_at(source, source.copy())).value == pytest.approx(0, abs=1e-6)
 
 
 def test_an_edit_a_drift_or_noise_is_a_change(source: ImageU8) -> None:
     drifted = np.clip(source + np.array([8.0, 0.0, -8.0]), 0, 255).astype(np.uint8)
     for candidate in (edited_of(source), drifted, noisy(source, 15)):
-        assert gates.unchanged(*looked_at(source, candidate)).passed
+        assert gates.unchanged(looked_at(source, candidate)).passed
 
 
 def test_another_image_is_changed_all_over_and_an_edit_is_not(source: ImageU8) -> None:
     other = np.array(Image.fromarray(data.coffee()).resize((SIDE, SIDE)))
-    assert not gates.changed_all_over(compare(source, other), EDIT).passed
-    assert gates.changed_all_over(compare(source, edited_of(source)), EDIT).passed
+    assert not gates.changed_all_over(looked_at(source, other, EDIT)).passed
+    assert gates.changed_all_over(looked_at(source, edited_of(source), EDIT)).passed
 
 
 def test_an_edit_that_nobody_planned_counts_by_its_area(source: ImageU8) -> None:
     half = box_mask((0, 0, SIDE, SIDE // 2), SIDE, SIDE)
     painted = source.copy()
     painted[half] = (255, 0, 255)
-    result = gates.changed_all_over(compare(source, painted), NOTHING)
+    result = gates.changed_all_over(looked_at(source, painted, NOTHING))
     assert not result.passed
     assert 0.3 < result.value < 0.6
-    assert gates.changed_all_over(compare(source, painted), half).passed
+    assert gates.changed_all_over(looked_at(source, painted, half)).passed
 
 
 def test_a_global_edit_has_nothing_to_preserve(source: ImageU8) -> None:
-    pair = compare(source, 255 - source)
-    assert gates.changed_all_over(pair, ~NOTHING).passed
-    assert gates.preservation(pair, ~NOTHING).passed
-    assert not gates.preservation(pair, EDIT).passed
+    negative = 255 - source
+    assert gates.changed_all_over(looked_at(source, negative, ~NOTHING)).passed
+    assert gates.preservation(looked_at(source, negative, ~NOTHING)).passed
+    assert not gates.preservation(looked_at(source, negative, EDIT)).passed
 
 
 def test_preservation_measures_levels_outside_the_regions() -> None:
@@ -116,18 +119,18 @@ def test_preservation_measures_levels_outside_the_regions() -> None:
     grey[::2] = 104
     lighter = grey + 30
     lighter[EDIT] = 255
-    result = gates.preservation(compare(grey, lighter), EDIT)
+    result = gates.preservation(looked_at(grey, lighter, EDIT))
     assert result.value == pytest.approx(30, abs=0.5)
     assert result.passed
-    assert not gates.preservation(compare(grey, lighter), EDIT, GateSettings(max_preservation_error=29)).passed
+    assert not gates.preservation(looked_at(grey, lighter, EDIT), GateSettings(max_preservation_error=29)).passed
 
 
 def test_moderate_drift_and_noise_are_kept(source: ImageU8) -> None:
     darker = np.clip(source * 0.85, 0, 255).astype(np.uint8)
     for candidate in (darker, noisy(source, 25)):
-        pair = compare(source, candidate)
-        assert gates.preservation(pair, NOTHING).passed
-        assert gates.changed_all_over(pair, NOTHING).passed
+        found = looked_at(source, candidate)
+        assert gates.preservation(found).passed
+        assert gates.changed_all_over(found).passed
 
 
 def test_the_second_of_two_equal_candidates_is_dropped(source: ImageU8) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 from pipeline.regions.difference import DifferenceSegmenter, DifferenceSettings, compare
+from pipeline.regions.framing import frame
 from pipeline.regions.registration import _gains, fit_colours
 from pipeline.requests.scenes import render_scene
 from runtime.images import ImageU8, box_mask
@@ -64,6 +65,12 @@ def iou(found: MaskBool, truth: MaskBool) -> float:
     return float((found & truth).sum() / (found | truth).sum())
 
 
+def seen(source: ImageU8, edited: ImageU8) -> MaskBool:
+    """What changed in an edited image that is brought into the source's frame first."""
+    framed = frame(source, edited)
+    return segmenter.changed(source, framed.image, framed.unseen)
+
+
 def test_identical_images_show_no_change(source: ImageU8) -> None:
     assert not segmenter.changed(source, source.copy()).any()
 
@@ -74,7 +81,7 @@ def test_compression_alone_is_no_change(source: ImageU8) -> None:
 
 @pytest.mark.parametrize(("x_px", "y_px"), [(1, 0), (-2, 1), (0.5, -0.5), (3, 3), (-1.3, 2.6)])
 def test_a_small_shift_alone_is_no_change(source: ImageU8, x_px: float, y_px: float) -> None:
-    assert segmenter.changed(source, moved(source, x_px, y_px)).mean() < 0.001
+    assert seen(source, moved(source, x_px, y_px)).mean() < 0.001
 
 
 @pytest.mark.parametrize(
@@ -97,22 +104,14 @@ def test_a_recoloured_region_is_found(source: ImageU8) -> None:
 
 def test_a_recoloured_region_is_found_under_drift_shift_and_compression(source: ImageU8) -> None:
     edited = jpeg(moved(drifted(recoloured(source), (1.06, 1.0, 0.95), 4), 1, -1))
-    truth = moved(EDIT.astype(np.uint8), 1, -1) > 0
-    assert iou(segmenter.changed(source, edited), truth) > 0.9
+    assert iou(seen(source, edited), EDIT) > 0.9
 
 
 def test_what_a_shift_brings_in_at_the_border_is_no_change(source: ImageU8) -> None:
-    assert not segmenter.changed(source, np.roll(source, 2, axis=1)).any()
-    assert not segmenter.changed(source, np.roll(source, -1, axis=0)).any()
+    assert not seen(source, np.roll(source, 2, axis=1)).any()
+    assert not seen(source, np.roll(source, -1, axis=0)).any()
     drifting = drifted(np.roll(source, 2, axis=1), (1.06, 1.0, 0.95), 5)
-    assert not segmenter.changed(source, drifting).any()
-
-
-def test_the_mask_lies_in_the_edited_frame() -> None:
-    image = photograph("astronaut")
-    edited = moved(recoloured(image), 3, 0)
-    found = segmenter.changed(image, edited)
-    assert iou(found, moved(EDIT.astype(np.uint8), 3, 0) > 0) > iou(found, EDIT) + 0.03
+    assert not seen(source, drifting).any()
 
 
 def test_texture_and_blur_are_seen_where_the_mean_colour_stays() -> None:
@@ -156,18 +155,14 @@ def test_another_image_is_change_nearly_everywhere() -> None:
     assert segmenter.changed(photograph("astronaut"), photograph("coffee")).mean() > 0.8
 
 
-def test_the_estimates_are_those_that_were_put_in() -> None:
+def test_the_drift_is_the_one_that_was_put_in() -> None:
     image = photograph("astronaut")
-    pair = compare(image, moved(recoloured(image), 1.5, -2))
-    assert np.allclose(pair.shift_px, (1.5, -2), atol=0.15)
-    assert pair.drift < 0.5
-    brighter = compare(image, drifted(recoloured(image), (1, 1, 1), 6))
-    assert 4.5 < brighter.drift < 6.5
-    assert brighter.shift_px == (0.0, 0.0)
+    assert compare(image, recoloured(image)).drift < 0.5
+    assert 4.5 < compare(image, drifted(recoloured(image), (1, 1, 1), 6)).drift < 6.5
 
 
 def test_images_of_different_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="resize"):
+    with pytest.raises(ValueError, match="into the frame"):
         segmenter.changed(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from pipeline.gates.measures import _percentile
 from pipeline.regions.difference import _outside_range, norm
 from pipeline.regions.fuse import DEFAULT, _extras, _filled, _owners, _Place
-from pipeline.regions.registration import OUTLIER_LEVELS, Float32, _gradients_and_residual, _misfits, local_contrast
+from pipeline.regions.registration import Float32, local_contrast
 from runtime.images import box_mask
 from runtime.masks import MaskBool, mask_to_rle, rle_to_mask
 from schemas.region import PlannedRegion
@@ -85,19 +85,6 @@ def test_percentiles_are_those_of_the_sorted_levels(shape: tuple[int, int]) -> N
             assert [_percentile(image, channel, share) for channel in range(3)] == plain.tolist()
 
 
-@pytest.mark.parametrize(("height", "width", "margin"), [(40, 52, 3), (41, 33, 2), (24, 25, 0)])
-def test_misfits_are_mean_cut_off_differences(height: int, width: int, margin: int) -> None:
-    rng = np.random.default_rng(height)
-    before, after = picture(rng, height, width), picture(rng, height, width)
-    plain = {}
-    for y in range(-margin, margin + 1):
-        for x in range(-margin, margin + 1):
-            there = after[margin : height - margin : 2, margin : width - margin : 2]
-            here = before[margin - y : height - margin - y : 2, margin - x : width - margin - x : 2]
-            plain[x, y] = float(np.minimum(np.abs(there - here), np.float32(OUTLIER_LEVELS)).mean())
-    assert _misfits(before, after, margin) == plain
-
-
 def test_what_is_computed_in_place_is_what_new_arrays_would_hold() -> None:
     rng = np.random.default_rng(1)
     one, other = picture(rng, 40, 56), picture(rng, 40, 56)
@@ -111,12 +98,6 @@ def test_what_is_computed_in_place_is_what_new_arrays_would_hold() -> None:
     assert np.array_equal(local_contrast(one, 1.0), np.sqrt(np.maximum(squares - mean * mean, 0)))
     colours = np.stack([one, other, one], axis=2)
     assert np.array_equal(norm(colours), np.sqrt(np.einsum("hwc,hwc->hw", colours, colours)))
-    residual = one - other
-    agrees = np.abs(residual) < OUTLIER_LEVELS
-    gx, gy, left = _gradients_and_residual(one, other)
-    assert np.array_equal(left, residual[agrees])
-    for found, axes in ((gx, (1, 0)), (gy, (0, 1))):
-        assert np.array_equal(found, cv2.Sobel(one, cv2.CV_32F, *axes, ksize=3, scale=0.125)[agrees])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (33, 20), (64, 64)])

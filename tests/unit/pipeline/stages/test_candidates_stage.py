@@ -23,6 +23,13 @@ def _photo(path: Path, seed: int) -> None:
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (96, 96, 3), dtype=np.uint8)).save(path)
 
 
+def _edit(path: Path, seed: int) -> None:
+    """`_photo` 0 with a patch."""
+    edited = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    edited[20:60, 20:60] = 20 * seed
+    Image.fromarray(edited).save(path)
+
+
 def _made(
     folder: Path, k: int = 4, editor: Callable[[], Editor] = ProceduralEditor, **fields: Any
 ) -> list[Sample | Rejection]:
@@ -32,7 +39,9 @@ def _made(
     planned = [PlannedLine(place="r:1", root=str(folder), line=json.loads(json.dumps(line)))]
     opened = list(open_requests(planned, images, size_px=96, gates=GateSettings()))
     kept = [row for row in opened if isinstance(row, Sample)]
-    return list(make_candidates(kept, images, editor=editor, k=k, seed=0)) if kept else list(opened)
+    return (
+        list(make_candidates(kept, images, editor=editor, k=k, seed=0, gates=GateSettings())) if kept else list(opened)
+    )
 
 
 CUP: dict[str, Any] = {"label": "cup", "box": [20, 20, 60, 60], "operation": "recolour"}
@@ -86,9 +95,9 @@ def test_the_other_spelling_and_boxes_with_fractions_are_edited(tmp_path: Path, 
 def test_the_id_of_a_brought_candidate_hangs_on_no_other_file(tmp_path: Path) -> None:
     brought = [{"path": f"edit-{name}.png", "editor": "mine"} for name in "abc"]
     for number, name in enumerate("ac", 1):
-        _photo(tmp_path / f"edit-{name}.png", number)
+        _edit(tmp_path / f"edit-{name}.png", number)
     without = _made(tmp_path, candidates=brought)
-    _photo(tmp_path / "edit-b.png", 9)
+    _edit(tmp_path / "edit-b.png", 9)
     whole = _made(tmp_path, candidates=brought)
     assert [row.key for row in without if isinstance(row, Sample)] == [whole[0].key, whole[2].key]
     assert [row.reason for row in without if isinstance(row, Rejection)] == ["missing_file"]

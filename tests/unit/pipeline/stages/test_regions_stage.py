@@ -9,7 +9,6 @@ from PIL import Image
 
 from pipeline.editors.procedural import ProceduralEditor
 from pipeline.gates.measures import GateSettings
-from pipeline.regions.difference import DifferenceSegmenter
 from pipeline.run.plan import PlannedLine
 from pipeline.stages.candidates import make_candidates
 from pipeline.stages.regions import find_regions
@@ -30,9 +29,8 @@ def test_a_global_edit_is_changed_by_drift_and_not_by_a_codec(tmp_path: Path, ga
     images = InMemory()
     planned = [PlannedLine(place="r:1", root=str(tmp_path), line=json.loads(json.dumps(line)))]
     rows = open_requests(planned, images, size_px=128, gates=GateSettings())
-    rows = make_candidates(
-        (row for row in rows if isinstance(row, Sample)), images, editor=ProceduralEditor, k=1, seed=0
-    )
-    (found,) = find_regions(rows, images, segmenter=DifferenceSegmenter(), gates=GateSettings())
+    kept = (row for row in rows if isinstance(row, Sample))
+    made = make_candidates(kept, images, editor=ProceduralEditor, k=1, seed=0, gates=GateSettings())
+    (found,) = find_regions((row for row in made if isinstance(row, Sample)), images, gates=GateSettings())
     assert [region.status for region in found.observed] == [status]
     assert found.observed[0].area_px == 128 * 128

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 BOX = {"label": "cup", "box": [0, 0, 121, 50]}
 MASK = {"label": "cup", "mask": {"size": [9, 9], "counts": "a2"}}
-BROUGHT = {"candidates": [{"path": "zero.png"}, {"path": "long.png"}]}
+BROUGHT = {"candidates": [{"path": "zero.png"}, {"path": "none.png"}]}
 
 
 @pytest.mark.parametrize(
