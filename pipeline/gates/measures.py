@@ -52,7 +52,9 @@ class GateSettings:
     min_spread_levels: float = 8.0
     """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
     min_agreement: float = MIN_AGREEMENT
-    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it."""
+    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it, or else:"""
+    min_layout: float = 0.8
+    """How its lightness has to correlate with its source's in 16 x 16 cells: below .7 for other pictures."""
     max_misplaced_share: float = 0.2
     """How far a corner of a candidate may lie off, over the longest side: .12 for a zoom by a tenth with a shift by a
     twentieth."""
@@ -136,13 +138,16 @@ def source_fault(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult
     return next((result for result in results if not result.passed), None)
 
 
-def aligned(agreement: float | None, settings: GateSettings = DEFAULT) -> GateResult:
+def aligned(agreement: float | None, layout: float, settings: GateSettings = DEFAULT) -> GateResult:
     """Drops a candidate in which its source is not to be found: another picture, or one mirrored or torn apart.
 
-    agreement: share of the cells with texture that agree; None, where nothing has texture, passes.
+    agreement: share of the cells with texture that agree, None where nothing has texture; layout: how alike both are
+    laid out. Gross defects leave nothing of the one and all of the other.
     """
-    value = 1.0 if agreement is None else agreement
-    return _at_least("not_aligned", value, settings.min_agreement, "share of the source's detail that is found")
+    found = 1.0 if agreement is None else agreement
+    value = max(found / settings.min_agreement, layout / settings.min_layout)
+    detail = f"of the least: {found:.0%} of the source's detail is found, layouts agree by {layout:.2f}"
+    return _at_least("not_aligned", value, 1.0, detail)
 
 
 def misaligned(misplaced_share: float, settings: GateSettings = DEFAULT) -> GateResult:

@@ -66,9 +66,11 @@ def test_size_and_aspect_names_the_first_that_fails() -> None:
 
 
 def test_a_candidate_shows_its_source_and_near_its_place() -> None:
-    assert gates.aligned(None).passed
-    assert gates.aligned(0.5).passed
-    assert (gates.aligned(0.02).gate, gates.aligned(0.02).passed) == ("not_aligned", False)
+    assert gates.aligned(None, 0.0).passed
+    assert gates.aligned(0.5, 0.0).passed
+    assert gates.aligned(0.02, 0.95).passed
+    other = gates.aligned(0.02, 0.3)
+    assert (other.gate, other.passed) == ("not_aligned", False)
     assert gates.misaligned(0.12).passed
     assert (gates.misaligned(0.3).gate, gates.misaligned(0.3).passed) == ("misaligned", False)
 
