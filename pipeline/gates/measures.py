@@ -26,9 +26,8 @@ from runtime.images import ImageU8
 from runtime.masks import MaskBool
 from schemas.sample import PixelMeasures, Rejection, Sample
 
-#: Candidates with a cell (of 32 x 32) whose mean colours are further apart than this are no twins: see
-#: `benchmarks.near_duplicates`.
-TWIN_CELLS_LEVELS = 40.0
+#: Candidates of which so many cells (of 32 x 32) have mean colours so far apart are no twins, and are not compared.
+TWIN_CELLS, TWIN_LEVELS = 6, 12.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,9 @@ class GateSettings:
     min_spread_levels: float = 8.0
     """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
     min_agreement: float = MIN_AGREEMENT
-    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it."""
+    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it, or else:"""
+    min_layout: float = 0.8
+    """How its lightness has to correlate with its source's in 16 x 16 cells: below .7 for other pictures."""
     max_misplaced_share: float = 0.2
     """How far a corner of a candidate may lie off, over the longest side: .12 for a zoom by a tenth with a shift by a
     twentieth."""
@@ -137,13 +138,16 @@ def source_fault(image: ImageU8, settings: GateSettings = DEFAULT) -> GateResult
     return next((result for result in results if not result.passed), None)
 
 
-def aligned(agreement: float | None, settings: GateSettings = DEFAULT) -> GateResult:
+def aligned(agreement: float | None, layout: float, settings: GateSettings = DEFAULT) -> GateResult:
     """Drops a candidate in which its source is not to be found: another picture, or one mirrored or torn apart.
 
-    agreement: share of the cells with texture that agree; None, where nothing has texture, passes.
+    agreement: share of the cells with texture that agree, None where nothing has texture; layout: how alike both are
+    laid out. Gross defects leave nothing of the one and all of the other.
     """
-    value = 1.0 if agreement is None else agreement
-    return _at_least("not_aligned", value, settings.min_agreement, "share of the source's detail that is found")
+    found = 1.0 if agreement is None else agreement
+    value = max(found / settings.min_agreement, layout / settings.min_layout)
+    detail = f"of the least: {found:.0%} of the source's detail is found, layouts agree by {layout:.2f}"
+    return _at_least("not_aligned", value, 1.0, detail)
 
 
 def misaligned(misplaced_share: float, settings: GateSettings = DEFAULT) -> GateResult:
@@ -209,17 +213,16 @@ def near_duplicates(images: Sequence[ImageU8], settings: GateSettings = DEFAULT)
     """One result per candidate of one request, in order: it fails where it equals an earlier one that passed.
 
     Value: the smallest visible difference to those (as in `unchanged`); images of another size are no duplicates. Those
-    whose small copies differ far more than twins may are not compared: their value is then what the copies say.
+    whose small copies differ far more than twins may are not compared: of them the differing cells are the value.
     """
     kept: list[tuple[ImageU8, Float32]] = []
     results: list[GateResult] = []
     for image in images:
         cells = _cells(image)
         values = [
-            _difference(other, image, settings) if apart < TWIN_CELLS_LEVELS else apart / TWIN_CELLS_LEVELS
+            far if (far := _far_apart(its_cells, cells, settings)) else _difference(other, image, settings)
             for other, its_cells in kept
             if other.shape == image.shape
-            for apart in [float(np.abs(its_cells - cells).max())]
         ]
         value = min(values, default=float(settings.min_change))
         detail = "smallest visible changes from its nearest twin"
@@ -228,6 +231,15 @@ def near_duplicates(images: Sequence[ImageU8], settings: GateSettings = DEFAULT)
         if result.passed:
             kept.append((image, cells))
     return tuple(results)
+
+
+def _far_apart(first: Float32, second: Float32, settings: GateSettings) -> float:
+    """Smallest visible changes between small copies (32, 32, 3) that are surely of different images; else 0."""
+    apart = first - second
+    apart -= np.median(apart, axis=(0, 1))
+    count = int((np.abs(apart).max(axis=2) > TWIN_LEVELS).sum())
+    value = count / first[..., 0].size / settings.min_changed_share
+    return value if count >= TWIN_CELLS and value >= settings.min_change else 0.0
 
 
 def _cells(image: ImageU8) -> Float32:

@@ -4,6 +4,7 @@ Such a worker is started with `dask worker ADDRESS --resources GPU=1` and asks o
 whose worker died to another one. Calls of several parts are not batched together here.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -36,10 +37,10 @@ class DaskChannel:
 
     def call(self, message: Message) -> Message:
         """As `Channel.call`. The task that calls gives its thread up to others, who may be the ones to answer."""
-        from distributed import KilledWorker, get_client
+        from distributed import KilledWorker
 
         give_thread_up()
-        client: Any = get_client()
+        client = _client()
         data = client.scatter(to_bytes(message), direct=True, hash=False)
         answer = client.submit(answer_bytes, self.run, data, resources={RESOURCE: 1}, pure=False)
         try:
@@ -48,6 +49,19 @@ class DaskChannel:
             what = f"the {message.document['model']}, asked for {message.document['part']}"
             fault = f"ended its worker again and again (those with the resource {RESOURCE})"
             raise RegionwiseError(what, fault, "start again: what is done is kept") from None
+
+
+def _client(attempts: int = 3) -> Any:
+    """The client of this worker, made anew where the scheduler's greeting came together with its next message.
+
+    `distributed` asserts that it comes alone (2026.8: `Client._ensure_connected`), which it does not always.
+    """
+    from distributed import get_client
+
+    for _ in range(attempts - 1):
+        with suppress(AssertionError):
+            return get_client()
+    return get_client()
 
 
 def check_cluster(address: str) -> None:

@@ -45,10 +45,12 @@ CELL_PX = 16
 #: Mean square of detail from which a cell has texture, and the correlation from which it agrees.
 TEXTURE_LEVELS_2 = 4.0
 AGREEING_CORRELATION = 0.6
+LAYOUT_CELLS = (16, 16)
 #: With fewer cells that have texture there is nothing to tell by.
 MIN_CELLS = 6
-#: What is gained in agreement, or lost in residual (a share of it), by a map that is not the plainest.
-CLEARLY, LESS = 0.03, 0.15
+#: What is gained in agreement, or lost in residual (a share of it), by a map that is not the plainest; and what has to
+#: be gained where little agrees.
+CLEARLY, LESS, MUCH = 0.03, 0.15, 0.1
 #: With less agreement zooms are tried as starts, too.
 SURE_AGREEMENT, OTHER_STARTS = 0.5, (0.88, 0.94, 1.06, 1.12)
 #: A source of which less is there is another image.
@@ -85,6 +87,8 @@ class _Fit:
         if plainer.agreement is None or plainer.residual_levels is None:
             return True
         gained = self.agreement - plainer.agreement
+        if self.agreement < SURE_AGREEMENT:  # noise and gross defects have a map of anything
+            return gained > MUCH
         return gained > CLEARLY or (gained >= -CLEARLY and self.residual_levels < (1 - LESS) * plainer.residual_levels)
 
 
@@ -147,6 +151,20 @@ def expected_maps(shape: tuple[int, int], edited_shape: tuple[int, int]) -> Iter
 def _about_middle(linear: Map, shape: tuple[int, int]) -> Map:
     """The map that leaves the middle of a shape (H, W) where it is."""
     return np.column_stack([linear, _middle(shape) - linear @ _middle(shape)])
+
+
+def layout(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> float:
+    """Correlation (-1..1) of lightness in 16 x 16 cells of two images of one shape, but for what may change (`free`).
+
+    Other pictures stay below .7, as the same one under any noise, compression or bend does not. 1 where all is free.
+    """
+    cells = [cv2.resize(_lightness(image), LAYOUT_CELLS, interpolation=cv2.INTER_AREA) for image in (source, edited)]
+    still = np.zeros(source.shape[:2], dtype=np.bool_) if free is None else free
+    fixed = cv2.resize(still.astype(np.float32), LAYOUT_CELLS, interpolation=cv2.INTER_AREA) < 0.5
+    if fixed.sum() < MIN_CELLS:
+        return 1.0
+    before, after = (one[fixed].astype(np.float64) - one[fixed].mean() for one in cells)
+    return float(before @ after / np.sqrt((before @ before) * (after @ after) + 1e-9))
 
 
 def matrix(alignment: Alignment, shape: tuple[int, int]) -> Map:

@@ -4,13 +4,13 @@ Where the map between both is the identity, the image stays as it came. What it 
 source in the colours of the rest, which is evidence of nothing for whoever looks at the pixels, and is told as unseen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cv2
 import numpy as np
 
-from pipeline.regions.alignment import Map, align, at_size_of, displacement_px, expected_maps, matrix
+from pipeline.regions.alignment import Map, align, at_size_of, displacement_px, expected_maps, layout, matrix
 from pipeline.regions.registration import fit_colours
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
@@ -21,18 +21,20 @@ IDENTITY_PX = 0.2
 #: With less agreement both are different pictures: pairs of unlike ones stay below .1, true ones above .15.
 MIN_AGREEMENT = 0.12
 #: So far from where a map leads out of the edited image its pixels are of its edge: rung, mixed with a border.
-EDGE_PX = 4.0
+EDGE_PX = 3.0
 
 
 @dataclass(frozen=True)
 class Framed:
     """image: HWC uint8 RGB in the source's frame. misplaced_share: how far its farthest corner lay off, over the
-    longest side. unseen: mask (H, W) of what it does not show of the source, None where it shows all.
+    longest side. layout: how alike both are laid out (`alignment.layout`). unseen: mask (H, W) of what it does not show
+    of the source, None where it shows all.
     """
 
     image: ImageU8
     alignment: Alignment
     misplaced_share: float
+    layout: float
     unseen: MaskBool | None = None
 
 
@@ -45,12 +47,12 @@ def frame(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> Fra
     alignment, sized = align(source, edited, free), at_size_of(source, edited)
     expected = expected_maps(shape, (edited.shape[0], edited.shape[1]))
     misplaced = min(displacement_px(alignment, shape, one) for one in expected) / max(shape)
-    found = Framed(sized, alignment, misplaced)
+    found = Framed(sized, alignment, misplaced, layout(source, sized, free))
     unlike = alignment.agreement is None or alignment.agreement < MIN_AGREEMENT
     if unlike or displacement_px(alignment, shape) <= IDENTITY_PX:
         return found
     image, unseen = _brought_back(source, sized, alignment)
-    return Framed(image, alignment, misplaced, unseen if unseen.any() else None)
+    return replace(found, image=image, unseen=unseen if unseen.any() else None)
 
 
 def _brought_back(source: ImageU8, sized: ImageU8, alignment: Alignment) -> tuple[ImageU8, MaskBool]:

@@ -125,7 +125,10 @@ def _framed(
     kept = images.add(made.image).ref if framed.image is not made.image else None
     unseen = mask_to_rle(framed.unseen) if framed.unseen is not None else None
     sample = sample.model_copy(update={"original": kept, "alignment": framed.alignment, "unseen": unseen})
-    places = (aligned(framed.alignment.agreement, gates), misaligned(framed.misplaced_share, gates))
+    places = (
+        aligned(framed.alignment.agreement, framed.layout, gates),
+        misaligned(framed.misplaced_share, gates),
+    )
     failed = next((place for place in places if not place.passed), None)
     if failed is None or not blank(made.image, gates).passed:  # a blank one goes on to the gate for that
         return sample

@@ -66,9 +66,11 @@ def test_size_and_aspect_names_the_first_that_fails() -> None:
 
 
 def test_a_candidate_shows_its_source_and_near_its_place() -> None:
-    assert gates.aligned(None).passed
-    assert gates.aligned(0.5).passed
-    assert (gates.aligned(0.02).gate, gates.aligned(0.02).passed) == ("not_aligned", False)
+    assert gates.aligned(None, 0.0).passed
+    assert gates.aligned(0.5, 0.0).passed
+    assert gates.aligned(0.02, 0.95).passed
+    other = gates.aligned(0.02, 0.3)
+    assert (other.gate, other.passed) == ("not_aligned", False)
     assert gates.misaligned(0.12).passed
     assert (gates.misaligned(0.3).gate, gates.misaligned(0.3).passed) == ("misaligned", False)
 
@@ -155,3 +157,15 @@ def test_candidates_of_different_sizes_are_no_duplicates(source: ImageU8) -> Non
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         GateSettings(min_side_px=0)
+
+
+def test_candidates_that_lie_far_apart_are_not_compared(source: ImageU8, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = edited_of(source)
+    in_full = gates._difference(source, other, GateSettings())
+    assert in_full > 1
+    monkeypatch.setattr(gates, "compare", None)
+    first, second = gates.near_duplicates([source, other])
+    assert (first.passed, second.passed) == (True, True)
+    assert second.value > 1
+    with pytest.raises(TypeError):
+        gates.near_duplicates([source, jpeg(source, 90)])  # these are near
