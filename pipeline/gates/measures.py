@@ -52,7 +52,8 @@ class GateSettings:
     min_spread_levels: float = 8.0
     """Levels (0..255) between the 1st and 99th percentile of the widest channel: below it the image is blank."""
     min_agreement: float = MIN_AGREEMENT
-    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it, or else:"""
+    """Share of the source's cells with texture whose detail a candidate has to show, wherever it shows it, or else
+    `min_layout`; 0 lets every candidate through."""
     min_layout: float = 0.8
     """How its lightness has to correlate with its source's in 16 x 16 cells: below .7 for other pictures."""
     max_misplaced_share: float = 0.2
@@ -82,6 +83,8 @@ class GateSettings:
     def __post_init__(self) -> None:
         if self.min_side_px < 1 or self.max_aspect < 1:
             raise ValueError("min_side_px and max_aspect must be at least 1")
+        if not self.min_layout > 0:
+            raise ValueError("min_layout must be above 0")
 
 
 DEFAULT = GateSettings()
@@ -145,7 +148,7 @@ def aligned(agreement: float | None, layout: float, settings: GateSettings = DEF
     laid out. Gross defects leave nothing of the one and all of the other.
     """
     found = 1.0 if agreement is None else agreement
-    value = max(found / settings.min_agreement, layout / settings.min_layout)
+    value = max(found / settings.min_agreement, layout / settings.min_layout) if settings.min_agreement > 0 else 1.0
     detail = f"of the least: {found:.0%} of the source's detail is found, layouts agree by {layout:.2f}"
     return _at_least("not_aligned", value, 1.0, detail)
 

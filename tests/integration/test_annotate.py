@@ -236,7 +236,7 @@ def test_what_a_policy_edits_goes_to_people(
     config = tmp_path / "build.toml"
     config.write_text(
         f'scene_textures = ["plain"]\nk = 2\npart_requests = 2\neditor = "policy:{policy}"\n'
-        "[gates]\nmin_agreement = 1e-9\nmax_replaced_outside = 1.0\nmin_spread_levels = 0.0\n"
+        "[gates]\nmin_agreement = 0.0\nmax_replaced_outside = 1.0\nmin_spread_levels = 0.0\n"
         "max_preservation_error = 1000.0\n"
     )
     edited, again = tmp_path / "edited", tmp_path / "again"

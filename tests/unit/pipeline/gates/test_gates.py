@@ -71,6 +71,7 @@ def test_a_candidate_shows_its_source_and_near_its_place() -> None:
     assert gates.aligned(0.02, 0.95).passed
     other = gates.aligned(0.02, 0.3)
     assert (other.gate, other.passed) == ("not_aligned", False)
+    assert gates.aligned(0.0, -0.3, GateSettings(min_agreement=0)).passed
     assert gates.misaligned(0.12).passed
     assert (gates.misaligned(0.3).gate, gates.misaligned(0.3).passed) == ("misaligned", False)
 
