@@ -4,7 +4,6 @@ Such a worker is started with `dask worker ADDRESS --resources GPU=1` and asks o
 whose worker died to another one. Calls of several parts are not batched together here.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from schemas.errors import BadInput, RegionwiseError
 RESOURCE = "GPU"
 #: One call at a time in a process: models are not to be asked by two threads at once.
 _MODELS = Lock()
+_CONNECTING = Lock()
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,16 @@ class DaskChannel:
             raise RegionwiseError(what, fault, "start again: what is done is kept") from None
 
 
-def _client(attempts: int = 3) -> Any:
-    """The client of this worker, made anew where the scheduler's greeting came together with its next message.
+def _client() -> Any:
+    """The client of this worker, connected.
 
-    `distributed` asserts that it comes alone (2026.8: `Client._ensure_connected`), which it does not always.
+    One thread at a time: `distributed` hands a client that another thread is still connecting to who comes second, whose
+    messages are lost, or come before the greeting that the first one waits for.
     """
     from distributed import get_client
 
-    for _ in range(attempts - 1):
-        with suppress(AssertionError):
-            return get_client()
-    return get_client()
+    with _CONNECTING:
+        return get_client()
 
 
 def check_cluster(address: str) -> None:

@@ -1,7 +1,9 @@
 """Calls of models as messages: every answer and error comes back as it was, and calls of several parts together."""
 
 import socket
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -165,17 +167,17 @@ def test_what_waits_is_taken_along_until_a_batch_is_full(tmp_path: Path, model: 
         connection.close()
 
 
-def test_a_greeting_of_dask_that_does_not_come_alone_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers_: list[object] = [AssertionError(), AssertionError(), "client"]
+def test_a_worker_connects_its_client_in_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting, most = [0], [0]
 
-    def get_client() -> object:
-        answer = answers_.pop(0)
-        if isinstance(answer, AssertionError):
-            raise answer
-        return answer
+    def get_client() -> str:
+        connecting[0] += 1
+        most[0] = max(most[0], connecting[0])
+        time.sleep(0.05)
+        connecting[0] -= 1
+        return "client"
 
     monkeypatch.setattr("distributed.get_client", get_client)
-    assert dask_channel._client() == "client"
-    answers_[:] = [AssertionError()] * 3
-    with pytest.raises(AssertionError):
-        dask_channel._client()
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(lambda _: dask_channel._client(), range(3))) == ["client"] * 3
+    assert most == [1]
