@@ -54,7 +54,7 @@ class DaskChannel:
 def _client() -> Any:
     """The client of this worker, connected.
 
-    One thread at a time: `distributed` hands a client that another thread is still connecting to who comes second, whose
+    One thread at a time: `distributed` hands a client that another thread is still connecting to who comes second: its
     messages are lost, or come before the greeting that the first one waits for.
     """
     from distributed import get_client
