@@ -120,9 +120,14 @@ def align(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> Ali
     Where both have another aspect, `edited` may be the source's middle, or the source with a border. free: mask (H, W)
     of what may change in the source; it need not agree.
     """
+    starts = list(expected_maps((source.shape[0], source.shape[1]), (edited.shape[0], edited.shape[1])))
+    return align_near(starts, source, at_size_of(source, edited), free)
+
+
+def align_near(starts: list[Map], source: ImageU8, sized: ImageU8, free: MaskBool | None = None) -> Alignment:
+    """As `align`, of an edited image at the source's size, near the maps that are expected of it."""
     shape = (source.shape[0], source.shape[1])
-    copies = _Copies(_lightness(source), _lightness(at_size_of(source, edited)))
-    starts = list(expected_maps(shape, (edited.shape[0], edited.shape[1])))
+    copies = _Copies(_lightness(source), _lightness(sized))
     best = _best(copies, free, starts, starts)
     if best[1].agreement is not None and best[1].agreement < SURE_AGREEMENT:
         best = _best(copies, free, [best[0]], [_about_middle(np.eye(2) * zoom, shape) for zoom in OTHER_STARTS])

@@ -10,7 +10,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from pipeline.regions.alignment import Map, align, at_size_of, displacement_px, expected_maps, layout, matrix
+from pipeline.regions.alignment import Map, align_near, at_size_of, displacement_px, expected_maps, layout, matrix
 from pipeline.regions.registration import fit_colours
 from runtime.images import ImageU8
 from runtime.masks import MaskBool
@@ -44,8 +44,8 @@ def frame(source: ImageU8, edited: ImageU8, free: MaskBool | None = None) -> Fra
     free: mask (H, W) of what may change in the source.
     """
     shape = (source.shape[0], source.shape[1])
-    alignment, sized = align(source, edited, free), at_size_of(source, edited)
-    expected = expected_maps(shape, (edited.shape[0], edited.shape[1]))
+    sized, expected = at_size_of(source, edited), list(expected_maps(shape, (edited.shape[0], edited.shape[1])))
+    alignment = align_near(expected, source, sized, free)
     misplaced = min(displacement_px(alignment, shape, one) for one in expected) / max(shape)
     found = Framed(sized, alignment, misplaced, layout(source, sized, free))
     unlike = alignment.agreement is None or alignment.agreement < MIN_AGREEMENT

@@ -20,7 +20,7 @@ from runtime.masks import mask_to_rle
 from schemas.candidate import Candidate
 from schemas.record import short_hash
 from schemas.request import EditRequest
-from schemas.sample import Rejection, Sample
+from schemas.sample import ImageRef, Rejection, Sample
 from schemas.score import CandidateScore
 
 STAGE = "candidates"
@@ -104,7 +104,7 @@ def _brought(row: Sample, images: PartImages, gates: GateSettings) -> Iterator[S
     for index, brought, ref in zip(places, row.request.candidates, row.brought, strict=True):
         made = Edit(image=images.read(ref), seed=brought.seed, parameters={"file": brought.path[-200:]})
         maker = _Maker(brought.editor, brought.revision, synthetic=False)
-        yield _framed(row, images, source, made, index, maker, gates)
+        yield _framed(row, images, source, made, index, maker, gates, ref)
 
 
 def _places(row: Sample) -> list[int]:
@@ -114,15 +114,25 @@ def _places(row: Sample) -> list[int]:
 
 
 def _framed(
-    row: Sample, images: PartImages, source: ImageU8, made: Edit, index: int, maker: _Maker, gates: GateSettings
+    row: Sample,
+    images: PartImages,
+    source: ImageU8,
+    made: Edit,
+    index: int,
+    maker: _Maker,
+    gates: GateSettings,
+    stored: ImageRef | None = None,
 ) -> Sample | Rejection:
-    """The row of one candidate in its source's frame, or why it cannot be brought there."""
+    """The row of one candidate in its source's frame, or why it cannot be brought there.
+
+    stored: where the picture as it came lies already, if anywhere.
+    """
     if asks_for_another_frame(row.request):
         return _sample(row, images, replace(made, image=at_size_of(source, made.image)), index, maker)
     shape = (source.shape[0], source.shape[1])
     framed = frame(source, made.image, planned_mask(plan_regions(row.request, shape[1], shape[0]), shape))
     sample = _sample(row, images, replace(made, image=framed.image), index, maker)
-    kept = images.add(made.image).ref if framed.image is not made.image else None
+    kept = None if framed.image is made.image else stored or images.add(made.image).ref
     unseen = mask_to_rle(framed.unseen) if framed.unseen is not None else None
     sample = sample.model_copy(update={"original": kept, "alignment": framed.alignment, "unseen": unseen})
     places = (

@@ -4,11 +4,8 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from flows.commands import Processes, build_run, resume_run, verify_dataset
 from pipeline.build import run_parts, run_stage_part
@@ -20,14 +17,9 @@ from pipeline.run.folder import STAGES, read_build_info, read_done, write_build_
 from runtime.files import sha256_of_file
 from runtime.locks import locked
 from schemas.errors import BadInput, RunConflict
+from tests.cases.bendings import as_jsonl, picture, requests
 
 N = 3
-
-
-def _picture(seed: int) -> Image.Image:
-    rows, columns = np.mgrid[:80, :96]
-    noise = np.random.default_rng(seed).integers(0, 40, (80, 96, 3))
-    return Image.fromarray((np.stack([rows + seed, columns, rows + columns], axis=2) + noise).astype(np.uint8))
 
 
 @pytest.fixture
@@ -35,23 +27,12 @@ def place(tmp_path: Path) -> Path:
     """A folder with `photos/`: a request file, and a source and a candidate for each of its requests."""
     photos = tmp_path / "place" / "photos"
     photos.mkdir(parents=True)
-    lines: list[dict[str, Any]] = []
-    for number in range(N):
-        source = _picture(number)
-        edited = source.copy()
-        edited.paste((230, 20, 20), (20, 20, 60, 60))
-        source.save(photos / f"source-{number}.png")
-        edited.save(photos / f"edited-{number}.png")
-        target = {"label": "cup", "box": [20, 20, 60, 60]}
-        fields = {"instruction": "Make the cup red", "targets": [target]}
-        candidates = [{"path": f"edited-{number}.png"}]
-        lines.append({"id": f"r{number}", "sources": [f"source-{number}.png"], "candidates": candidates} | fields)
-    (photos / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (photos / "requests.jsonl").write_bytes(as_jsonl(requests(photos)[:N]))
     return tmp_path / "place"
 
 
-def _config(requests: Path | str) -> BuildConfig:
-    return BuildConfig(requests=(str(requests),), size_px=64, k=1, part_requests=2, max_reject_share=1)
+def _config(file: Path | str) -> BuildConfig:
+    return BuildConfig(requests=(str(file),), size_px=64, k=1, part_requests=2, max_reject_share=1)
 
 
 def _built(run: Path, config: BuildConfig | None = None) -> dict[str, str]:
@@ -164,17 +145,17 @@ def test_a_file_that_was_missing_and_is_there_now_is_tried_again(
 
 
 def test_one_candidate_of_several_that_came_is_taken(place: Path) -> None:
-    requests = place / "photos" / "requests.jsonl"
-    lines = [json.loads(line) for line in requests.read_text().splitlines()]
+    file = place / "photos" / "requests.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[0]["candidates"].append({"path": "late.png"})
-    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    _built(place / "run", _config(requests))
-    late = _picture(0)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _built(place / "run", _config(file))
+    late = picture(0)
     late.paste((10, 200, 30), (20, 20, 60, 60))
     late.save(place / "photos" / "late.png")
     assert try_missing_again(place / "run", read_build_info(place / "run")) == 1
     _built(place / "run")
-    assert _built(place / "run") == _built(place / "other", _config(requests))
+    assert _built(place / "run") == _built(place / "other", _config(file))
 
 
 def test_what_is_damaged_is_not_lost_while_its_sources_are_away(place: Path, tars: dict[str, str]) -> None:
